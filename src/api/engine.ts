@@ -1,0 +1,65 @@
+/**
+ * What the API asks of the agent. agent.ts implements it; tests may fake it.
+ */
+import type { StateSnapshot } from '../state/records.ts';
+import type { Command } from '../state/commands.ts';
+
+export interface SubmitOptions {
+  /** Decide and plan, but neither store nor apply. */
+  readonly dryRun: boolean;
+}
+
+export interface Outcome {
+  readonly revision: number;
+  /** One line per thing created, changed or removed; empty when nothing had to change. */
+  readonly changes: readonly { readonly action: 'create' | 'update' | 'remove'; readonly kind: 'service' | 'backend'; readonly name: string }[];
+  /** Writes sent to the kernel's maps. */
+  readonly mapWrites: number;
+}
+
+export interface MapFill {
+  readonly name: string;
+  readonly used: number;
+  readonly max: number;
+  /** The configuration key that raises `max`. */
+  readonly limit: string;
+}
+
+export interface AgentStatus {
+  readonly version: string;
+  readonly pid: number;
+  readonly startedAt: string;
+  readonly revision: number;
+  readonly services: number;
+  readonly backends: number;
+  readonly node: string;
+  readonly dataDir: string;
+  readonly pinDir: string;
+  readonly socketPath: string;
+  readonly cgroupPath: string;
+  readonly datapath: {
+    readonly state: 'in-sync' | 'degraded';
+    /** Why it is degraded, and what to do; absent when in sync. */
+    readonly problem?: string;
+    readonly appliedRevision: number;
+    readonly adoptedPins: boolean;
+    readonly lastFullCheckAt?: string;
+    /** Map entries that the periodic comparison had to put right since start. */
+    readonly repairedEntries: number;
+    readonly attachments: readonly { readonly hook: string; readonly programId: number; readonly effective: boolean }[];
+    readonly maps: readonly MapFill[];
+    readonly degradedFeatures: readonly string[];
+  };
+  readonly memory: { readonly rssBytes: number; readonly heapUsedBytes: number };
+}
+
+export interface Engine {
+  snapshot(): StateSnapshot;
+  /**
+   * Checks the command, plans the kernel's writes, stores durably, applies to
+   * the kernel, in that order; resolves when connect() already obeys.
+   * Rejects with ProblemError (state/problem.ts) when nothing was changed.
+   */
+  submit(command: Command, options?: SubmitOptions): Promise<Outcome>;
+  status(): AgentStatus;
+}

@@ -1,0 +1,340 @@
+/**
+ * The bytes of bpf/abi.h, on this side. test/bpf/abi.test.ts compares every
+ * offset here with the BTF of the built object.
+ *
+ * Multi-byte integers are in host order, which is little endian on every
+ * machine that Linux's BPF JIT, Node and this project share; addresses and
+ * ports are in network order.
+ */
+
+/** ZH_LAYOUT and ZH_MAGIC of bpf/abi.h. */
+export const layoutVersion = 1;
+export const layoutMagic = 0x7a65686f;
+
+/** ZH_NO_SUCH_PORT: the value of zh_vips for {VIP, port 0, protocol 0}. */
+export const noSuchPort = 0xffffffff;
+
+export const serviceNameBytesMax = 127;
+export const portNameBytesMax = 15;
+
+export const protocolNumber = { tcp: 6, udp: 17 } as const;
+
+/** enum zh_backend_state */
+export const backendState = { free: 0, active: 1, draining: 2 } as const;
+
+type Field = readonly [offset: number, bytes: number];
+export interface Layout {
+  readonly struct: string;
+  readonly bytes: number;
+  readonly fields: Readonly<Record<string, Field>>;
+}
+
+/** Struct name, size and the offset and size of each field, as BTF has them. */
+export const layouts = {
+  vipKey: {
+    struct: 'zh_vip_key',
+    bytes: 20,
+    fields: { addr: [0, 16], port: [16, 2], protocol: [18, 1], pad: [19, 1] },
+  },
+  set: { struct: 'zh_set', bytes: 8, fields: { base: [0, 4], count: [4, 2], gen: [6, 2] } },
+  service: { struct: 'zh_service', bytes: 32, fields: { key: [0, 20], members: [20, 4] } },
+  slot: {
+    struct: 'zh_slot',
+    bytes: 16,
+    fields: { backend: [0, 4], alias: [4, 4], threshold: [8, 4], gen: [12, 2], weight: [14, 2] },
+  },
+  backend: {
+    struct: 'zh_backend',
+    bytes: 32,
+    fields: {
+      addr: [0, 16],
+      port: [16, 2],
+      state: [18, 2],
+      service: [20, 4],
+      incarnation: [24, 4],
+      pad: [28, 4],
+    },
+  },
+  name: { struct: 'zh_name', bytes: 144, fields: { service: [0, 128], port: [128, 16] } },
+  pair: {
+    struct: 'zh_pair',
+    bytes: 48,
+    fields: {
+      vip: [0, 16],
+      addr: [16, 16],
+      vip_port: [32, 2],
+      port: [34, 2],
+      service: [36, 4],
+      backend: [40, 4],
+      incarnation: [44, 4],
+    },
+  },
+  sock: {
+    struct: 'zh_sock',
+    bytes: 64,
+    fields: { cookie: [0, 8], lock: [8, 4], spilled: [12, 4], pair: [16, 48] },
+  },
+  serviceStats: {
+    struct: 'zh_service_stats',
+    bytes: 32,
+    fields: { connects: [0, 8], sends: [8, 8], refused: [16, 8], retries: [24, 8] },
+  },
+  backendStats: {
+    struct: 'zh_backend_stats',
+    bytes: 16,
+    fields: { connects: [0, 8], sends: [8, 8] },
+  },
+  counters: {
+    struct: 'zh_counters',
+    bytes: 32,
+    fields: {
+      spilled: [0, 8],
+      untracked: [8, 8],
+      flows_evicted: [16, 8],
+      no_such_port: [24, 8],
+    },
+  },
+  meta: {
+    struct: 'zh_meta',
+    bytes: 16,
+    fields: { magic: [0, 4], layout: [4, 4], revision: [8, 8] },
+  },
+} as const satisfies Record<string, Layout>;
+
+export interface VipKey {
+  /** 16 bytes, network order. */
+  readonly addr: Uint8Array;
+  readonly port: number;
+  /** IP protocol number. */
+  readonly protocol: number;
+}
+
+export interface ServiceEntry {
+  readonly key: VipKey;
+  readonly members: number;
+  readonly base: number;
+  readonly count: number;
+  readonly gen: number;
+}
+
+export interface SlotEntry {
+  readonly backend: number;
+  readonly alias: number;
+  readonly threshold: number;
+  readonly gen: number;
+  readonly weight: number;
+}
+
+export interface BackendEntry {
+  readonly addr: Uint8Array;
+  readonly port: number;
+  readonly state: number;
+  readonly service: number;
+  readonly incarnation: number;
+}
+
+export interface NameEntry {
+  readonly service: string;
+  readonly port: string;
+}
+
+const viewOf = (bytes: Uint8Array): DataView =>
+  new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+
+export function encodeVipKey(key: VipKey, into = new Uint8Array(layouts.vipKey.bytes)): Uint8Array {
+  into.set(key.addr, 0);
+  viewOf(into).setUint16(16, key.port);
+  into[18] = key.protocol;
+  into[19] = 0;
+  return into;
+}
+
+export function decodeVipKey(bytes: Uint8Array): VipKey {
+  return {
+    addr: bytes.slice(0, 16),
+    port: viewOf(bytes).getUint16(16),
+    protocol: bytes[18] ?? 0,
+  };
+}
+
+export function encodeService(entry: ServiceEntry): Uint8Array {
+  const bytes = new Uint8Array(layouts.service.bytes);
+  encodeVipKey(entry.key, bytes.subarray(0, 20));
+  const view = viewOf(bytes);
+  view.setUint32(20, entry.members, true);
+  view.setUint32(24, entry.base, true);
+  view.setUint16(28, entry.count, true);
+  view.setUint16(30, entry.gen, true);
+  return bytes;
+}
+
+export function decodeService(bytes: Uint8Array): ServiceEntry {
+  const view = viewOf(bytes);
+  return {
+    key: decodeVipKey(bytes),
+    members: view.getUint32(20, true),
+    base: view.getUint32(24, true),
+    count: view.getUint16(28, true),
+    gen: view.getUint16(30, true),
+  };
+}
+
+export function encodeSlot(entry: SlotEntry): Uint8Array {
+  const bytes = new Uint8Array(layouts.slot.bytes);
+  const view = viewOf(bytes);
+  view.setUint32(0, entry.backend, true);
+  view.setUint32(4, entry.alias, true);
+  view.setUint32(8, entry.threshold, true);
+  view.setUint16(12, entry.gen, true);
+  view.setUint16(14, entry.weight, true);
+  return bytes;
+}
+
+export function decodeSlot(bytes: Uint8Array): SlotEntry {
+  const view = viewOf(bytes);
+  return {
+    backend: view.getUint32(0, true),
+    alias: view.getUint32(4, true),
+    threshold: view.getUint32(8, true),
+    gen: view.getUint16(12, true),
+    weight: view.getUint16(14, true),
+  };
+}
+
+export function encodeBackend(entry: BackendEntry): Uint8Array {
+  const bytes = new Uint8Array(layouts.backend.bytes);
+  bytes.set(entry.addr, 0);
+  const view = viewOf(bytes);
+  view.setUint16(16, entry.port);
+  view.setUint16(18, entry.state, true);
+  view.setUint32(20, entry.service, true);
+  view.setUint32(24, entry.incarnation, true);
+  return bytes;
+}
+
+export function decodeBackend(bytes: Uint8Array): BackendEntry {
+  const view = viewOf(bytes);
+  return {
+    addr: bytes.slice(0, 16),
+    port: view.getUint16(16),
+    state: view.getUint16(18, true),
+    service: view.getUint32(20, true),
+    incarnation: view.getUint32(24, true),
+  };
+}
+
+/** Names are ASCII (validated where they enter), NUL-padded. */
+export function encodeName(entry: NameEntry): Uint8Array {
+  const bytes = new Uint8Array(layouts.name.bytes);
+  const put = (text: string, at: number, max: number): void => {
+    for (let i = 0; i < Math.min(text.length, max); i++) bytes[at + i] = text.charCodeAt(i) & 0x7f;
+  };
+  put(entry.service, 0, serviceNameBytesMax);
+  put(entry.port, 128, portNameBytesMax);
+  return bytes;
+}
+
+export function decodeName(bytes: Uint8Array): NameEntry {
+  const text = (from: number, max: number): string => {
+    let out = '';
+    for (let i = from; i < from + max; i++) {
+      const byte = bytes[i] ?? 0;
+      if (byte === 0) break;
+      out += String.fromCharCode(byte);
+    }
+    return out;
+  };
+  return { service: text(0, 128), port: text(128, 16) };
+}
+
+/** A u32 map key or value. */
+export function encodeU32(value: number): Uint8Array {
+  const bytes = new Uint8Array(4);
+  viewOf(bytes).setUint32(0, value, true);
+  return bytes;
+}
+
+export function decodeU32(bytes: Uint8Array): number {
+  return viewOf(bytes).getUint32(0, true);
+}
+
+/** u64 counters, in the order of the struct's fields. */
+export function decodeU64s(bytes: Uint8Array): bigint[] {
+  const view = viewOf(bytes);
+  return Array.from({ length: bytes.byteLength / 8 }, (_, i) => view.getBigUint64(i * 8, true));
+}
+
+export interface PairEntry {
+  readonly vip: Uint8Array;
+  readonly vipPort: number;
+  readonly addr: Uint8Array;
+  readonly port: number;
+  readonly service: number;
+  readonly backend: number;
+  readonly incarnation: number;
+}
+
+export function decodePair(bytes: Uint8Array): PairEntry {
+  const view = viewOf(bytes);
+  return {
+    vip: bytes.slice(0, 16),
+    addr: bytes.slice(16, 32),
+    vipPort: view.getUint16(32),
+    port: view.getUint16(34),
+    service: view.getUint32(36, true),
+    backend: view.getUint32(40, true),
+    incarnation: view.getUint32(44, true),
+  };
+}
+
+export interface SockEntry {
+  readonly cookie: bigint;
+  readonly spilled: number;
+  readonly pair: PairEntry;
+}
+
+export function decodeSock(bytes: Uint8Array): SockEntry {
+  const view = viewOf(bytes);
+  return {
+    cookie: view.getBigUint64(0, true),
+    spilled: view.getUint32(12, true),
+    pair: decodePair(bytes.subarray(16)),
+  };
+}
+
+export interface MetaEntry {
+  readonly magic: number;
+  readonly layout: number;
+  readonly revision: number;
+}
+
+export function encodeMeta(entry: MetaEntry): Uint8Array {
+  const bytes = new Uint8Array(layouts.meta.bytes);
+  const view = viewOf(bytes);
+  view.setUint32(0, entry.magic, true);
+  view.setUint32(4, entry.layout, true);
+  view.setBigUint64(8, BigInt(entry.revision), true);
+  return bytes;
+}
+
+export function decodeMeta(bytes: Uint8Array): MetaEntry {
+  const view = viewOf(bytes);
+  return {
+    magic: view.getUint32(0, true),
+    layout: view.getUint32(4, true),
+    revision: Number(view.getBigUint64(8, true)),
+  };
+}
+
+/** Bytes as a string of the same length, one character a byte: a Map key. */
+export function bytesToKey(bytes: Uint8Array): string {
+  let key = '';
+  for (const byte of bytes) key += String.fromCharCode(byte);
+  return key;
+}
+
+export function keyToBytes(key: string): Uint8Array {
+  const bytes = new Uint8Array(key.length);
+  for (let i = 0; i < key.length; i++) bytes[i] = key.charCodeAt(i);
+  return bytes;
+}

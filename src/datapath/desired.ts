@@ -1,0 +1,69 @@
+/**
+ * Catalog → desired frontends: what the kernel should know, without any index.
+ *
+ * A frontend is one VIP, port and protocol; its targets are the backends of the
+ * VIP's own address family.
+ */
+import type { CatalogBackend, CatalogPort, CatalogService } from '../catalog/catalog.ts';
+import { familyOf, parseIp } from '../net/ip.ts';
+import type { IpBytes } from '../net/ip.ts';
+import { bytesToKey, encodeVipKey, protocolNumber } from './abi.ts';
+import type { BackendState } from '../state/records.ts';
+
+export interface Target {
+  /** 16 bytes as a string (abi.ts, bytesToKey). */
+  readonly address: string;
+  readonly port: number;
+  readonly weight: number;
+  readonly state: BackendState;
+}
+
+export interface Frontend {
+  /** struct zh_vip_key as a string. */
+  readonly key: string;
+  readonly service: string;
+  readonly port: string;
+  readonly targets: readonly Target[];
+}
+
+function ipOf(address: string): IpBytes {
+  const ip = parseIp(address);
+  if (ip === undefined) throw new Error(`bug: record with address ${address}`);
+  return ip;
+}
+
+function targetsOf(backends: readonly CatalogBackend[], family: 4 | 6): Target[] {
+  const targets: Target[] = [];
+  for (const backend of backends) {
+    const ip = ipOf(backend.address);
+    if (familyOf(ip) !== family) continue;
+    const { port, weight, state } = backend;
+    targets.push({ address: bytesToKey(ip), port, weight, state });
+  }
+  return targets;
+}
+
+export function frontendKey(vip: IpBytes, port: number, protocol: number): string {
+  return bytesToKey(encodeVipKey({ addr: vip, port, protocol }));
+}
+
+function frontendOf(service: CatalogService, port: CatalogPort, vip: IpBytes): Frontend {
+  return {
+    key: frontendKey(vip, port.port, protocolNumber[port.protocol]),
+    service: service.name,
+    port: port.name,
+    targets: targetsOf(port.backends, familyOf(vip)),
+  };
+}
+
+/** The frontends of one service; none when it is gone. */
+export function frontendsOf(service: CatalogService | undefined): Frontend[] {
+  if (service === undefined) return [];
+  const vips = service.vips.map(ipOf);
+  return vips.flatMap((vip) => service.ports.map((port) => frontendOf(service, port, vip)));
+}
+
+/** The zh_vips key under which a VIP's other ports are refused. */
+export function anyPortKey(frontend: string): string {
+  return `${frontend.slice(0, 16)}\0\0\0\0`;
+}

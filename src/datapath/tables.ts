@@ -1,0 +1,210 @@
+/**
+ * An image of the kernel's service tables in user space: what was applied, or
+ * what a dump found. Pure bytes; nothing here knows the addon.
+ */
+import {
+  decodeBackend,
+  decodeName,
+  decodeService,
+  decodeSlot,
+  decodeU32,
+  bytesToKey,
+  keyToBytes,
+  encodeU32,
+  layouts,
+} from './abi.ts';
+import type { BackendEntry, NameEntry, ServiceEntry, SlotEntry } from './abi.ts';
+
+/** Maps that the reconciler writes, without the `zh_` of their kernel names. */
+export type TableName =
+  | 'vips'
+  | 'services'
+  | 'slots'
+  | 'backends'
+  | 'names'
+  | 'svc_stats'
+  | 'bk_stats'
+  | 'meta';
+
+export const keyBytes: Readonly<Record<TableName, number>> = {
+  vips: layouts.vipKey.bytes,
+  services: 4,
+  slots: 4,
+  backends: 4,
+  names: 4,
+  svc_stats: 4,
+  bk_stats: 4,
+  meta: 4,
+};
+
+export const valueBytes: Readonly<Record<TableName, number>> = {
+  vips: 4,
+  services: layouts.service.bytes,
+  slots: layouts.slot.bytes,
+  backends: layouts.backend.bytes,
+  names: layouts.name.bytes,
+  svc_stats: layouts.serviceStats.bytes,
+  bk_stats: layouts.backendStats.bytes,
+  meta: layouts.meta.bytes,
+};
+
+/** Growable bytes of an ARRAY map; what was never written reads as zero. */
+export class ByteTable {
+  readonly valueBytes: number;
+  #bytes: Uint8Array;
+  #high = 0;
+
+  constructor(size: number, bytes = new Uint8Array(0)) {
+    this.valueBytes = size;
+    this.#bytes = bytes;
+    this.#high = bytes.length / size;
+  }
+
+  /** One more than the highest index ever written. */
+  get high(): number {
+    return this.#high;
+  }
+
+  get(index: number): Uint8Array {
+    const at = index * this.valueBytes;
+    if (index >= this.#high) return new Uint8Array(this.valueBytes);
+    return this.#bytes.subarray(at, at + this.valueBytes);
+  }
+
+  set(index: number, value: Uint8Array): void {
+    const end = (index + 1) * this.valueBytes;
+    if (end > this.#bytes.length) {
+      const grown = new Uint8Array(Math.max(end, this.#bytes.length * 2, 64 * this.valueBytes));
+      grown.set(this.#bytes.subarray(0, this.#high * this.valueBytes));
+      this.#bytes = grown;
+    }
+    this.#bytes.set(value, index * this.valueBytes);
+    this.#high = Math.max(this.#high, index + 1);
+  }
+
+  clone(): ByteTable {
+    return new ByteTable(this.valueBytes, this.#bytes.slice(0, this.#high * this.valueBytes));
+  }
+}
+
+/** Writes of one kind to one map, in order; `values` is empty for deletes. */
+export interface WriteGroup {
+  readonly table: TableName;
+  readonly kind: 'set' | 'delete';
+  readonly count: number;
+  readonly keys: Uint8Array;
+  readonly values: Uint8Array;
+}
+
+export interface Member {
+  readonly id: number;
+  readonly slot: SlotEntry;
+  readonly backend: BackendEntry;
+}
+
+export class Tables {
+  /** struct zh_vip_key as a string → service index, or noSuchPort. */
+  readonly vips: Map<string, number>;
+  readonly services: ByteTable;
+  readonly slots: ByteTable;
+  readonly backends: ByteTable;
+  readonly names: Map<number, NameEntry>;
+  revision = 0;
+
+  constructor(from?: Tables) {
+    this.vips = new Map(from?.vips);
+    this.names = new Map(from?.names);
+    this.services = from?.services.clone() ?? new ByteTable(valueBytes.services);
+    this.slots = from?.slots.clone() ?? new ByteTable(valueBytes.slots);
+    this.backends = from?.backends.clone() ?? new ByteTable(valueBytes.backends);
+    this.revision = from?.revision ?? 0;
+  }
+
+  service(index: number): ServiceEntry {
+    return decodeService(this.services.get(index));
+  }
+
+  slot(index: number): SlotEntry {
+    return decodeSlot(this.slots.get(index));
+  }
+
+  backend(id: number): BackendEntry {
+    return decodeBackend(this.backends.get(id));
+  }
+
+  /** The members that a service's entry points at, whether or not they make sense. */
+  members(entry: ServiceEntry): Member[] {
+    const out: Member[] = [];
+    const end = Math.min(entry.base + entry.members, this.slots.high);
+    for (let at = entry.base; at < end; at++) {
+      const slot = this.slot(at);
+      out.push({ id: slot.backend, slot, backend: this.backend(slot.backend) });
+    }
+    return out;
+  }
+
+  /** Applies item `at` of a group, as the kernel would. */
+  write(group: WriteGroup, at: number): void {
+    const { table } = group;
+    const key = group.keys.subarray(at * keyBytes[table], (at + 1) * keyBytes[table]);
+    const value = group.values.subarray(at * valueBytes[table], (at + 1) * valueBytes[table]);
+    if (table === 'vips') {
+      if (group.kind === 'delete') this.vips.delete(bytesToKey(key));
+      else this.vips.set(bytesToKey(key), decodeU32(value));
+    } else if (table === 'names') {
+      if (group.kind === 'delete') this.names.delete(decodeU32(key));
+      else this.names.set(decodeU32(key), decodeName(value));
+    } else if (table === 'services' || table === 'slots' || table === 'backends') {
+      this[table].set(decodeU32(key), value);
+    }
+  }
+
+  apply(groups: readonly WriteGroup[]): void {
+    for (const group of groups) for (let at = 0; at < group.count; at++) this.write(group, at);
+  }
+}
+
+/** Collects the writes of one group. */
+export class GroupBuilder {
+  readonly table: TableName;
+  readonly kind: 'set' | 'delete';
+  #keys: Uint8Array;
+  #values: Uint8Array;
+  #count = 0;
+
+  constructor(table: TableName, kind: 'set' | 'delete') {
+    this.table = table;
+    this.kind = kind;
+    this.#keys = new Uint8Array(keyBytes[table] * 16);
+    this.#values = new Uint8Array(kind === 'set' ? valueBytes[table] * 16 : 0);
+  }
+
+  add(key: number | string, value?: Uint8Array): void {
+    const keySize = keyBytes[this.table];
+    const valueSize = valueBytes[this.table];
+    if ((this.#count + 1) * keySize > this.#keys.length) {
+      this.#keys = grow(this.#keys);
+      this.#values = grow(this.#values);
+    }
+    this.#keys.set(typeof key === 'number' ? encodeU32(key) : keyToBytes(key), this.#count * keySize);
+    if (value !== undefined) this.#values.set(value, this.#count * valueSize);
+    this.#count++;
+  }
+
+  build(): WriteGroup {
+    const valueSize = this.kind === 'set' ? valueBytes[this.table] : 0;
+    return {
+      table: this.table,
+      kind: this.kind,
+      count: this.#count,
+      keys: this.#keys.subarray(0, this.#count * keyBytes[this.table]),
+      values: this.#values.subarray(0, this.#count * valueSize),
+    };
+  }
+}
+
+function grow(bytes: Uint8Array): Uint8Array {
+  const grown = new Uint8Array(bytes.length * 2);
+  grown.set(bytes);
+  return grown;
+}

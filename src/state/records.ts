@@ -1,0 +1,81 @@
+/**
+ * What operators say, as it is stored: services, backends, nothing derived.
+ *
+ * Records are plain immutable values. Names and addresses in them are already
+ * valid and canonical (see validate.ts); a record never holds both text forms
+ * of one thing.
+ */
+
+export type Protocol = 'tcp' | 'udp';
+
+export interface ServicePort {
+  /** IANA service name syntax (RFC 6335, 5.1): 1–15 of a–z, 0–9, `-`; unique in its service. */
+  readonly name: string;
+  /** 1–65535, unique in its service together with the protocol. */
+  readonly port: number;
+  readonly protocol: Protocol;
+}
+
+export interface ServiceRecord {
+  /** DNS labels joined by dots, at most 127 bytes, lower case. */
+  readonly name: string;
+  /** Canonical addresses, at least one; the first IPv4 one comes first. */
+  readonly vips: readonly string[];
+  readonly ports: readonly ServicePort[];
+}
+
+export type BackendState = 'active' | 'draining';
+
+/** A process on this host that a backend lives and dies with (`zerohop run`). */
+export interface BackendOwner {
+  readonly pid: number;
+  /** Field 22 of /proc/PID/stat (proc(5)), in clock ticks since boot: tells a reused pid apart. */
+  readonly startTicks: number;
+  readonly bootId: string;
+  readonly command: string;
+}
+
+export interface BackendRecord {
+  readonly service: string;
+  /** Name of the service's port that this backend serves. */
+  readonly portName: string;
+  readonly address: string;
+  /** 1–65535, where the backend listens. */
+  readonly port: number;
+  /** 0–65535; 0 takes no new connections. */
+  readonly weight: number;
+  readonly state: BackendState;
+  readonly owner?: BackendOwner;
+}
+
+/** Everything known at one revision. Each change makes a new one. */
+export interface StateSnapshot {
+  readonly revision: number;
+  readonly services: ReadonlyMap<string, ServiceRecord>;
+  /** By service name; ordered by port name, address, port. */
+  readonly backends: ReadonlyMap<string, readonly BackendRecord[]>;
+}
+
+export type Change =
+  | { readonly kind: 'put-service'; readonly service: ServiceRecord }
+  | { readonly kind: 'remove-service'; readonly name: string }
+  | { readonly kind: 'put-backend'; readonly backend: BackendRecord }
+  | {
+      readonly kind: 'remove-backend';
+      readonly service: string;
+      readonly portName: string;
+      readonly address: string;
+      readonly port: number;
+    };
+
+/** The seam where replicated state will come: one durable local store for now. */
+export interface StateStore {
+  /** The newest committed snapshot; cheap, immutable. */
+  snapshot(): StateSnapshot;
+  /**
+   * Makes the changes durable, all or none, then visible. Returns only after
+   * fsync; throws StoreError (disk full, read-only, damaged) with nothing changed.
+   */
+  commit(changes: readonly Change[]): StateSnapshot;
+  close(): void;
+}
