@@ -1,0 +1,125 @@
+// What scripts/test runs: lint and types, then one `node --test` over the test files inside a mount, network and
+// cgroup namespace of its own (test-inside.ts). Whatever a test makes (processes, network namespaces, cgroups, pins,
+// mounts) lives in there and is gone when this ends, however it ends; so two runs never meet on one machine.
+import { spawn, spawnSync } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { existsSync, globSync, mkdtempSync, rmSync } from 'node:fs';
+import { makeTestCgroup, removeCgroup, removeStaleTestCgroups } from './cgroup.ts';
+
+const FOLDERS = ['unit', 'contract', 'sim', 'scenarios', 'addon', 'bpf', 'system', 'cluster'];
+const CHECKS = [
+  { name: 'lint', label: 'format', command: 'oxfmt --check .' },
+  { name: 'lint', label: 'lint', command: 'oxlint --type-aware --deny-warnings' },
+  {
+    name: 'lint',
+    label: 'shell scripts',
+    command: 'shellcheck -x $(grep -lE "^#!.*bash" scripts/* .ci/*)',
+  },
+  { name: 'types', label: 'types', command: 'tsc --noEmit -p tsconfig.json' },
+  {
+    name: 'types',
+    label: 'types of pure files',
+    command: 'tsc --noEmit -p src/tsconfig.pure.json',
+  },
+];
+/** Where an agent without options keeps its files: a test that forgets its options shows here. */
+const HOST_PATHS = ['/etc/zerohop', '/var/lib/zerohop', '/run/zerohop', '/sys/fs/bpf/zerohop'];
+
+function testFiles(filters: readonly string[]): string[] {
+  const folder = (file: string): string => file.split('/')[1] ?? '';
+  return globSync('test/**/*.test.ts')
+    .filter((file) => FOLDERS.includes(folder(file)))
+    .filter((file) => filters.length === 0 || filters.some((f) => matches(file, folder(file), f)))
+    .toSorted(
+      (a, b) => FOLDERS.indexOf(folder(a)) - FOLDERS.indexOf(folder(b)) || (a < b ? -1 : 1),
+    );
+}
+
+function matches(file: string, folder: string, filter: string): boolean {
+  const wanted = filter.replace(/^\.\//, '').replace(/\/$/, '');
+  return FOLDERS.includes(wanted) ? folder === wanted : file.includes(wanted);
+}
+
+function check(label: string, command: string): boolean {
+  const start = performance.now();
+  process.stdout.write(`  ${label.padEnd(50)} `);
+  const { status, stdout, stderr } = spawnSync(command, { shell: true, encoding: 'utf8' });
+  const seconds = `${((performance.now() - start) / 1000).toFixed(2)} s`;
+  console.log(status === 0 ? seconds.padStart(9) : `failed after ${seconds}\n${stdout}${stderr}`);
+  return status === 0;
+}
+
+async function runSealed(nodeArgs: readonly string[]): Promise<number> {
+  removeStaleTestCgroups();
+  const cgroup = makeTestCgroup();
+  const tmp = mkdtempSync('/tmp/zht.');
+  const sealed = [
+    '--mount',
+    '--net',
+    '--ipc',
+    '--cgroup',
+    '--',
+    process.execPath,
+    'scripts/test-inside.ts',
+  ];
+  const child = spawn(
+    'bash',
+    ['-c', 'echo $$ >"$0/cgroup.procs" && exec unshare "$@"', cgroup, ...sealed, ...nodeArgs],
+    { stdio: 'inherit', env: { ...process.env, TMPDIR: tmp } },
+  );
+  let interrupted = 0;
+  const stop = (signal: NodeJS.Signals): void => {
+    interrupted += 1;
+    if (interrupted > 1) removeCgroup(cgroup);
+    else setTimeout(() => removeCgroup(cgroup), 10_000).unref(); // a guess: node --test ends in well under a second
+    child.kill(signal); // Ctrl-C reached it already, a plain `kill` did not
+  };
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, stop);
+  try {
+    const status = await exited(child);
+    return interrupted > 0 ? 130 : status;
+  } finally {
+    removeCgroup(cgroup);
+    rmSync(tmp, { recursive: true, force: true });
+  }
+}
+
+function exited(child: ChildProcess): Promise<number> {
+  return new Promise((resolve, reject) => {
+    child.on('error', reject);
+    child.on('exit', (code) => resolve(code ?? 1));
+  });
+}
+
+async function main(args: readonly string[]): Promise<number> {
+  const dashes = args.indexOf('--');
+  const mine = dashes < 0 ? args : args.slice(0, dashes);
+  const nodeArgs = dashes < 0 ? [] : args.slice(dashes + 1);
+  const filters = mine.filter((arg) => arg !== '--list');
+  const checkNames = filters.filter((f) => CHECKS.some(({ name }) => name === f));
+  const fileFilters = filters.filter((f) => !checkNames.includes(f));
+  const files = filters.length === 0 || fileFilters.length > 0 ? testFiles(fileFilters) : [];
+  if (mine.includes('--list')) {
+    console.log(files.join('\n'));
+    return 0;
+  }
+  const unknown = fileFilters.filter((f) => testFiles([f]).length === 0);
+  if (unknown.length > 0) {
+    console.error(
+      `test: nothing under test/ matches ${unknown.join(', ')}; see scripts/test --list`,
+    );
+    return 2;
+  }
+  const checks = CHECKS.filter(({ name }) => filters.length === 0 || checkNames.includes(name));
+  const failed = checks.filter(({ label, command }) => !check(label, command));
+
+  const before = HOST_PATHS.filter((path) => existsSync(path));
+  const status = files.length === 0 ? 0 : await runSealed([...nodeArgs, ...files]);
+  const left = HOST_PATHS.filter((path) => existsSync(path) && !before.includes(path));
+  if (left.length > 0) console.error(`test: left behind on this machine: ${left.join(', ')}`);
+  if (failed.length > 0)
+    console.error(`test: failed: ${failed.map(({ label }) => label).join(', ')}`);
+  return status !== 0 ? status : Number(failed.length + left.length > 0);
+}
+
+process.exitCode = await main(process.argv.slice(2));
