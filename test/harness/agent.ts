@@ -1,0 +1,91 @@
+/** The agent process of a test host. */
+import type { Child } from './child.ts';
+import { eventually } from './eventually.ts';
+import type { TestHost } from './host.ts';
+
+export interface AgentOptions {
+  readonly config?: string;
+  readonly data?: string;
+  readonly socket?: string;
+  readonly cgroup?: string;
+  readonly pin?: string;
+  readonly env?: NodeJS.ProcessEnv;
+}
+
+/** One line that the agent logged. */
+export interface LogLine {
+  readonly [field: string]: unknown;
+}
+
+const READY_MS = 20_000;
+
+export class Agent {
+  readonly #host: TestHost;
+  #child: Child | undefined;
+
+  constructor(host: TestHost) {
+    this.#host = host;
+  }
+
+  get pid(): number {
+    return this.#running().pid;
+  }
+
+  get running(): boolean {
+    return this.#child?.running === true;
+  }
+
+  /** Starts the agent without waiting for anything. */
+  launch(options: AgentOptions = {}): Child {
+    const host = this.#host;
+    const args = ['agent'];
+    if (options.config !== undefined) args.push('--config', options.config);
+    args.push('--data', options.data ?? host.dataDir, '--socket', options.socket ?? host.socket);
+    args.push('--cgroup', options.cgroup ?? host.cgroup, '--pin', options.pin ?? host.pinDir);
+    this.#child = host.spawn([host.bin, ...args], { env: options.env ?? {} });
+    return this.#child;
+  }
+
+  /** Starts the agent and waits until its API answers. */
+  async start(options: AgentOptions = {}): Promise<void> {
+    const child = this.launch(options);
+    await eventually(
+      'an answer of the agent',
+      async () => {
+        if (!child.running) return 'ended';
+        const answer = await this.#host.api('GET', '/v1/status');
+        return answer.status === 200;
+      },
+      { timeoutMs: READY_MS, everyMs: 5 },
+    );
+    if (!child.running) throw new Error(`the agent ended at once:\n${child.stderr}${child.stdout}`);
+  }
+
+  /** Sends a signal and waits for the end. */
+  async kill(signal: NodeJS.Signals = 'SIGKILL'): Promise<number> {
+    const { code } = await this.#running().stop(signal);
+    return code;
+  }
+
+  /** Asks the agent to end, and expects it to do so cleanly. */
+  async stop(): Promise<void> {
+    const child = this.#running();
+    const { code } = await child.stop('SIGTERM');
+    if (code !== 0)
+      throw new Error(`the agent ended with ${code}:\n${child.stderr}${child.stdout}`);
+  }
+
+  /** What this start of the agent has logged so far. */
+  log(): LogLine[] {
+    const child = this.#running();
+    return `${child.stdout}\n${child.stderr}`
+      .split('\n')
+      .filter((line) => line.startsWith('{') && line.endsWith('}'))
+      .map((line) => JSON.parse(line) as LogLine);
+  }
+
+  #running(): Child {
+    if (this.#child === undefined) throw new Error('the agent was never started');
+    return this.#child;
+  }
+}

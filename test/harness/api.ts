@@ -1,0 +1,39 @@
+/** One HTTP request with JSON over a Unix socket. */
+import { request } from 'node:http';
+
+export interface ApiAnswer {
+  readonly status: number;
+  readonly text: string;
+  json<T = unknown>(): T;
+}
+
+const TIMEOUT_MS = 20_000;
+
+export function apiCall(
+  socketPath: string,
+  method: string,
+  path: string,
+  body?: unknown,
+): Promise<ApiAnswer> {
+  return new Promise((resolve, reject) => {
+    const payload =
+      body === undefined ? undefined : typeof body === 'string' ? body : JSON.stringify(body);
+    const headers =
+      payload === undefined
+        ? {}
+        : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(payload) };
+    const call = request({ socketPath, method, path, headers, timeout: TIMEOUT_MS }, (answer) => {
+      let text = '';
+      answer.setEncoding('utf8').on('data', (part: string) => (text += part));
+      answer.on('error', reject);
+      answer.on('end', () =>
+        resolve({ status: answer.statusCode ?? 0, text, json: <T>() => JSON.parse(text) as T }),
+      );
+    });
+    call.on('error', reject);
+    call.on('timeout', () =>
+      call.destroy(new Error(`${method} ${path}: no answer in ${TIMEOUT_MS} ms`)),
+    );
+    call.end(payload);
+  });
+}

@@ -1,0 +1,72 @@
+/** The client and server programs of test/system, compiled once per content into .cache/. */
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, renameSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { run, testEnvironment } from './child.ts';
+import { checkout } from './host.ts';
+
+const sources = join(checkout, 'test/system');
+const cache = join(checkout, '.cache/test-programs');
+
+async function compiled(
+  source: string,
+  compile: (from: string, to: string) => Promise<unknown>,
+): Promise<string> {
+  const from = join(sources, source);
+  const hash = createHash('sha256').update(readFileSync(from)).digest('hex').slice(0, 12);
+  const to = join(cache, `${basename(source)}-${hash}`);
+  if (!existsSync(to)) {
+    mkdirSync(cache, { recursive: true });
+    const half = `${to}.${process.pid}`;
+    await compile(from, half);
+    renameSync(half, to);
+  }
+  return to;
+}
+
+async function cProgram(source: string): Promise<string> {
+  return await compiled(source, (from, to) =>
+    run(['gcc', '-O2', '-Wall', '-Wextra', '-Werror', '-o', to, from]),
+  );
+}
+
+async function goProgram(source: string): Promise<string> {
+  const env = testEnvironment({
+    GOCACHE: join(checkout, '.cache/go-build'),
+    GOFLAGS: '-mod=mod',
+    GOTOOLCHAIN: 'local',
+  });
+  return await compiled(source, (from, to) => run(['go', 'build', '-o', to, from], { env }));
+}
+
+async function javaClasses(source: string): Promise<string> {
+  return await compiled(source, (from, to) => run(['javac', '-d', to, from]));
+}
+
+export type Language = 'C' | 'Python' | 'Node' | 'Go' | 'Java';
+export const languages: readonly Language[] = ['C', 'Python', 'Node', 'Go', 'Java'];
+
+/** The command of a client: append `tcp|udp ADDR PORT`. C's is `stepsClient`. */
+export async function simpleClient(language: Exclude<Language, 'C'>): Promise<string[]> {
+  switch (language) {
+    case 'Python':
+      return ['/usr/bin/python3', join(sources, 'clients/client.py')];
+    case 'Node':
+      return [process.execPath, join(sources, 'clients/client.mjs')];
+    case 'Go':
+      return [await goProgram('clients/client.go')];
+    case 'Java':
+      return [
+        'java',
+        '-Xshare:auto',
+        '-XX:TieredStopAtLevel=1',
+        '-cp',
+        await javaClasses('clients/Client.java'),
+        'Client',
+      ];
+  }
+}
+
+export const stepsClient = (): Promise<string> => cProgram('clients/client.c');
+export const loadClient = (): Promise<string> => cProgram('clients/load.c');
+export const echoServer = (): Promise<string> => cProgram('servers/echo.c');
