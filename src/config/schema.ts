@@ -1,0 +1,117 @@
+/**
+ * Every knob of the agent: what it is, its unit, where its default comes from.
+ * Unknown fields are errors. Read from YAML by load.ts; options of `zerohop
+ * agent` and their environment variables win over the file.
+ */
+import * as z from 'zod';
+import { parseCidr, type Cidr } from '../net/cidr.ts';
+import { show, strict } from '../state/validate.ts';
+import { DEFAULT_DATA_DIR, DEFAULT_PIN_DIR, DEFAULT_SOCKET_PATH } from './defaults.ts';
+
+function absolutePath(what: string): z.ZodString {
+  const error = (issue: { input?: unknown }): string =>
+    `${what} ${show(issue.input)} is not an absolute path`;
+  return z.string({ error }).regex(/^\/[^\0]*$/, { error });
+}
+
+function count(what: string, min: number, max: number): z.ZodNumber {
+  const error = (issue: { input?: unknown }): string =>
+    `${what} ${show(issue.input)} is not a whole number in ${min}–${max}`;
+  return z.number({ error }).int({ error }).min(min, { error }).max(max, { error });
+}
+
+function cidr(what: string, wrong: (cidr: Cidr) => string | undefined): z.ZodType<Cidr, string> {
+  return z
+    .string({ error: (issue) => `${what} ${show(issue.input)} is not text` })
+    .transform((text, ctx): Cidr => {
+      const result = parseCidr(text);
+      const reason = result.ok ? wrong(result.cidr) : result.reason;
+      if (result.ok && reason === undefined) return result.cidr;
+      ctx.addIssue({ code: 'custom', message: `${what} ${show(text)} ${reason ?? ''}` });
+      return z.NEVER;
+    });
+}
+
+/** Bounds a typing slip: 2^24 backends would be 600 MB of kernel memory. */
+const ENTRIES_MAX = 2 ** 24;
+
+const mapsSchema = strict({
+  /** Entries: VIPs × ports, all families (a service with two VIPs and two ports takes four). A guess: 20 × the largest fleet we test. 32 bytes each. */
+  services: count('maps.services', 16, ENTRIES_MAX).default(65_536),
+  /** Entries: backends × VIPs of their family. 2 × services. 40 bytes each. */
+  backends: count('maps.backends', 16, ENTRIES_MAX).default(131_072),
+  /**
+   * Slots of alias tables, one per backend of a set. 4 × backends: the old and
+   * the new set of a service exist side by side while it changes (2 ×), and
+   * freed runs fragment (2 ×, a guess from buddy allocation). 16 bytes each.
+   */
+  slots: count('maps.slots', 64, ENTRIES_MAX).default(524_288),
+  /**
+   * Sockets remembered for getpeername() in the direct-mapped table; a power of
+   * two, since the slot is the socket cookie modulo this. KERNEL.md measured
+   * the design. About 80 bytes each, allocated at load.
+   */
+  sockets: count('maps.sockets', 64, ENTRIES_MAX)
+    .refine((value) => Number.isInteger(Math.log2(value)), {
+      error: 'maps.sockets is not a power of two',
+    })
+    .default(65_536),
+  /** Sockets that met a taken slot and live in a hash table. sockets ÷ 4, a guess. */
+  socketsSpilled: count('maps.socketsSpilled', 16, ENTRIES_MAX).default(16_384),
+});
+
+export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error'] as const;
+export type LogLevel = (typeof LOG_LEVELS)[number];
+
+export const configSchema = strict({
+  /** Where the API listens (Unix socket, mode 0660, group zerohop if there is one). */
+  socketPath: absolutePath('socketPath')
+    .max(107, { error: 'socketPath is longer than the 107 bytes of sun_path (unix(7))' })
+    .default(DEFAULT_SOCKET_PATH),
+  /** Where state is kept. */
+  dataDir: absolutePath('dataDir').default(DEFAULT_DATA_DIR),
+  /** Where maps and links are pinned: a directory below a bpffs mount. */
+  pinDir: absolutePath('pinDir').default(DEFAULT_PIN_DIR),
+  /** The cgroup whose sockets see the VIPs; default: the root of cgroup2, found in /proc/self/mountinfo. */
+  cgroupPath: absolutePath('cgroupPath').optional(),
+  /** Documents applied at start and on SIGHUP; default: services.d beside the configuration file. */
+  servicesDir: absolutePath('servicesDir').optional(),
+  /**
+   * Where IPv4 VIPs come from. 240.0.0.0/4 is reserved (RFC 1112, 4) and no
+   * packet ever carries one; Consul and Istio choose it too.
+   */
+  vipCidr4: cidr('vipCidr4', (c) =>
+    c.family !== 4
+      ? 'is not an IPv4 block'
+      : c.prefixLength > 30
+        ? 'is smaller than /30'
+        : undefined,
+  ).default(parsedCidr('240.0.0.0/4')),
+  /**
+   * Where IPv6 VIPs come from: a ULA /64 (RFC 4193), "fd" + "zerohop" in ASCII.
+   * Fixed rather than random, so that all nodes agree; no packet carries one.
+   */
+  vipPrefix6: cidr('vipPrefix6', (c) =>
+    c.family !== 6 || c.prefixLength !== 64 ? 'is not an IPv6 /64' : undefined,
+  ).default(parsedCidr('fd7a:6572:6f68:6f70::/64')),
+  maps: mapsSchema.default(() => mapsSchema.parse({})),
+  /** Milliseconds between full comparisons with the kernel's maps. A guess; it reads every entry once. */
+  fullCheckIntervalMs: count('fullCheckIntervalMs', 100, 86_400_000).default(30_000),
+  /** Milliseconds between looks at the processes that own backends (`zerohop run`). A guess: how long a killed one may linger. */
+  ownerCheckIntervalMs: count('ownerCheckIntervalMs', 100, 3_600_000).default(1000),
+  logLevel: z
+    .enum(LOG_LEVELS, {
+      error: (issue) => `logLevel ${show(issue.input)} is none of ${LOG_LEVELS.join(', ')}`,
+    })
+    .default('info'),
+});
+
+function parsedCidr(text: string): Cidr {
+  const result = parseCidr(text);
+  if (!result.ok) throw new Error(`default block ${text} ${result.reason}`);
+  return result.cidr;
+}
+
+export type Config = z.output<typeof configSchema>;
+/** As written in the file and on the command line. */
+export type ConfigInput = z.input<typeof configSchema>;

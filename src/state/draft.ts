@@ -1,0 +1,167 @@
+/**
+ * A snapshot being edited: what a command would make of it, before anything is
+ * stored. The difference to the snapshot is the list of changes, so that saying
+ * again what is already so changes nothing.
+ */
+import { backendKey, compareBackends } from './changes.ts';
+import type {
+  BackendOwner,
+  BackendRecord,
+  Change,
+  ServiceRecord,
+  StateSnapshot,
+} from './records.ts';
+
+export interface Action {
+  readonly action: 'create' | 'update' | 'remove';
+  readonly kind: 'service' | 'backend';
+  /** `web`, or `web:http 10.0.0.1:80` for a backend. */
+  readonly name: string;
+}
+
+export class Draft {
+  readonly #base: StateSnapshot;
+  /** Services written so far, in order; undefined: removed. */
+  readonly #services = new Map<string, ServiceRecord | undefined>();
+  readonly #backends = new Map<string, Map<string, BackendRecord>>();
+
+  constructor(base: StateSnapshot) {
+    this.#base = base;
+  }
+
+  service(name: string): ServiceRecord | undefined {
+    return this.#services.has(name) ? this.#services.get(name) : this.#base.services.get(name);
+  }
+
+  putService(record: ServiceRecord): void {
+    this.#services.set(record.name, record);
+  }
+
+  removeService(name: string): void {
+    this.#services.set(name, undefined);
+    this.#backends.set(name, new Map());
+  }
+
+  /** Names of the services written or whose backends were. */
+  touched(): ReadonlySet<string> {
+    return new Set([...this.#services.keys(), ...this.#backends.keys()]);
+  }
+
+  /** Every service as it would be. */
+  *services(): Iterable<ServiceRecord> {
+    for (const [name, record] of this.#base.services) if (!this.#services.has(name)) yield record;
+    for (const record of this.#services.values()) if (record !== undefined) yield record;
+  }
+
+  backends(service: string): ReadonlyMap<string, BackendRecord> {
+    return this.#backends.get(service) ?? this.#copy(service);
+  }
+
+  #copy(service: string): Map<string, BackendRecord> {
+    const list = this.#base.backends.get(service) ?? [];
+    return new Map(list.map((backend) => [backendKey(backend), backend]));
+  }
+
+  #writable(service: string): Map<string, BackendRecord> {
+    let list = this.#backends.get(service);
+    if (list === undefined) {
+      list = this.#copy(service);
+      this.#backends.set(service, list);
+    }
+    return list;
+  }
+
+  putBackend(record: BackendRecord): void {
+    this.#writable(record.service).set(backendKey(record), record);
+  }
+
+  removeBackend(record: BackendRecord): void {
+    this.#writable(record.service).delete(backendKey(record));
+  }
+
+  /**
+   * Additions before removals, so that every prefix is a state worth having.
+   * A removed service takes its backends along: one change, but an action each.
+   */
+  diff(): { readonly changes: readonly Change[]; readonly actions: readonly Action[] } {
+    const puts: Change[] = [];
+    const removals: Change[] = [];
+    const actions: Action[] = [];
+    for (const [name, after] of this.#services) {
+      const before = this.#base.services.get(name);
+      if (after === undefined) {
+        if (before === undefined) continue;
+        removals.push({ kind: 'remove-service', name });
+        actions.push({ action: 'remove', kind: 'service', name });
+      } else if (before === undefined || !sameService(before, after)) {
+        puts.push({ kind: 'put-service', service: after });
+        actions.push({ action: before === undefined ? 'create' : 'update', kind: 'service', name });
+      }
+    }
+    for (const [service, after] of this.#backends) {
+      const gone = this.service(service) === undefined;
+      const before = this.#base.backends.get(service) ?? [];
+      diffBackends(before, after, (action, backend) => {
+        actions.push({ action, kind: 'backend', name: backendName(backend) });
+        if (action !== 'remove') puts.push({ kind: 'put-backend', backend });
+        else if (!gone) removals.push(removalOf(backend));
+      });
+    }
+    return { changes: [...puts, ...removals], actions };
+  }
+}
+
+function diffBackends(
+  before: readonly BackendRecord[],
+  after: ReadonlyMap<string, BackendRecord>,
+  emit: (action: Action['action'], backend: BackendRecord) => void,
+): void {
+  const old = new Map(before.map((backend) => [backendKey(backend), backend]));
+  for (const [key, backend] of after) {
+    const was = old.get(key);
+    if (was === undefined) emit('create', backend);
+    else if (!sameBackend(was, backend)) emit('update', backend);
+  }
+  for (const [key, backend] of old) if (!after.has(key)) emit('remove', backend);
+}
+
+export function removalOf(backend: BackendRecord): Change & { kind: 'remove-backend' } {
+  const { service, portName, address, port } = backend;
+  return { kind: 'remove-backend', service, portName, address, port };
+}
+
+/** As the command line writes it: `web:http 10.0.0.1:80`. */
+export function backendName(
+  backend: Pick<BackendRecord, 'service' | 'portName' | 'address' | 'port'>,
+): string {
+  const { service, portName, address, port } = backend;
+  return `${service}:${portName} ${address.includes(':') ? `[${address}]` : address}:${port}`;
+}
+
+export function sameOwner(a: BackendOwner | undefined, b: BackendOwner | undefined): boolean {
+  if (a === undefined || b === undefined) return a === b;
+  return a.pid === b.pid && a.startTicks === b.startTicks && a.bootId === b.bootId;
+}
+
+function sameBackend(a: BackendRecord, b: BackendRecord): boolean {
+  return (
+    compareBackends(a, b) === 0 &&
+    a.weight === b.weight &&
+    a.state === b.state &&
+    sameOwner(a.owner, b.owner)
+  );
+}
+
+function sameService(a: ServiceRecord, b: ServiceRecord): boolean {
+  return (
+    a.vips.length === b.vips.length &&
+    a.vips.every((vip, index) => vip === b.vips[index]) &&
+    a.ports.length === b.ports.length &&
+    a.ports.every((port, index) => {
+      const other = b.ports[index];
+      return (
+        port.name === other?.name && port.port === other.port && port.protocol === other.protocol
+      );
+    })
+  );
+}
