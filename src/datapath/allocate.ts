@@ -45,7 +45,7 @@ export class IndexPool {
 
   constructor(limit: number, used: Iterable<number> = []) {
     this.limit = limit;
-    this.#taken = new Set(used);
+    this.#taken = new Set([...used].filter((index) => index < limit));
     for (const index of this.#taken) this.#next = Math.max(this.#next, index + 1);
     for (let i = this.#next - 1; i >= 0; i--) if (!this.#taken.has(i)) this.#free.push(i);
   }

@@ -67,3 +67,7 @@ export function frontendsOf(service: CatalogService | undefined): Frontend[] {
 export function anyPortKey(frontend: string): string {
   return `${frontend.slice(0, 16)}\0\0\0\0`;
 }
+
+export function isAnyPort(key: string): boolean {
+  return key === anyPortKey(key);
+}

@@ -23,7 +23,7 @@ import {
   layoutVersion,
   noSuchPort,
 } from './abi.ts';
-import { anyPortKey } from './desired.ts';
+import { anyPortKey, isAnyPort } from './desired.ts';
 import type { Frontend, Target } from './desired.ts';
 import { GroupBuilder, valueBytes } from './tables.ts';
 import type { Member, TableName, Tables, WriteGroup } from './tables.ts';
@@ -126,10 +126,12 @@ export class Planner {
       services.add(index);
       this.#note(tables.names.get(index)?.service ?? '', key, 1);
       const entry = tables.service(index);
-      if (entry.members > 0) blocks.set(entry.base, entry.members);
-      for (const member of tables.members(entry)) {
-        if (member.backend.service === index) backends.add(member.id);
+      const members = this.#membersOf(index);
+      // A damaged count must not reserve half the map; the set is written anew anyway.
+      if (members.length > 0 && members.length === entry.members) {
+        blocks.set(entry.base, entry.members);
       }
+      for (const member of members) backends.add(member.id);
     }
     this.#serviceIndices = new IndexPool(options.limits.services, services);
     this.#backendIds = new IndexPool(options.limits.backends, backends);
@@ -220,6 +222,18 @@ export class Planner {
     return bytesToKey(this.tables.services.get(index).subarray(0, 20)) === key;
   }
 
+  /** Its members, without what a damaged table may show there. */
+  #membersOf(index: number): Member[] {
+    return this.tables
+      .members(this.tables.service(index))
+      .filter(
+        ({ id, backend }) =>
+          id < this.#options.limits.backends &&
+          backend.service === index &&
+          backend.state !== backendState.free,
+      );
+  }
+
   #note(service: string, key: string, delta: number): void {
     this.#noteKey(service, key, delta > 0);
     this.#countVip(key.slice(0, 16), delta);
@@ -294,7 +308,7 @@ export class Planner {
 
   #update(draft: Draft, frontend: Frontend, index: number): void {
     const entry = this.tables.service(index);
-    const members = this.tables.members(entry).filter((m) => m.backend.service === index);
+    const members = this.#membersOf(index);
     const wrong = differs(frontend, entry, members);
     if (wrong === undefined) return;
     draft.reasons.push(`${label(frontend)}: ${wrong}`);
@@ -388,9 +402,7 @@ export class Planner {
     const entry = this.tables.service(index);
     const key = { addr: new Uint8Array(16), port: 0, protocol: 0 };
     add(draft, 'serviceGone', index, encodeService({ key, members: 0, base: 0, count: 0, gen: entry.gen }));
-    for (const { id, backend } of this.tables.members(entry)) {
-      if (backend.service === index) this.#freeBackend(draft, id);
-    }
+    for (const { id } of this.#membersOf(index)) this.#freeBackend(draft, id);
     if (entry.members > 0) draft.freedBlocks.push(entry.base);
     add(draft, 'nameGone', index);
     draft.freedServices.push(index);
@@ -407,7 +419,7 @@ export class Planner {
       for (const key of keys) if (!claimed.has(key)) this.#removeFrontend(draft, service, key);
     }
     for (const [key, index] of this.tables.vips) {
-      if (claimed.has(key) || index === noSuchPort || this.#sane(key, index)) continue;
+      if (claimed.has(key) || isAnyPort(key) || this.#sane(key, index)) continue;
       draft.reasons.push(`VIP entry ${index}: damaged`);
       add(draft, 'vipGone', key);
     }
@@ -418,9 +430,7 @@ export class Planner {
     const vips = new Set(draft.vipDelta.keys());
     if (whole) {
       for (const vip of this.#vipUses.keys()) vips.add(vip);
-      for (const [key, index] of this.tables.vips) {
-        if (index === noSuchPort) vips.add(key.slice(0, 16));
-      }
+      for (const key of this.tables.vips.keys()) if (isAnyPort(key)) vips.add(key.slice(0, 16));
     }
     for (const vip of vips) {
       const key = anyPortKey(vip);

@@ -4,7 +4,7 @@ import { request } from 'node:http';
 export interface ApiAnswer {
   readonly status: number;
   readonly text: string;
-  json<T = unknown>(): T;
+  json(): unknown;
 }
 
 const TIMEOUT_MS = 20_000;
@@ -27,7 +27,7 @@ export function apiCall(
       answer.setEncoding('utf8').on('data', (part: string) => (text += part));
       answer.on('error', reject);
       answer.on('end', () =>
-        resolve({ status: answer.statusCode ?? 0, text, json: <T>() => JSON.parse(text) as T }),
+        resolve({ status: answer.statusCode ?? 0, text, json: () => JSON.parse(text) as unknown }),
       );
     });
     call.on('error', reject);
