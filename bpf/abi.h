@@ -105,10 +105,13 @@ struct zh_sock {
   struct zh_pair pair;
 };
 
-/* The VIPs that one unconnected UDP socket talks to, newest overwrite oldest. */
+/* The VIPs that one unconnected UDP socket talks to, newest overwrite oldest.
+ * last: the one it sent to last, which an answer is most likely to be for when
+ * several VIPs share a backend. */
 struct zh_flows {
   struct bpf_spin_lock lock;
   __u32 next;
+  __u32 last;
   struct zh_pair pair[ZH_FLOWS];
 };
 

@@ -19,6 +19,7 @@ static __always_inline int zh_flow_by_vip(struct zh_flows *flows, const struct z
   for (int i = 0; i < ZH_FLOWS; i++) {
     if (flows->pair[i].vip_port == key->port && zh_same_addr(flows->pair[i].vip, key->addr)) {
       *pair = flows->pair[i];
+      flows->last = i;
       found = 1;
       break;
     }
@@ -27,15 +28,17 @@ static __always_inline int zh_flow_by_vip(struct zh_flows *flows, const struct z
   return found;
 }
 
-/* The pair whose backend is addr:port. */
+/* The pair whose backend is addr:port; of several, the one sent to last. */
 static __always_inline int zh_flow_by_peer(struct zh_flows *flows, const __u32 addr[4],
                                            __be16 port, struct zh_pair *pair)
 {
   int found = 0;
   bpf_spin_lock(&flows->lock);
+  __u32 last = flows->last;
   for (int i = 0; i < ZH_FLOWS; i++) {
-    if (flows->pair[i].port == port && zh_same_addr(flows->pair[i].addr, addr)) {
-      *pair = flows->pair[i];
+    __u32 at = (last + i) & (ZH_FLOWS - 1);
+    if (flows->pair[at].port == port && zh_same_addr(flows->pair[at].addr, addr)) {
+      *pair = flows->pair[at];
       found = 1;
       break;
     }
@@ -65,6 +68,7 @@ static __always_inline int zh_flow_put(struct zh_flows *flows, const struct zh_p
   int evicts = flows->pair[at].port != 0 && (flows->pair[at].vip_port != pair->vip_port ||
                                              !zh_same_addr(flows->pair[at].vip, pair->vip));
   flows->pair[at] = *pair;
+  flows->last = at;
   bpf_spin_unlock(&flows->lock);
   return evicts;
 }

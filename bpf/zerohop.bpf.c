@@ -64,8 +64,9 @@ static __always_inline int zh_ours(struct bpf_sock_addr *ctx)
 }
 
 /* Where bpf_set_retval is missing, the address becomes one that refuses: the
- * same host's loopback, at a port that nobody can listen on. connect() allows
- * port 0, sendmsg() does not, hence tcpmux (1) there. */
+ * same host's loopback. For TCP at port 0, which nobody can listen on. UDP may
+ * not send there (EINVAL), hence tcpmux (1): the connect succeeds, and the
+ * first send or receive answers ECONNREFUSED. */
 static __always_inline void zh_refuge(struct zh_vip_key *key, struct zh_pair *pair, __be16 port)
 {
   __builtin_memset(pair->addr, 0, sizeof(pair->addr));
@@ -93,7 +94,7 @@ static __always_inline int zh_connect(struct bpf_sock_addr *ctx, struct zh_vip_k
     zh_sock_remember(bpf_get_socket_cookie(ctx), pair);
     zh_served(pair, 1);
   } else {
-    zh_refuge(key, pair, 0);
+    zh_refuge(key, pair, key->protocol == IPPROTO_UDP ? bpf_htons(1) : 0);
   }
   return verdict;
 }
@@ -198,18 +199,18 @@ static __always_inline int zh_peer(struct bpf_sock_addr *ctx, const struct zh_vi
   return zh_sock_recall(bpf_get_socket_cookie(ctx), key->addr, key->port, pair);
 }
 
-/* A connected socket may ask for the sender's address too, so both stores are
- * consulted, the socket's own flows first. */
+/* A connected UDP socket hears its peer, an unconnected one those it sent to.
+ * Neither store is emptied by connect(AF_UNSPEC), so the state decides. */
 static __always_inline int zh_sender(struct bpf_sock_addr *ctx, const struct zh_vip_key *key,
                                      struct zh_pair *pair)
 {
   struct bpf_sock *sk = ctx->sk;
-  if (sk) {
-    struct zh_flows *flows = bpf_sk_storage_get(&zh_flows, sk, 0, 0);
-    if (flows && zh_flow_by_peer(flows, key->addr, key->port, pair))
-      return 1;
-  }
-  return zh_peer(ctx, key, pair);
+  if (!sk)
+    return 0;
+  if (sk->state == BPF_TCP_ESTABLISHED)
+    return zh_peer(ctx, key, pair);
+  struct zh_flows *flows = bpf_sk_storage_get(&zh_flows, sk, 0, 0);
+  return flows && zh_flow_by_peer(flows, key->addr, key->port, pair);
 }
 
 SEC("cgroup/recvmsg4")
