@@ -43,7 +43,11 @@ function matches(file: string, folder: string, filter: string): boolean {
 function check(label: string, command: string): boolean {
   const start = performance.now();
   process.stdout.write(`  ${label.padEnd(50)} `);
-  const { status, stdout, stderr } = spawnSync(command, { shell: true, encoding: 'utf8' });
+  const { status, stdout, stderr } = spawnSync(command, {
+    shell: true,
+    encoding: 'utf8',
+    env: { ...process.env, NO_COLOR: '1' }, // the output is captured, and may end in a log file
+  });
   const seconds = `${((performance.now() - start) / 1000).toFixed(2)} s`;
   console.log(status === 0 ? seconds.padStart(9) : `failed after ${seconds}\n${stdout}${stderr}`);
   return status === 0;
