@@ -3,6 +3,8 @@
  */
 import type { StateSnapshot } from '../state/records.ts';
 import type { Command } from '../state/commands.ts';
+import type { Action } from '../state/draft.ts';
+import type { Problem } from '../state/problem.ts';
 
 export interface SubmitOptions {
   /** Decide and plan, but neither store nor apply. */
@@ -12,7 +14,9 @@ export interface SubmitOptions {
 export interface Outcome {
   readonly revision: number;
   /** One line per thing created, changed or removed; empty when nothing had to change. */
-  readonly changes: readonly { readonly action: 'create' | 'update' | 'remove'; readonly kind: 'service' | 'backend'; readonly name: string }[];
+  readonly changes: readonly Action[];
+  /** Done all the same, but probably not what was meant (Decision.warnings). */
+  readonly warnings: readonly Problem[];
   /** Writes sent to the kernel's maps. */
   readonly mapWrites: number;
 }
@@ -46,7 +50,11 @@ export interface AgentStatus {
     readonly lastFullCheckAt?: string;
     /** Map entries that the periodic comparison had to put right since start. */
     readonly repairedEntries: number;
-    readonly attachments: readonly { readonly hook: string; readonly programId: number; readonly effective: boolean }[];
+    readonly attachments: readonly {
+      readonly hook: string;
+      readonly programId: number;
+      readonly effective: boolean;
+    }[];
     readonly maps: readonly MapFill[];
     readonly degradedFeatures: readonly string[];
   };

@@ -84,7 +84,7 @@ function withLists(
   const after = new Map(before);
   for (const [service, list] of lists) {
     if (list.size === 0) after.delete(service);
-    else after.set(service, [...list.values()].sort(compareBackends));
+    else after.set(service, [...list.values()].toSorted(compareBackends));
   }
   return after;
 }

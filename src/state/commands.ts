@@ -136,21 +136,26 @@ function refuse(
   });
 }
 
+/** That there is no such service, and which one may have been meant. */
+export function unknownService(names: Iterable<string>, name: string, path = ''): Problem {
+  const known = [...names];
+  const otherwise =
+    known.length === 0
+      ? 'there is none yet: `zerohop service add` adds one'
+      : '`zerohop service ls` shows them';
+  return {
+    code: 'not-found',
+    message: `there is no service "${name}"`,
+    ...(path === '' ? {} : { path }),
+    hint: didYouMean(name, known, otherwise),
+  };
+}
+
 function findService(work: Work, name: string, path: string): ServiceRecord | undefined {
   const service = work.draft.service(name);
   if (service === undefined) {
     const names = [...work.draft.services()].map((known) => known.name);
-    const otherwise =
-      names.length === 0
-        ? 'there is none yet: add one with `zerohop service add`'
-        : '`zerohop service ls` shows them';
-    refuse(
-      work,
-      'not-found',
-      path,
-      `there is no service "${name}"`,
-      didYouMean(name, names, otherwise),
-    );
+    work.problems.push(unknownService(names, name, path));
   }
   return service;
 }

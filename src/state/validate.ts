@@ -131,7 +131,11 @@ export const servicePort = strict({
   name: portName.optional(),
   port: portNumber,
   protocol: protocol.default('tcp'),
-}).transform((port) => ({ ...port, name: port.name ?? defaultPortName(port) }));
+}).transform((raw) => ({
+  name: raw.name ?? defaultPortName(raw),
+  port: raw.port,
+  protocol: raw.protocol,
+}));
 
 export const backendOwner = strict({
   pid: wholeNumber('pid', 1, 2 ** 22),
@@ -273,13 +277,17 @@ function problemsOfIssue(issue: z.core.$ZodIssue, prefix: readonly PropertyKey[]
   const path = [...prefix, ...issue.path];
   if (issue.code !== 'unrecognized_keys')
     return [withPath({ code: 'invalid', message: issue.message }, path)];
-  const known = issue.message.split(', ');
+  const known = issue.message === '' ? [] : issue.message.split(', ');
   return issue.keys.map((key) =>
     withPath(
       {
         code: 'unknown-field',
         message: `unknown field ${show(key)}`,
-        hint: didYouMean(key, known, `known here: ${issue.message}`),
+        hint: didYouMean(
+          key,
+          known,
+          known.length === 0 ? 'none is known here' : `known here: ${issue.message}`,
+        ),
       },
       [...path, key],
     ),

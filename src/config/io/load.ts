@@ -109,7 +109,7 @@ export function loadServicesDir(directory: string): {
   try {
     names = readdirSync(directory)
       .filter((name) => /^[^.].*\.ya?ml$/.test(name))
-      .sort();
+      .toSorted();
   } catch (error) {
     if (codeOf(error) === 'ENOENT') return { files: [], problems: [] };
     const reason = error instanceof Error ? error.message : String(error);

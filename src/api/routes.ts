@@ -1,0 +1,284 @@
+/**
+ * Every path of the API: what it takes, what it answers, what it does. Pure:
+ * the server (io/server.ts) brings requests in and answers out.
+ */
+import type * as z from 'zod';
+import { ProblemError } from '../state/problem.ts';
+import { exportDocuments } from '../state/export.ts';
+import { unknownService, type Command } from '../state/commands.ts';
+import type { BackendOwner, BackendRecord, StateSnapshot } from '../state/records.ts';
+import { parse, parseDocuments, serviceBody, serviceSpec } from '../state/validate.ts';
+import type { Engine } from './engine.ts';
+import * as s from './schemas.ts';
+
+export type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
+
+/** A request as it came in, nothing believed yet. */
+export interface RawRequest {
+  readonly params: unknown;
+  readonly query: unknown;
+  readonly body: unknown;
+}
+
+export interface Route {
+  readonly method: Method;
+  /** With `{name}` for parameters, as OpenAPI writes them. */
+  readonly path: string;
+  readonly summary: string;
+  readonly status: 200 | 201;
+  readonly params: z.ZodType;
+  readonly query: z.ZodType;
+  /** Absent: the path takes no body. */
+  readonly body?: z.ZodType;
+  readonly bodyBytesMax: number;
+  readonly answer: z.ZodType;
+  /** Checks the request and does it; rejects with ProblemError. */
+  run(engine: Engine, request: RawRequest): Promise<unknown>;
+}
+
+/** A service with all it may have is far below this. */
+const BODY_BYTES_MAX = 1024 * 1024;
+/** 10,000 services × 10 backends are 4 MB. */
+const APPLY_BYTES_MAX = 16 * 1024 * 1024;
+
+interface Definition<P, Q, B> {
+  readonly summary: string;
+  readonly status?: 201;
+  readonly params: z.ZodType<P>;
+  readonly query: z.ZodType<Q>;
+  readonly body?: z.ZodType<B>;
+  readonly bodyBytesMax?: number;
+  readonly answer: z.ZodType;
+  readonly handle: (engine: Engine, request: { params: P; query: Q; body: B }) => unknown;
+}
+
+function route<P, Q, B = undefined>(
+  method: Method,
+  path: string,
+  definition: Definition<P, Q, B>,
+): Route {
+  const { params, query, body, handle } = definition;
+  return {
+    method,
+    path,
+    summary: definition.summary,
+    status: definition.status ?? 200,
+    params,
+    query,
+    ...(body === undefined ? {} : { body }),
+    bodyBytesMax: definition.bodyBytesMax ?? BODY_BYTES_MAX,
+    answer: definition.answer,
+    async run(engine, request) {
+      const parts = [parse(params, request.params), parse(query, request.query)] as const;
+      const parsedBody = body === undefined ? undefined : parse(body, request.body);
+      const problems = [...parts, parsedBody].flatMap((part) =>
+        part === undefined || part.ok ? [] : part.problems,
+      );
+      if (problems.length > 0 || !parts[0].ok || !parts[1].ok) throw new ProblemError(problems);
+      const value = parsedBody?.ok === true ? parsedBody.value : undefined;
+      // A route without a body has B = undefined.
+      return await handle(engine, {
+        params: parts[0].value,
+        query: parts[1].value,
+        body: value as B,
+      });
+    },
+  };
+}
+
+async function submit(engine: Engine, command: Command, dryRun: boolean): Promise<s.OutcomeAnswer> {
+  const { revision, changes, mapWrites, warnings } = await engine.submit(command, { dryRun });
+  return { revision, dryRun, changes: [...changes], mapWrites, warnings: [...warnings] };
+}
+
+function isUsable(backend: BackendRecord): boolean {
+  return backend.state === 'active' && backend.weight > 0;
+}
+
+function listServices(snapshot: StateSnapshot): s.ServiceListAnswer {
+  const services = [...snapshot.services.values()].map(({ name, vips, ports }) => {
+    const backends = snapshot.backends.get(name) ?? [];
+    const total = backends.length;
+    const usable = backends.filter(isUsable).length;
+    const draining = backends.filter((backend) => backend.state === 'draining').length;
+    return { name, vips: [...vips], ports: [...ports], backends: { total, usable, draining } };
+  });
+  services.sort((a, b) => (a.name < b.name ? -1 : 1));
+  return { revision: snapshot.revision, services };
+}
+
+function showService(snapshot: StateSnapshot, name: string): s.ServiceAnswer {
+  const service = snapshot.services.get(name);
+  if (service === undefined)
+    throw new ProblemError([unknownService(snapshot.services.keys(), name)]);
+  const backends = [...(snapshot.backends.get(name) ?? [])];
+  return {
+    revision: snapshot.revision,
+    service: { name, vips: [...service.vips], ports: [...service.ports], backends },
+  };
+}
+
+function listBackends(snapshot: StateSnapshot, service: string | undefined): s.BackendListAnswer {
+  if (service !== undefined) {
+    return {
+      revision: snapshot.revision,
+      backends: showService(snapshot, service).service.backends,
+    };
+  }
+  const names = [...snapshot.services.keys()].toSorted();
+  return {
+    revision: snapshot.revision,
+    backends: names.flatMap((name) => snapshot.backends.get(name) ?? []),
+  };
+}
+
+function ownerOf(query: z.output<typeof s.backendRemovalQuery>): BackendOwner | undefined {
+  const { ownerPid: pid, ownerStartTicks: startTicks, ownerBootId: id } = query;
+  const given = [pid, startTicks, id].filter((value) => value !== undefined).length;
+  if (pid !== undefined && startTicks !== undefined && id !== undefined) {
+    return { pid, startTicks, bootId: id, command: '' };
+  }
+  if (given === 0) return undefined;
+  throw new ProblemError([
+    {
+      code: 'invalid',
+      message: 'ownerPid, ownerStartTicks and ownerBootId come together',
+      path: 'ownerPid',
+    },
+  ]);
+}
+
+const SERVICES: readonly Route[] = [
+  route('GET', '/v1/services', {
+    summary: 'All services, with counts of their backends',
+    params: s.noParams,
+    query: s.noQuery,
+    answer: s.serviceListAnswer,
+    handle: (engine) => listServices(engine.snapshot()),
+  }),
+  route('POST', '/v1/services', {
+    summary:
+      'Add a service; a name that exists is a conflict. Without vips it is given one of each family',
+    status: 201,
+    params: s.noParams,
+    query: s.dryRunQuery,
+    body: serviceSpec,
+    answer: s.outcomeAnswer,
+    handle: (engine, { query, body }) =>
+      submit(engine, { kind: 'add-service', service: body }, query.dryRun),
+  }),
+  route('GET', '/v1/services/{name}', {
+    summary: 'One service with its backends',
+    params: s.serviceParams,
+    query: s.noQuery,
+    answer: s.serviceAnswer,
+    handle: (engine, { params }) => showService(engine.snapshot(), params.name),
+  }),
+  route('PUT', '/v1/services/{name}', {
+    summary:
+      'Make the service exactly this. Without vips it keeps those it has, without backends too',
+    params: s.serviceParams,
+    query: s.dryRunQuery,
+    body: serviceBody,
+    answer: s.outcomeAnswer,
+    handle: (engine, { params, query, body }) =>
+      submit(
+        engine,
+        { kind: 'put-service', service: { ...body, name: params.name } },
+        query.dryRun,
+      ),
+  }),
+  route('DELETE', '/v1/services/{name}', {
+    summary: 'Remove the service and its backends',
+    params: s.serviceParams,
+    query: s.dryRunQuery,
+    answer: s.outcomeAnswer,
+    handle: (engine, { params, query }) =>
+      submit(engine, { kind: 'remove-service', name: params.name }, query.dryRun),
+  }),
+];
+
+const BACKENDS: readonly Route[] = [
+  route('GET', '/v1/backends', {
+    summary: 'All backends, or those of one service',
+    params: s.noParams,
+    query: s.backendListQuery,
+    answer: s.backendListAnswer,
+    handle: (engine, { query }) => listBackends(engine.snapshot(), query.service),
+  }),
+  route('PUT', '/v1/services/{name}/backends/{endpoint}', {
+    summary:
+      'Add the backend ADDR:PORT or make it exactly this; portName is needed if the service has several ports',
+    params: s.backendParams,
+    query: s.backendQuery,
+    body: s.backendPutBody,
+    answer: s.outcomeAnswer,
+    handle: (engine, { params, query, body }) => {
+      const backend = { ...params.endpoint, ...body, portName: query.portName };
+      return submit(engine, { kind: 'put-backend', service: params.name, backend }, query.dryRun);
+    },
+  }),
+  route('PATCH', '/v1/services/{name}/backends/{endpoint}', {
+    summary:
+      'Change weight or state; state draining takes no new connections. Without portName: on every port it serves',
+    params: s.backendParams,
+    query: s.backendQuery,
+    body: s.backendPatchBody,
+    answer: s.outcomeAnswer,
+    handle: (engine, { params, query, body }) => {
+      const backend = { service: params.name, portName: query.portName, ...params.endpoint };
+      return submit(engine, { kind: 'change-backend', backend, ...body }, query.dryRun);
+    },
+  }),
+  route('DELETE', '/v1/services/{name}/backends/{endpoint}', {
+    summary:
+      'Remove the backend. With ownerPid, ownerStartTicks and ownerBootId only if it still belongs to that process',
+    params: s.backendParams,
+    query: s.backendRemovalQuery,
+    answer: s.outcomeAnswer,
+    handle: (engine, { params, query }) => {
+      const backend = { service: params.name, portName: query.portName, ...params.endpoint };
+      return submit(
+        engine,
+        { kind: 'remove-backend', backend, owner: ownerOf(query) },
+        query.dryRun,
+      );
+    },
+  }),
+];
+
+const REST: readonly Route[] = [
+  route('GET', '/v1/status', {
+    summary: 'The agent: versions, places, datapath, fill of the maps',
+    params: s.noParams,
+    query: s.noQuery,
+    answer: s.statusAnswer,
+    handle: (engine) => engine.status(),
+  }),
+  route('POST', '/v1/apply', {
+    summary: 'Make every document so, all or none; what no document names stays as it is',
+    params: s.noParams,
+    query: s.dryRunQuery,
+    body: s.applyBody,
+    bodyBytesMax: APPLY_BYTES_MAX,
+    answer: s.outcomeAnswer,
+    handle: (engine, { query, body }) => {
+      const documents = parseDocuments(body.documents);
+      if (!documents.ok) throw new ProblemError(documents.problems);
+      return submit(engine, { kind: 'apply', documents: documents.value }, query.dryRun);
+    },
+  }),
+  route('GET', '/v1/export', {
+    summary:
+      'All services as documents that /v1/apply takes; without the backends that belong to a process',
+    params: s.noParams,
+    query: s.noQuery,
+    answer: s.exportAnswer,
+    handle: (engine) => {
+      const snapshot = engine.snapshot();
+      return { revision: snapshot.revision, documents: exportDocuments(snapshot) };
+    },
+  }),
+];
+
+export const ROUTES: readonly Route[] = [...REST, ...SERVICES, ...BACKENDS];

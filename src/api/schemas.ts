@@ -1,0 +1,185 @@
+/**
+ * What the API answers and takes beside documents, as zod schemas: the OpenAPI
+ * description and the types of the client are made from them.
+ */
+import * as z from 'zod';
+import { parseEndpoint } from '../net/ip.ts';
+import {
+  backendOwner,
+  backendState,
+  portName,
+  protocol,
+  serviceName,
+  show,
+  strict,
+  weight,
+} from '../state/validate.ts';
+
+const textList = z.array(z.string());
+const count = z.int().min(0);
+
+export const problemAnswer = z.object({
+  code: z.string(),
+  message: z.string(),
+  path: z.string().optional(),
+  hint: z.string().optional(),
+});
+
+export const errorAnswer = z.object({
+  error: z.object({
+    code: z.string(),
+    message: z.string(),
+    problems: z.array(problemAnswer),
+  }),
+});
+export type ErrorAnswer = z.output<typeof errorAnswer>;
+
+export const outcomeAnswer = z.object({
+  revision: count,
+  dryRun: z.boolean(),
+  changes: z.array(
+    z.object({
+      action: z.enum(['create', 'update', 'remove']),
+      kind: z.enum(['service', 'backend']),
+      name: z.string(),
+    }),
+  ),
+  mapWrites: count,
+  warnings: z.array(problemAnswer),
+});
+export type OutcomeAnswer = z.output<typeof outcomeAnswer>;
+
+const servicePortAnswer = z.object({ name: z.string(), port: z.int(), protocol });
+
+export const backendAnswer = z.object({
+  service: z.string(),
+  portName: z.string(),
+  address: z.string(),
+  port: z.int(),
+  weight: z.int(),
+  state: backendState,
+  owner: z
+    .object({ pid: z.int(), startTicks: z.int(), bootId: z.string(), command: z.string() })
+    .optional(),
+});
+export type BackendAnswer = z.output<typeof backendAnswer>;
+
+export const serviceListAnswer = z.object({
+  revision: count,
+  services: z.array(
+    z.object({
+      name: z.string(),
+      vips: textList,
+      ports: z.array(servicePortAnswer),
+      /** usable: active and of a weight above 0. */
+      backends: z.object({ total: count, usable: count, draining: count }),
+    }),
+  ),
+});
+export type ServiceListAnswer = z.output<typeof serviceListAnswer>;
+
+export const serviceAnswer = z.object({
+  revision: count,
+  service: z.object({
+    name: z.string(),
+    vips: textList,
+    ports: z.array(servicePortAnswer),
+    backends: z.array(backendAnswer),
+  }),
+});
+export type ServiceAnswer = z.output<typeof serviceAnswer>;
+
+export const backendListAnswer = z.object({ revision: count, backends: z.array(backendAnswer) });
+export type BackendListAnswer = z.output<typeof backendListAnswer>;
+
+export const exportAnswer = z.object({
+  revision: count,
+  /** What POST /v1/apply takes. */
+  documents: z.array(z.record(z.string(), z.unknown())),
+});
+export type ExportAnswer = z.output<typeof exportAnswer>;
+
+export const statusAnswer = z.object({
+  version: z.string(),
+  pid: z.int(),
+  startedAt: z.string(),
+  revision: count,
+  services: count,
+  backends: count,
+  node: z.string(),
+  dataDir: z.string(),
+  pinDir: z.string(),
+  socketPath: z.string(),
+  cgroupPath: z.string(),
+  datapath: z.object({
+    state: z.enum(['in-sync', 'degraded']),
+    problem: z.string().optional(),
+    appliedRevision: count,
+    adoptedPins: z.boolean(),
+    lastFullCheckAt: z.string().optional(),
+    repairedEntries: count,
+    attachments: z.array(
+      z.object({ hook: z.string(), programId: z.int(), effective: z.boolean() }),
+    ),
+    maps: z.array(z.object({ name: z.string(), used: count, max: count, limit: z.string() })),
+    degradedFeatures: textList,
+  }),
+  memory: z.object({ rssBytes: z.number(), heapUsedBytes: z.number() }),
+});
+export type StatusAnswer = z.output<typeof statusAnswer>;
+
+const flag = z
+  .enum(['true', 'false', '1', '0', ''], {
+    error: (issue) => `${show(issue.input)} is neither true nor false`,
+  })
+  .transform((value) => value !== 'false' && value !== '0');
+
+export const noQuery = strict({});
+export const dryRunQuery = strict({ dryRun: flag.default(false) });
+export const backendListQuery = strict({ service: serviceName.optional() });
+export const backendQuery = strict({ dryRun: flag.default(false), portName: portName.optional() });
+export const backendRemovalQuery = strict({
+  dryRun: flag.default(false),
+  portName: portName.optional(),
+  ownerPid: z
+    .string()
+    .regex(/^[0-9]{1,7}$/)
+    .transform(Number)
+    .optional(),
+  ownerStartTicks: z
+    .string()
+    .regex(/^[0-9]{1,15}$/)
+    .transform(Number)
+    .optional(),
+  ownerBootId: z.string().max(64).optional(),
+});
+
+export const noParams = strict({});
+export const serviceParams = strict({ name: serviceName });
+export const backendParams = strict({
+  name: serviceName,
+  endpoint: z.string().transform((text, ctx) => {
+    const endpoint = parseEndpoint(text);
+    if (endpoint !== undefined) return endpoint;
+    const message = `${show(text)} is no backend: write ADDR:PORT, or [ADDR]:PORT for IPv6`;
+    ctx.addIssue({ code: 'custom', message });
+    return z.NEVER;
+  }),
+});
+
+export const backendPutBody = strict({
+  weight: weight.default(1),
+  state: backendState.default('active'),
+  owner: backendOwner.optional(),
+});
+export const backendPatchBody = strict({
+  weight: weight.optional(),
+  state: backendState.optional(),
+}).refine((body) => body.weight !== undefined || body.state !== undefined, {
+  error: 'nothing to change: give weight, state or both',
+});
+
+/** Documents as in a YAML file; each is checked by parseDocuments(), which knows their places. */
+export const applyBody = strict({
+  documents: z.array(z.unknown(), { error: 'documents is not a list' }),
+});
