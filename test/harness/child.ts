@@ -64,9 +64,9 @@ export class Child {
     return pid;
   }
 
-  /** Closes standard input. */
-  endInput(): void {
-    this.#process.stdin?.end();
+  /** Closes standard input, after some last words. */
+  endInput(words = ''): void {
+    this.#process.stdin?.end(words);
   }
 
   kill(signal: NodeJS.Signals = 'SIGKILL'): void {

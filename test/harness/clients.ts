@@ -50,7 +50,7 @@ export async function ask(
       `connect=${addr},${port}`,
       'say=c',
     );
-    return { ...connected, ...said };
+    return connected?.error === undefined ? { ...connected, ...said } : connected;
   }
   const command = await simpleClient(language);
   return JSON.parse(await host.output([...command, protocol, addr, String(port)])) as Seen;

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { Child, run } from '../harness/child.ts';
@@ -14,7 +15,7 @@ const tracesOf = (name: string): string[] => [
   ...readFileSync('/proc/self/mountinfo', 'utf8')
     .split('\n')
     .filter((line) => line.includes(`/${name}-`)),
-  ...readdirSync('/tmp').filter((file) => file.startsWith(`${name}-`)),
+  ...readdirSync(tmpdir()).filter((file) => file.startsWith(`${name}-`)),
 ];
 
 test('a test host is a network of its own with nothing but loopback, and its processes are in its cgroup', async () => {
