@@ -69,6 +69,11 @@ export class Child {
     this.#process.stdin?.end(words);
   }
 
+  /** Writes to standard input. */
+  say(words: string): void {
+    this.#process.stdin?.write(words);
+  }
+
   kill(signal: NodeJS.Signals = 'SIGKILL'): void {
     this.#process.kill(signal);
   }

@@ -79,31 +79,31 @@ export interface Round {
   readonly answer: string;
 }
 
-/** Starts load.c; `count` 0 goes on until endLoad(). */
+export interface LoadOptions {
+  /** Rounds at least. */
+  readonly count?: number;
+  readonly pauseUs?: number;
+  /** Keeps every round with its times. */
+  readonly log?: boolean;
+  /** The one CPU to run on. */
+  readonly cpu?: number;
+}
+
+/** Starts load.c, which goes on until endLoad(), and for `count` rounds at least. */
 export async function startLoad(
   host: TestHost,
   protocol: Protocol,
   addr: string,
   port: number,
-  { count = 0, pauseUs = 0, log = false }: { count?: number; pauseUs?: number; log?: boolean } = {},
+  { count = 0, pauseUs = 0, log = false, cpu }: LoadOptions = {},
 ): Promise<Child> {
-  const words = [
-    protocol,
-    addr,
-    String(port),
-    String(count),
-    String(pauseUs),
-    log ? 'log' : 'quiet',
-  ];
-  return host.spawn([await loadClient(), ...words]);
+  const pinned = cpu === undefined ? [] : ['taskset', '-c', String(cpu)];
+  const words = [protocol, addr, String(port), String(count), String(pauseUs), log ? 'log' : 'no'];
+  return host.spawn([...pinned, await loadClient(), ...words]);
 }
 
 export async function endLoad(load: Child): Promise<LoadCounts & { readonly log: Round[] }> {
   load.endInput();
-  return await loadResult(load);
-}
-
-export async function loadResult(load: Child): Promise<LoadCounts & { readonly log: Round[] }> {
   const { code, stdout, stderr } = await load.result(60_000);
   if (code !== 0) throw new Error(`load: exit code ${code}: ${stderr}`);
   const lines = stdout.trimEnd().split('\n');

@@ -8,7 +8,7 @@
  *   await host.zerohop('service', 'add', 'web', '--port', '80');
  *   await host.exec(['curl', 'http://240.0.0.1/']);
  */
-import { mkdirSync, mkdtempSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -140,6 +140,13 @@ export class TestHost implements AsyncDisposable {
   /** One call of the agent's API, without the cost of a process. */
   async api(method: string, path: string, body?: unknown): Promise<ApiAnswer> {
     return await apiCall(this.socket, method, path, body);
+  }
+
+  /** Writes a configuration file for agent.start({ config }); JSON is YAML too. */
+  writeConfig(config: object): string {
+    const path = join(this.dir, 'zerohop.yaml');
+    writeFileSync(path, JSON.stringify(config));
+    return path;
   }
 
   /** `ip …` in this host's namespace. */

@@ -13,16 +13,28 @@ export interface Echo {
   readonly port: number;
 }
 
-/** Starts one process that is all these backends; port 0 (or none) takes a free one. */
+export interface EchoSpec {
+  readonly name: string;
+  readonly protocol?: 'tcp' | 'udp';
+  readonly address?: string;
+  /** Without: a free one. */
+  readonly port?: number;
+  /** The one CPU to run on, for the whole process. */
+  readonly cpu?: number;
+}
+
+/** Starts one process that is all these backends. */
 export async function echoes(
   host: TestHost,
-  ...list: readonly { name: string; protocol?: 'tcp' | 'udp'; address?: string; port?: number }[]
+  ...list: readonly EchoSpec[]
 ): Promise<{ readonly process: Child; readonly echoes: Echo[] }> {
   const words = list.map(
     ({ name, protocol = 'tcp', address = '127.0.0.1', port = 0 }) =>
       `${name}=${protocol},${address},${port}`,
   );
-  const process = host.spawn([await echoServer(), ...words]);
+  const cpu = list[0]?.cpu;
+  const pinned = cpu === undefined ? [] : ['taskset', '-c', String(cpu)];
+  const process = host.spawn([...pinned, await echoServer(), ...words]);
   const [text] = await process.says(/^\[.*\]$/m);
   return { process, echoes: JSON.parse(text) as Echo[] };
 }

@@ -124,13 +124,10 @@ describe('unconnected UDP', () => {
       'recvfrom',
     );
     const got = list.filter(({ from }) => from !== undefined);
-    const pairs = got.map(({ from, reply }) => [from, reply?.split(' ')[0]]);
-    const expected = [
-      [shown(VIP4, 53), 'udp4'],
-      [shown(OTHER4, 54), 'other'],
-    ];
-    assert.deepEqual(pairs.slice(0, 2).toSorted(), expected);
-    assert.deepEqual(pairs[2], expected[1]);
+    const heard = got.map(({ from, reply }) => `${from} ${reply?.split(' ')[0]}`);
+    const [first, second] = [`${shown(VIP4, 53)} udp4`, `${shown(OTHER4, 54)} other`];
+    assert.deepEqual(new Set(heard.slice(0, 2)), new Set([first, second]));
+    assert.equal(heard[2], second);
   });
 
   test('IPv6 and v4-mapped VIPs on one socket', async () => {

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { Child, run } from '../harness/child.ts';
-import { ask, loadResult, plain, startLoad, steps } from '../harness/clients.ts';
+import { ask, endLoad, plain, startLoad, steps } from '../harness/clients.ts';
 import { eventually } from '../harness/eventually.ts';
 import { TestHost } from '../harness/host.ts';
 import { languages } from '../harness/programs.ts';
@@ -119,7 +119,7 @@ test('client.c does what its steps say without any VIP', async () => {
   assert.equal(got?.from, `127.0.0.1:${udp}`);
   const [refused] = await steps(host, 4, 'tcp', 'connect=127.0.0.1,1');
   assert.equal(refused?.error, 'ECONNREFUSED');
-  const load = await loadResult(
+  const load = await endLoad(
     await startLoad(host, 'tcp', '127.0.0.1', tcp ?? 0, { count: 500, log: true }),
   );
   assert.deepEqual([load.answers, load.errors, load.log.length], [{ t: 500 }, {}, 500]);

@@ -4,8 +4,8 @@
  *   load tcp|udp ADDR PORT COUNT [PAUSE_US [log]]
  *
  * Each round connects (TCP: a new socket; UDP: the same socket again), sends a
- * line, reads the answer, whose first word is the backend's name. COUNT 0
- * goes on until standard input ends. Prints one JSON object at the end:
+ * line, reads the answer, whose first word is the backend's name. Goes on until
+ * COUNT rounds are done and standard input has ended. At the end prints
  *   {"rounds":N, "answers":{"a":N,…}, "errors":{"connect ECONNREFUSED":N,…}}
  * and with `log`, before it, one line a round: BEFORE_NS AFTER_NS NAME, where
  * the times of CLOCK_MONOTONIC are taken around connect().
@@ -127,9 +127,9 @@ int main(int argc, char **argv)
     return perror("load"), 1;
 
   int udp = type == SOCK_DGRAM ? open_socket(to->sa_family, type) : -1;
-  for (; count ? done < count : done < ROUNDS_MAX; done++) {
+  for (; done < ROUNDS_MAX; done++) {
     struct pollfd stop = {.fd = 0, .events = POLLIN};
-    if (!count && done % 16 == 0 && poll(&stop, 1, 0) != 0)
+    if (done >= count && poll(&stop, 1, 0) != 0)
       break;
     int fd = type == SOCK_DGRAM ? udp : open_socket(to->sa_family, type);
     long long before = 0, after = 0;

@@ -1,0 +1,114 @@
+/** The BPF maps and links as the kernel has them, read by bpftool and not by us. */
+import { readdirSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { run } from './child.ts';
+import type { TestHost } from './host.ts';
+
+/** Counters and living sockets: they change while nobody changes anything. */
+const RESTLESS = [
+  'zh_svc_stats',
+  'zh_bk_stats',
+  'zh_counters',
+  'zh_socks',
+  'zh_socks_more',
+  'zh_flows',
+];
+
+/** Every pin of the host, by name. */
+export function pins(host: TestHost): ReadonlyMap<string, string> {
+  const files = readdirSync(host.bpffs, { recursive: true, withFileTypes: true });
+  const paths = files.filter((file) => !file.isDirectory() && file.parentPath !== host.bpffs);
+  return new Map(paths.map((file) => [file.name, join(file.parentPath, file.name)]));
+}
+
+export function mapPath(host: TestHost, map: string): string {
+  const path = pins(host).get(map);
+  if (path === undefined)
+    throw new Error(`${map} is not pinned; there are ${[...pins(host).keys()].join(', ')}`);
+  return path;
+}
+
+export interface RawEntry {
+  readonly key: readonly string[];
+  readonly value: readonly string[];
+}
+
+/** The entries of a map, as bytes; entries of nothing but zeros are left out. */
+export async function dumpMap(host: TestHost, map: string): Promise<RawEntry[]> {
+  const entries = JSON.parse(
+    await run(['bpftool', '-j', 'map', 'dump', 'pinned', mapPath(host, map)]),
+  ) as RawEntry[];
+  return entries.filter((entry) => entry.value.some((byte) => Number(byte) !== 0));
+}
+
+/** What the agent wrote: all entries of all maps but counters and sockets, as text to compare. */
+export async function dumpTables(host: TestHost): Promise<ReadonlyMap<string, readonly string[]>> {
+  const tables = new Map<string, readonly string[]>();
+  for (const [name] of pins(host)) {
+    if (!name.startsWith('zh_') || RESTLESS.includes(name)) continue;
+    const lines = (await dumpMap(host, name)).map(({ key, value }) =>
+      `${key.join(' ')} = ${value.join(' ')}`.replaceAll('0x', ''),
+    );
+    tables.set(
+      name,
+      lines.toSorted((a, b) => (a < b ? -1 : 1)),
+    );
+  }
+  return tables;
+}
+
+export interface LinkIds {
+  readonly id: number;
+  readonly prog_id: number;
+}
+
+/** Ids of the pinned links and their programs: the same ids mean that nothing was attached anew. */
+export async function linkIds(host: TestHost): Promise<ReadonlyMap<string, LinkIds>> {
+  const links = new Map<string, LinkIds>();
+  for (const [name, path] of pins(host)) {
+    const text = await run(['bpftool', '-j', 'link', 'show', 'pinned', path]).catch(
+      () => undefined,
+    );
+    if (text === undefined) continue; // a map or a program
+    const { id, prog_id } = JSON.parse(text) as LinkIds;
+    links.set(basename(name), { id, prog_id });
+  }
+  return links;
+}
+
+export async function mapIds(host: TestHost): Promise<ReadonlyMap<string, number>> {
+  const ids = new Map<string, number>();
+  for (const [name, path] of pins(host)) {
+    const text = await run(['bpftool', '-j', 'map', 'show', 'pinned', path]).catch(() => undefined);
+    if (text !== undefined) ids.set(name, (JSON.parse(text) as { id: number }).id);
+  }
+  return ids;
+}
+
+/** `bpftool map update|delete`, the way somebody else would break things. */
+export async function setEntry(
+  host: TestHost,
+  map: string,
+  key: readonly string[],
+  value: readonly string[],
+): Promise<void> {
+  await run([
+    'bpftool',
+    'map',
+    'update',
+    'pinned',
+    mapPath(host, map),
+    'key',
+    ...key,
+    'value',
+    ...value,
+  ]);
+}
+
+export async function deleteEntry(
+  host: TestHost,
+  map: string,
+  key: readonly string[],
+): Promise<void> {
+  await run(['bpftool', 'map', 'delete', 'pinned', mapPath(host, map), 'key', ...key]);
+}
