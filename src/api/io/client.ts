@@ -8,7 +8,9 @@ import type { ErrorAnswer } from '../schemas.ts';
 import type { Method } from '../routes.ts';
 
 /** The agent cannot be reached: exit code 3. */
-export class UnreachableError extends ProblemError {}
+export class UnreachableError extends ProblemError {
+  override readonly name = 'UnreachableError';
+}
 
 /** Longer than the agent takes for 100,000 backends; a guess. */
 const ANSWER_TIMEOUT_MS = 60_000;

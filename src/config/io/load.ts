@@ -83,18 +83,20 @@ function readConfigFile(source: ConfigSource): { value: object; locate: (path: s
   return { value, locate: (path) => `${file.locate(0, path)} (${path})` };
 }
 
-/** The documents of one YAML file, or ProblemError with file, line and column. */
-export function documentsOf(text: string, fileName: string): readonly Document[] {
-  const file = parseYaml(text, fileName);
-  if (file.problems.length > 0) throw new ProblemError(file.problems);
-  const parsed = parseDocuments(file.values);
-  if (!parsed.ok) throw new ProblemError(locateProblems(file, parsed.problems));
-  return parsed.value;
-}
-
 export interface ServiceFile {
   readonly path: string;
   readonly documents: readonly Document[];
+  /** Tells problems of `documents[i]` by file, line and column. */
+  locate(problems: readonly Problem[]): readonly Problem[];
+}
+
+/** The documents of one YAML file, or ProblemError with file, line and column. */
+export function readDocuments(text: string, path: string): ServiceFile {
+  const file = parseYaml(text, path);
+  if (file.problems.length > 0) throw new ProblemError(file.problems);
+  const parsed = parseDocuments(file.values);
+  if (!parsed.ok) throw new ProblemError(locateProblems(file, parsed.problems));
+  return { path, documents: parsed.value, locate: (problems) => locateProblems(file, problems) };
 }
 
 /**
@@ -125,7 +127,7 @@ export function loadServicesDir(directory: string): {
   for (const name of names) {
     const path = join(directory, name);
     try {
-      files.push({ path, documents: documentsOf(readText(path, 'file'), path) });
+      files.push(readDocuments(readText(path, 'file'), path));
     } catch (error) {
       if (!(error instanceof ProblemError)) throw error;
       problems.push(...error.problems);

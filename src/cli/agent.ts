@@ -1,0 +1,62 @@
+/** `zerohop agent`: the agent itself, in the foreground. */
+import { resolve } from 'node:path';
+import type { Command } from 'commander';
+import { DEFAULT_CONFIG_PATH } from '../config/defaults.ts';
+import type { ConfigInput } from '../config/schema.ts';
+import { option } from './options.ts';
+
+interface AgentOptions {
+  readonly config?: string;
+  readonly socket?: string;
+  readonly data?: string;
+  readonly pin?: string;
+  readonly cgroup?: string;
+  readonly logLevel?: string;
+}
+
+function absolute(path: string | undefined): string | undefined {
+  return path === undefined ? undefined : resolve(path);
+}
+
+async function run(options: AgentOptions): Promise<void> {
+  const { loadConfig } = await import('../config/io/load.ts');
+  const config = loadConfig({
+    path: resolve(options.config ?? DEFAULT_CONFIG_PATH),
+    required: options.config !== undefined,
+    overrides: {
+      socketPath: absolute(options.socket),
+      dataDir: absolute(options.data),
+      pinDir: absolute(options.pin),
+      cgroupPath: absolute(options.cgroup),
+      // Checked by the schema like everything else.
+      logLevel: options.logLevel as ConfigInput['logLevel'],
+    },
+  });
+  const { createLogger } = await import('../telemetry/io/log.ts');
+  const { runAgent } = await import('../agent.ts');
+  process.exitCode = await runAgent(config, createLogger(config.logLevel));
+}
+
+const HELP = `
+The configuration file may be absent: every knob has a default. Files in services.d
+beside it are applied at start and on SIGHUP.
+
+Examples:
+  zerohop agent
+  zerohop agent --data /tmp/zh --socket /tmp/zh.sock --pin /sys/fs/bpf/try --cgroup /sys/fs/cgroup/try`;
+
+export function registerAgent(program: Command): void {
+  program
+    .command('agent')
+    .description('run the agent in the foreground')
+    .addOption(
+      option('--config <file>', `configuration (default: ${DEFAULT_CONFIG_PATH}, if it is there)`),
+    )
+    .addOption(option('--data <dir>', 'where state is kept'))
+    .addOption(option('--socket <path>', 'where the API listens'))
+    .addOption(option('--cgroup <dir>', 'the cgroup whose sockets see the VIPs'))
+    .addOption(option('--pin <dir>', 'where maps and links are pinned, below a bpffs'))
+    .addOption(option('--log-level <level>', 'trace, debug, info, warn or error'))
+    .addHelpText('after', HELP)
+    .action(run);
+}

@@ -1,0 +1,81 @@
+/**
+ * `zerohop completion bash`: a script made from the commands as they are. It
+ * asks the agent for service names; everything else it knows by itself.
+ */
+import { Argument, type Command } from 'commander';
+import { print } from './output.ts';
+
+interface Node {
+  /** Words so far: `service add`. */
+  readonly path: string;
+  readonly words: readonly string[];
+  readonly takesService: boolean;
+  /** Options whose value is a file or directory. */
+  readonly fileOptions: readonly string[];
+}
+
+function nodesOf(command: Command, path: string): Node[] {
+  const visible = command.createHelp().visibleCommands(command);
+  const options = command.options.filter((option) => !option.hidden);
+  const long = options.flatMap((option) => (option.long === undefined ? [] : [option.long]));
+  const files = options.filter((option) => /<(path|file|dir)>/.test(option.flags));
+  const node: Node = {
+    path,
+    words: [...visible.map((child) => child.name()), ...long, '--help'],
+    takesService:
+      /^service|^name$/.test(command.registeredArguments[0]?.name() ?? '') &&
+      command.name() !== 'add-service',
+    fileOptions: files
+      .flatMap((option) => [option.long ?? '', option.short ?? ''])
+      .filter((flag) => flag !== ''),
+  };
+  const children = visible.filter((child) => child.name() !== 'help');
+  return [node, ...children.flatMap((child) => nodesOf(child, `${path} ${child.name()}`.trim()))];
+}
+
+function bashScript(program: Command): string {
+  const nodes = nodesOf(program, '');
+  const words = nodes.map((node) => `    '${node.path}') words='${node.words.join(' ')}' ;;`);
+  const service = nodes
+    .filter((node) => node.takesService && node.path !== 'service add')
+    .map((node) => `'${node.path}'`);
+  const files = [...new Set(nodes.flatMap((node) => node.fileOptions))];
+  const paths = nodes.filter((node) => node.path !== '').map((node) => `'${node.path}'`);
+  return `# bash completion for zerohop; use it with: source <(zerohop completion bash)
+_zerohop() {
+  local cur=\${COMP_WORDS[COMP_CWORD]} prev=\${COMP_WORDS[COMP_CWORD - 1]} path='' words='' word i positional=0
+  COMPREPLY=()
+  for ((i = 1; i < COMP_CWORD; i++)); do
+    word=\${COMP_WORDS[i]}
+    if [[ $word == -- ]]; then COMPREPLY=($(compgen -c -- "$cur")); return; fi
+    if [[ $word == -* ]]; then continue; fi
+    case "\${path:+$path }$word" in
+      ${paths.join(' | ')}) path="\${path:+$path }$word" ;;
+      *) if [[ \${COMP_WORDS[i - 1]} != -* ]]; then ((positional++)); fi ;;
+    esac
+  done
+  case $prev in
+    ${files.join(' | ')}) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+    --service) COMPREPLY=($(compgen -W "$(zerohop service ls --quiet 2>/dev/null)" -- "$cur")); return ;;
+  esac
+  case $path in
+${words.join('\n')}
+  esac
+  if [[ $cur != -* && $positional == 0 ]]; then
+    case $path in
+      ${service.join(' | ')}) words+=" $(zerohop service ls --quiet 2>/dev/null)" ;;
+    esac
+  fi
+  COMPREPLY=($(compgen -W "$words" -- "$cur"))
+}
+complete -o filenames -F _zerohop zerohop`;
+}
+
+export function registerCompletion(program: Command): void {
+  program
+    .command('completion')
+    .addArgument(new Argument('<shell>').choices(['bash']))
+    .description('print a completion script for the shell')
+    .addHelpText('after', '\nExample:\n  source <(zerohop completion bash)')
+    .action(() => print(bashScript(program)));
+}

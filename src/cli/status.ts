@@ -1,0 +1,66 @@
+/** `zerohop status`: the agent and its datapath at a glance. */
+import type { Command } from 'commander';
+import type { StatusAnswer } from '../api/schemas.ts';
+import { clientCommand, connect, type ClientOptions } from './options.ts';
+import { EXIT_FAILED, print, printJson } from './output.ts';
+
+function mebibytes(bytes: number): string {
+  return `${(bytes / 1024 / 1024).toFixed(0)} MiB`;
+}
+
+function facts(status: StatusAnswer): string[][] {
+  const { datapath } = status;
+  const attached = datapath.attachments.filter((one) => one.effective).length;
+  return [
+    ['agent', `${status.version} on ${status.node}, pid ${status.pid}, since ${status.startedAt}`],
+    [
+      'state',
+      `revision ${status.revision}: ${status.services} services, ${status.backends} backends, in ${status.dataDir}`,
+    ],
+    ['datapath', `${datapath.state}, revision ${datapath.appliedRevision}`],
+    [
+      'cgroup',
+      `${status.cgroupPath}, ${attached} of ${datapath.attachments.length} hooks effective`,
+    ],
+    ['pins', `${status.pinDir}${datapath.adoptedPins ? ', adopted from an earlier agent' : ''}`],
+    ['last full check', datapath.lastFullCheckAt ?? 'none yet'],
+    ['repaired entries', String(datapath.repairedEntries)],
+    [
+      'memory',
+      `${mebibytes(status.memory.rssBytes)} resident, ${mebibytes(status.memory.heapUsedBytes)} heap`,
+    ],
+    ['socket', status.socketPath],
+  ];
+}
+
+async function show(options: ClientOptions): Promise<void> {
+  const agent = await connect(options);
+  const status = await agent.call<StatusAnswer>('GET', '/v1/status');
+  const { datapath } = status;
+  if (datapath.state === 'degraded') process.exitCode = EXIT_FAILED;
+  if (options.json === true) {
+    printJson(status);
+    return;
+  }
+  const { columns } = await import('./table.ts');
+  print(columns(facts(status)));
+  if (datapath.problem !== undefined) print(`\ndegraded: ${datapath.problem}`);
+  for (const feature of datapath.degradedFeatures) print(`without: ${feature}`);
+  for (const { hook, effective } of datapath.attachments) {
+    if (!effective) print(`not effective: ${hook}`);
+  }
+  const fills = datapath.maps.map((map) => [
+    map.name,
+    `${map.used}`,
+    `${map.max}`,
+    `${Math.ceil((map.used / map.max) * 100)} %`,
+    map.limit,
+  ]);
+  print(`\n${columns(fills, ['MAP', 'USED', 'MAX', 'FILL', 'RAISED BY'])}`);
+}
+
+export function registerStatus(program: Command): void {
+  clientCommand(program.command('status'))
+    .description('show the agent and its datapath; exit code 1 if the datapath is degraded')
+    .action(show);
+}
