@@ -9,13 +9,15 @@ import { registerApply } from './apply.ts';
 import { registerBackend } from './backend.ts';
 import { registerCompletion } from './completion.ts';
 import { registerDoctor } from './doctor.ts';
+import { registerDoctor } from './doctor.ts';
 import { registerExport } from './export.ts';
+import { registerMaps } from './maps.ts';
 import { registerMaps } from './maps.ts';
 import { EXIT_DONE, EXIT_USAGE, report } from './output.ts';
 import { registerRun } from './run.ts';
 import { registerService } from './service.ts';
 import { registerStatus } from './status.ts';
-import { version } from '../version.ts';
+import { packageVersion } from '../version.ts';
 
 const HELP = `
 Every option can be given by an environment variable: --dry-run is ZEROHOP_DRY_RUN.
@@ -32,7 +34,7 @@ export function createProgram(): Command {
     .description(
       'Service VIPs on plain Linux hosts: connect() goes straight to a backend, no proxy between',
     )
-    .version(version(), '-V, --version')
+    .version(packageVersion(), '-V, --version')
     .helpCommand(true)
     .showHelpAfterError('(--help shows how it is used)')
     .addHelpText('after', HELP)
@@ -45,6 +47,8 @@ export function createProgram(): Command {
   registerService(program);
   registerBackend(program);
   registerRun(program);
+  registerMaps(program);
+  registerDoctor(program);
   registerMaps(program);
   registerDoctor(program);
   registerCompletion(program);

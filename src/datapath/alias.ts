@@ -32,7 +32,10 @@ export function aliasTable(weights: readonly number[]): AliasColumn[] {
     const poor = small.pop() as number;
     const rich = large[large.length - 1] as number;
     const units = rest[poor] as number;
-    columns[poor] = { threshold: Math.min(Math.floor((units / total) * scale), scale - 1), alias: rich };
+    columns[poor] = {
+      threshold: Math.min(Math.floor((units / total) * scale), scale - 1),
+      alias: rich,
+    };
     const left = (rest[rich] as number) - (total - units);
     rest[rich] = left;
     if (left < total) {

@@ -56,7 +56,7 @@ export class IndexPool {
 
   /** An index, or undefined when all are in use or resting. */
   take(now: number): number | undefined {
-    for (let index; (index = this.#resting.rested(now)) !== undefined; ) this.#free.push(index);
+    for (let index; (index = this.#resting.rested(now)) !== undefined;) this.#free.push(index);
     const index = this.#free.pop() ?? (this.#next < this.limit ? this.#next++ : undefined);
     if (index !== undefined) this.#taken.add(index);
     return index;
@@ -139,7 +139,7 @@ export class BlockPool {
 
   /** The base of a block of at least `count` slots, or undefined. */
   take(count: number, now: number): number | undefined {
-    for (let block; (block = this.#resting.rested(now)) !== undefined; ) {
+    for (let block; (block = this.#resting.rested(now)) !== undefined;) {
       this.#merge(block.base, block.order);
     }
     const order = orderOf(count);

@@ -87,7 +87,11 @@ interface Draft {
   readonly freedBackends: number[];
   readonly freedBlocks: number[];
   readonly vipDelta: Map<string, number>;
-  readonly indexChanges: { readonly frontend: string; readonly index: number | undefined; readonly service: string }[];
+  readonly indexChanges: {
+    readonly frontend: string;
+    readonly index: number | undefined;
+    readonly service: string;
+  }[];
   readonly revision: number;
   readonly now: number;
 }
@@ -187,7 +191,10 @@ export class Planner {
       add(draft, 'meta', 0, meta);
     }
     const groups = phases.flatMap(([phase]) => draft.builders.get(phase)?.build() ?? []);
-    const writes = groups.reduce((sum, group) => sum + (group.table === 'meta' ? 0 : group.count), 0);
+    const writes = groups.reduce(
+      (sum, group) => sum + (group.table === 'meta' ? 0 : group.count),
+      0,
+    );
     return { groups, writes, reasons: draft.reasons, revision };
   }
 
@@ -316,7 +323,8 @@ export class Planner {
     if (entry.members > 0) draft.freedBlocks.push(entry.base);
     const wanted = new Set(frontend.targets.map((t) => endpointKey(t.address, t.port)));
     for (const { id, backend } of members) {
-      if (!wanted.has(endpointKey(bytesToKey(backend.addr), backend.port))) this.#freeBackend(draft, id);
+      if (!wanted.has(endpointKey(bytesToKey(backend.addr), backend.port)))
+        this.#freeBackend(draft, id);
     }
   }
 
@@ -336,7 +344,8 @@ export class Planner {
       const target = wanted.get(where);
       if (target === undefined) continue;
       wanted.delete(where);
-      if (backend.state !== stateNumber(target)) this.#writeBackend(draft, id, index, target, backend.incarnation);
+      if (backend.state !== stateNumber(target))
+        this.#writeBackend(draft, id, index, target, backend.incarnation);
       ids.push(id);
       targets.push(target);
     }
@@ -351,7 +360,12 @@ export class Planner {
     add(draft, 'service', index, encodeService({ key, members: ids.length, base, count, gen }));
   }
 
-  #writeSlots(draft: Draft, ids: readonly number[], targets: readonly Target[], gen: number): number {
+  #writeSlots(
+    draft: Draft,
+    ids: readonly number[],
+    targets: readonly Target[],
+    gen: number,
+  ): number {
     if (ids.length === 0) return 0;
     const base = this.#blocks.take(ids.length, draft.now);
     if (base === undefined) throw this.#full('slots', this.#blocks.resting);
@@ -361,7 +375,12 @@ export class Planner {
       const column = columns[i] ?? { threshold: 0, alias: i };
       const alias = ids[column.alias] ?? id;
       const weight = targets[i]?.weight ?? 0;
-      add(draft, 'slot', base + i, encodeSlot({ backend: id, alias, threshold: column.threshold, gen, weight }));
+      add(
+        draft,
+        'slot',
+        base + i,
+        encodeSlot({ backend: id, alias, threshold: column.threshold, gen, weight }),
+      );
     }
     return base;
   }
@@ -376,10 +395,21 @@ export class Planner {
     return id;
   }
 
-  #writeBackend(draft: Draft, id: number, service: number, target: Target, incarnation: number): void {
+  #writeBackend(
+    draft: Draft,
+    id: number,
+    service: number,
+    target: Target,
+    incarnation: number,
+  ): void {
     const addr = keyToBytes(target.address);
     const { port } = target;
-    add(draft, 'backend', id, encodeBackend({ addr, port, state: stateNumber(target), service, incarnation }));
+    add(
+      draft,
+      'backend',
+      id,
+      encodeBackend({ addr, port, state: stateNumber(target), service, incarnation }),
+    );
   }
 
   #freeBackend(draft: Draft, id: number): void {
@@ -401,7 +431,12 @@ export class Planner {
   #clearService(draft: Draft, index: number): void {
     const entry = this.tables.service(index);
     const key = { addr: new Uint8Array(16), port: 0, protocol: 0 };
-    add(draft, 'serviceGone', index, encodeService({ key, members: 0, base: 0, count: 0, gen: entry.gen }));
+    add(
+      draft,
+      'serviceGone',
+      index,
+      encodeService({ key, members: 0, base: 0, count: 0, gen: entry.gen }),
+    );
     for (const { id } of this.#membersOf(index)) this.#freeBackend(draft, id);
     if (entry.members > 0) draft.freedBlocks.push(entry.base);
     add(draft, 'nameGone', index);
@@ -451,7 +486,8 @@ function claimedKeys(wanted: ReadonlyMap<string, readonly Frontend[]>): Set<stri
   const claimed = new Set<string>();
   for (const frontends of wanted.values()) {
     for (const { key, service, port } of frontends) {
-      if (claimed.has(key)) throw new Error(`bug: two services claim the VIP of ${service}:${port}`);
+      if (claimed.has(key))
+        throw new Error(`bug: two services claim the VIP of ${service}:${port}`);
       claimed.add(key);
     }
   }

@@ -82,6 +82,27 @@ export class ByteTable {
     this.#high = Math.max(this.#high, index + 1);
   }
 
+  /** Takes over `bytes` (whole entries, from index 0 on). */
+  load(bytes: Uint8Array): void {
+    this.#bytes = bytes;
+    this.#high = bytes.length / this.valueBytes;
+  }
+
+  /** Whether both read the same at every index. */
+  equals(other: ByteTable): boolean {
+    const high = Math.max(this.#high, other.#high);
+    const at = high * this.valueBytes;
+    for (let i = 0; i < at; i++) {
+      const [a, b] = [i < this.end ? this.#bytes[i] : 0, i < other.end ? other.#bytes[i] : 0];
+      if (a !== b) return false;
+    }
+    return true;
+  }
+
+  private get end(): number {
+    return this.#high * this.valueBytes;
+  }
+
   clone(): ByteTable {
     return new ByteTable(this.valueBytes, this.#bytes.slice(0, this.#high * this.valueBytes));
   }
@@ -118,6 +139,21 @@ export class Tables {
     this.slots = from?.slots.clone() ?? new ByteTable(valueBytes.slots);
     this.backends = from?.backends.clone() ?? new ByteTable(valueBytes.backends);
     this.revision = from?.revision ?? 0;
+  }
+
+  /** Whether both hold the same entries. */
+  equals(other: Tables): boolean {
+    if (this.vips.size !== other.vips.size || this.names.size !== other.names.size) return false;
+    for (const [key, index] of this.vips) if (other.vips.get(key) !== index) return false;
+    for (const [index, name] of this.names) {
+      const theirs = other.names.get(index);
+      if (theirs?.service !== name.service || theirs.port !== name.port) return false;
+    }
+    return (
+      this.services.equals(other.services) &&
+      this.slots.equals(other.slots) &&
+      this.backends.equals(other.backends)
+    );
   }
 
   service(index: number): ServiceEntry {
@@ -186,7 +222,10 @@ export class GroupBuilder {
       this.#keys = grow(this.#keys);
       this.#values = grow(this.#values);
     }
-    this.#keys.set(typeof key === 'number' ? encodeU32(key) : keyToBytes(key), this.#count * keySize);
+    this.#keys.set(
+      typeof key === 'number' ? encodeU32(key) : keyToBytes(key),
+      this.#count * keySize,
+    );
     if (value !== undefined) this.#values.set(value, this.#count * valueSize);
     this.#count++;
   }

@@ -22,7 +22,8 @@ export interface ViewMember {
 
 export type View =
   /** Not a VIP, or a VIP of ours without this port. */
-  | { readonly kind: 'pass' | 'no-such-port' }
+  | { readonly kind: 'pass' }
+  | { readonly kind: 'no-such-port' }
   /** Every draw is rejected: entries that do not belong together. */
   | { readonly kind: 'torn'; readonly index: number }
   | {

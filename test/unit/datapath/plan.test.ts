@@ -192,7 +192,9 @@ test('whatever is broken in the tables, a whole plan puts right', () => {
 test('a plan that does not fit names the limit and leaves everything as it was', () => {
   const small = { services: 2, slots: 1024, backends: 512 };
   const planner = new Planner(new Tables(), { limits: small, inVipRange });
-  const frontends = keys.slice(0, 3).map((key, i) => ({ key, service: 'a', port: `p${i}`, targets: [] }));
+  const frontends = keys
+    .slice(0, 3)
+    .map((key, i) => ({ key, service: 'a', port: `p${i}`, targets: [] }));
   assert.throws(
     () => planner.plan(new Map([['a', frontends]]), 1, 1000),
     (error) => error instanceof LimitError && error.limit === 'services' && error.max === 2,
@@ -207,7 +209,8 @@ test('a freed index rests before it is used again', () => {
   const one = { services: 1, slots: 8, backends: 8 };
   const planner = new Planner(new Tables(), { limits: one, inVipRange });
   const [first = '', second = ''] = keys;
-  const at = (key: string): World => new Map([['a', [{ key, service: 'a', port: 'p', targets: [] }]]]);
+  const at = (key: string): World =>
+    new Map([['a', [{ key, service: 'a', port: 'p', targets: [] }]]]);
   planner.applied(planner.plan(at(first), 1, 1000));
   planner.applied(planner.plan(new Map([['a', []]]), 2, 1000));
   assert.throws(

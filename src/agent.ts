@@ -1,0 +1,380 @@
+/**
+ * The composition root: store, catalog, reconciler, programs, API. One command
+ * at a time goes through decide → plan → store → kernel, so that what cannot be
+ * applied is never stored, and what was answered is both.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { hostname } from 'node:os';
+import type { AgentStatus, Engine, MapFill, Outcome, SubmitOptions } from './api/engine.ts';
+import { startApi } from './api/io/server.ts';
+import { buildCatalog } from './catalog/catalog.ts';
+import type { Catalog } from './catalog/catalog.ts';
+import { loadServicesDir } from './config/io/load.ts';
+import type { Config } from './config/schema.ts';
+import { limitOf } from './datapath/hooks.ts';
+import { openCgroup } from './datapath/io/cgroup.ts';
+import type { Cgroup } from './datapath/io/cgroup.ts';
+import { missingCapabilities, probeFeatures } from './datapath/io/features.ts';
+import { KernelTables } from './datapath/io/kernel.ts';
+import { Datapath } from './datapath/io/loader.ts';
+import { lockPins } from './datapath/io/lock.ts';
+import { Pins } from './datapath/io/pins.ts';
+import { Reconciler } from './datapath/io/reconciler.ts';
+import type { Prepared } from './datapath/io/reconciler.ts';
+import { LimitError } from './datapath/plan.ts';
+import { keyToBytes } from './datapath/abi.ts';
+import { cidrContains } from './net/cidr.ts';
+import { applyChanges } from './state/changes.ts';
+import { decide } from './state/commands.ts';
+import type { Command } from './state/commands.ts';
+import { deadOwners } from './state/io/owners.ts';
+import { openStore } from './state/io/store.ts';
+import { ProblemError } from './state/problem.ts';
+import type { Change, StateSnapshot, StateStore } from './state/records.ts';
+import type { Logger } from './telemetry/io/log.ts';
+import { notifySystemd } from './telemetry/io/notify.ts';
+import { version } from './version.ts';
+
+/** How often a plan waits for freed entries to have rested (datapath/allocate.ts). A guess. */
+const restTries = 3;
+
+export class Agent implements Engine {
+  readonly #config: Config;
+  readonly #log: Logger;
+  readonly #cgroup: Cgroup;
+  readonly #store: StateStore;
+  readonly #datapath: Datapath;
+  readonly #reconciler: Reconciler;
+  readonly #startedAt = new Date();
+  readonly #degraded: readonly string[];
+  #catalog: Catalog;
+  #queue: Promise<unknown> = Promise.resolve();
+  #problem: string | undefined;
+  #lastCheck: Date | undefined;
+  #repaired = 0;
+
+  constructor(config: Config, log: Logger, store: StateStore, cgroup: Cgroup, pins: Pins) {
+    this.#config = config;
+    this.#log = log;
+    this.#store = store;
+    this.#cgroup = cgroup;
+    this.#degraded = probeFeatures()
+      .filter((feature) => !feature.available)
+      .map((feature) => `${feature.name}: ${feature.without}`);
+    const { vipCidr4, vipPrefix6, maps } = config;
+    this.#datapath = Datapath.load({
+      pins,
+      cgroup,
+      sizes: maps,
+      vipCidr4,
+      vipPrefix6,
+      notice: (message, details) => log.warn(details, message),
+    });
+    const inVipRange = (address: string): boolean => {
+      const ip = keyToBytes(address);
+      return cidrContains(vipCidr4, ip) || cidrContains(vipPrefix6, ip);
+    };
+    const kernel = new KernelTables((name) => this.#datapath.map(name as 'zh_vips'));
+    this.#reconciler = new Reconciler(kernel, { limits: maps, inVipRange }, () =>
+      performance.now(),
+    );
+    this.#catalog = buildCatalog(store.snapshot());
+  }
+
+  /** Fills the tables, then attaches: no program ever runs over half of them. */
+  start(): void {
+    const adopted = this.#datapath.adopted;
+    const fill = this.#explained(() => this.#reconciler.prepareWhole(this.#catalog));
+    fill.apply();
+    this.#datapath.activate();
+    const { revision, services } = this.#catalog;
+    const details = { revision, services: services.size, adopted, writes: fill.writes };
+    this.#log.info(details, adopted ? 'took over the pinned maps' : 'filled new maps');
+    if (adopted && fill.writes > 0) {
+      this.#log.warn(
+        { writes: fill.writes, reasons: fill.reasons.slice(0, 20) },
+        'put the pinned maps right',
+      );
+    }
+    const inert = this.#datapath.attachments().filter((at) => !at.effective);
+    if (inert.length > 0) {
+      this.#problem = `not in effect: ${inert.map((at) => at.hook).join(', ')}; see zerohop doctor`;
+      this.#log.error({ hooks: inert }, 'programs are attached but not in effect');
+    }
+  }
+
+  snapshot(): StateSnapshot {
+    return this.#store.snapshot();
+  }
+
+  submit(command: Command, options: SubmitOptions = { dryRun: false }): Promise<Outcome> {
+    return this.#exclusive(async () => {
+      const { vipCidr4, vipPrefix6 } = this.#config;
+      const decision = decide(this.#store.snapshot(), command, { v4: vipCidr4, v6: vipPrefix6 });
+      if (decision.problems.length > 0) throw new ProblemError(decision.problems);
+      const done = await this.#commit(decision.changes, options.dryRun);
+      return { ...done, changes: decision.actions, warnings: decision.warnings };
+    });
+  }
+
+  /** Removes backends whose owning process is gone (`zerohop run`, killed). */
+  async reapOwners(): Promise<void> {
+    await this.#exclusive(async () => {
+      const changes = deadOwners(this.#store.snapshot());
+      if (changes.length === 0) return;
+      await this.#commit(changes, false);
+      this.#log.info({ changes }, 'removed backends of processes that are gone');
+    });
+  }
+
+  /** The periodic full comparison with the kernel. */
+  async check(): Promise<void> {
+    await this.#exclusive(() => {
+      try {
+        const repair = this.#reconciler.check(this.#catalog);
+        this.#lastCheck = new Date();
+        this.#problem = undefined;
+        if (repair !== undefined) {
+          this.#repaired += repair.writes;
+          const { writes, reasons } = repair;
+          this.#log.warn({ writes, reasons }, 'someone changed the maps: put right');
+        }
+        const inert = this.#datapath.attachments().filter((at) => !at.effective);
+        if (inert.length > 0)
+          this.#problem = `not in effect: ${inert.map((at) => at.hook).join(', ')}`;
+      } catch (error) {
+        this.#problem = error instanceof Error ? error.message : String(error);
+        this.#log.error({ error }, 'the comparison with the kernel failed');
+      }
+      return Promise.resolve();
+    });
+  }
+
+  status(): AgentStatus {
+    const { socketPath, dataDir, pinDir } = this.#config;
+    const snapshot = this.#store.snapshot();
+    const memory = process.memoryUsage();
+    let backends = 0;
+    for (const list of snapshot.backends.values()) backends += list.length;
+    return {
+      version: version(),
+      pid: process.pid,
+      startedAt: this.#startedAt.toISOString(),
+      revision: snapshot.revision,
+      services: snapshot.services.size,
+      backends,
+      node: hostname(),
+      dataDir,
+      pinDir,
+      socketPath,
+      cgroupPath: this.#cgroup.path,
+      datapath: this.#datapathStatus(),
+      memory: { rssBytes: memory.rss, heapUsedBytes: memory.heapUsed },
+    };
+  }
+
+  close(): void {
+    this.#datapath.close();
+    this.#store.close();
+  }
+
+  #datapathStatus(): AgentStatus['datapath'] {
+    return {
+      state: this.#problem === undefined ? 'in-sync' : 'degraded',
+      ...(this.#problem === undefined ? {} : { problem: this.#problem }),
+      appliedRevision: this.#reconciler.appliedRevision,
+      adoptedPins: this.#datapath.adopted,
+      ...(this.#lastCheck === undefined ? {} : { lastFullCheckAt: this.#lastCheck.toISOString() }),
+      repairedEntries: this.#repaired,
+      attachments: this.#datapath.attachments(),
+      maps: this.#fill(),
+      degradedFeatures: this.#degraded,
+    };
+  }
+
+  #fill(): MapFill[] {
+    const { used } = this.#reconciler;
+    const { maps } = this.#config;
+    const row = (
+      name: 'zh_vips' | 'zh_services' | 'zh_slots' | 'zh_backends',
+      at: number,
+      max: number,
+    ): MapFill => ({
+      name,
+      used: at,
+      max,
+      limit: limitOf[name] ?? '',
+    });
+    return [
+      row('zh_vips', used.vips, maps.services * 2),
+      row('zh_services', used.services, maps.services),
+      row('zh_backends', used.backends, maps.backends),
+      row('zh_slots', used.slots, maps.slots),
+    ];
+  }
+
+  /** Plan, then store, then kernel; a plan that does not fit stores nothing. */
+  async #commit(
+    changes: readonly Change[],
+    dryRun: boolean,
+  ): Promise<{ revision: number; mapWrites: number }> {
+    const before = this.#store.snapshot();
+    if (changes.length === 0) return { revision: before.revision, mapWrites: 0 };
+    const { snapshot, touched } = applyChanges(before, changes);
+    const catalog = buildCatalog(snapshot, { catalog: this.#catalog, touched });
+    const prepared = await this.#prepare(catalog, touched);
+    const done = { revision: snapshot.revision, mapWrites: prepared.writes };
+    if (dryRun) {
+      prepared.abandon();
+      return { ...done, revision: before.revision };
+    }
+    try {
+      this.#store.commit(changes);
+    } catch (error) {
+      prepared.abandon();
+      throw error;
+    }
+    this.#catalog = catalog;
+    this.#applyStored(prepared);
+    return done;
+  }
+
+  #applyStored(prepared: Prepared): void {
+    try {
+      prepared.apply();
+    } catch (error) {
+      const why = error instanceof Error ? error.message : String(error);
+      this.#problem = why;
+      this.#log.error({ error }, 'the kernel refused a change that is stored; it is tried again');
+      throw new ProblemError(
+        [
+          {
+            code: 'kernel',
+            message: `stored, but not in the kernel yet: ${why}`,
+            hint: 'the agent tries again at its next full check; see zerohop status',
+          },
+        ],
+        { cause: error },
+      );
+    }
+  }
+
+  async #prepare(catalog: Catalog, touched: Iterable<string>): Promise<Prepared> {
+    for (let left = restTries; ; left--) {
+      try {
+        return this.#reconciler.prepare(catalog, touched);
+      } catch (error) {
+        if (!(error instanceof LimitError) || error.retryAfterMs === undefined || left === 0) {
+          throw explain(error);
+        }
+        await sleep(error.retryAfterMs);
+      }
+    }
+  }
+
+  #explained<T>(work: () => T): T {
+    try {
+      return work();
+    } catch (error) {
+      throw explain(error);
+    }
+  }
+
+  #exclusive<T>(work: () => Promise<T>): Promise<T> {
+    const turn = this.#queue.then(work);
+    this.#queue = turn.catch(() => undefined);
+    return turn;
+  }
+}
+
+function explain(error: unknown): unknown {
+  if (!(error instanceof LimitError)) return error;
+  return new ProblemError(
+    [
+      {
+        code: 'limit',
+        message: error.message,
+        hint: `raise maps.${error.limit} in the configuration and restart the agent; running connections are not touched`,
+      },
+    ],
+    { cause: error },
+  );
+}
+
+/** Applies services.d; what is wrong in one file is logged and spoils no other. */
+async function applyServicesDir(agent: Agent, config: Config, log: Logger): Promise<void> {
+  if (config.servicesDir === undefined) return;
+  const { files, problems } = loadServicesDir(config.servicesDir);
+  for (const problem of problems) log.error({ problem }, 'a file of services.d was left out');
+  for (const { path, documents } of files) {
+    try {
+      const { changes } = await agent.submit({ kind: 'apply', documents });
+      log.info({ path, changes: changes.length }, 'applied');
+    } catch (error) {
+      if (!(error instanceof ProblemError)) throw error;
+      log.error({ path, problems: error.problems }, 'a file of services.d was left out');
+    }
+  }
+}
+
+/** Resolves with the signal that ends the agent; SIGHUP reads services.d again. */
+function untilStopped(agent: Agent, config: Config, log: Logger): Promise<NodeJS.Signals> {
+  process.on('SIGHUP', () => {
+    void notifySystemd({ state: 'RELOADING' })
+      .then(() => applyServicesDir(agent, config, log))
+      .then(() => notifySystemd({ state: 'READY' }));
+  });
+  return new Promise((resolve) => {
+    process.once('SIGTERM', resolve);
+    process.once('SIGINT', resolve);
+  });
+}
+
+function checkCapabilities(): void {
+  const missing = missingCapabilities();
+  if (missing.length === 0) return;
+  throw new ProblemError([
+    {
+      code: 'unavailable',
+      message: `missing capabilities: ${missing.join(', ')}`,
+      hint: 'run the agent as root, or through the systemd unit that ships with it',
+    },
+  ]);
+}
+
+/** Runs until SIGTERM or SIGINT. Throws ProblemError when it cannot start. */
+export async function runAgent(config: Config, log: Logger): Promise<number> {
+  checkCapabilities();
+  const cgroup = openCgroup(config.cgroupPath);
+  const pins = new Pins(config.pinDir);
+  pins.prepare();
+  const lock = lockPins(config.pinDir);
+  const store = openStore(config.dataDir);
+  const agent = new Agent(config, log, store, cgroup, pins);
+  agent.start();
+  await applyServicesDir(agent, config, log);
+  const api = await startApi(agent, {
+    socketPath: config.socketPath,
+    version: version(),
+    log,
+  });
+  const stopped = untilStopped(agent, config, log);
+  const timers = [
+    setInterval(() => void agent.check(), config.fullCheckIntervalMs),
+    setInterval(() => void agent.reapOwners(), config.ownerCheckIntervalMs),
+  ];
+  const { services, revision } = agent.status();
+  log.info(
+    { pid: process.pid, socket: config.socketPath, cgroup: cgroup.path, services, revision },
+    'ready',
+  );
+  await notifySystemd({ state: 'READY', status: `${services} services` });
+  const signal = await stopped;
+  log.info({ signal }, 'stopping; the kernel goes on with what is pinned');
+  await notifySystemd({ state: 'STOPPING' });
+  for (const timer of timers) clearInterval(timer);
+  await api.close();
+  agent.close();
+  lock.release();
+  return 0;
+}

@@ -1,0 +1,119 @@
+/**
+ * What this kernel can do, asked by loading tiny programs (never by version
+ * number: distributions backport).
+ */
+import { existsSync, readFileSync } from 'node:fs';
+import { probe } from '../../../addon/index.ts';
+
+export interface Feature {
+  readonly name: string;
+  readonly available: boolean;
+  /** Without it the agent cannot run. */
+  readonly required: boolean;
+  /** First kernel that has it. */
+  readonly since: string;
+  /** What is different without it. */
+  readonly without: string;
+}
+
+const SOCK_ADDR = 'BPF_PROG_TYPE_CGROUP_SOCK_ADDR';
+
+function attempt(check: () => boolean): boolean {
+  try {
+    return check();
+  } catch {
+    return false;
+  }
+}
+
+/** bpf_set_retval in sock_addr programs (187 in enum bpf_func_id). */
+export function haveSetRetval(): boolean {
+  return attempt(() => probe.helper(SOCK_ADDR, 187));
+}
+
+function lsmOrder(): string {
+  try {
+    return readFileSync('/sys/kernel/security/lsm', 'utf8').trim();
+  } catch {
+    return '';
+  }
+}
+
+/** Every feature that something in zerohop uses or degrades without. */
+export function probeFeatures(): Feature[] {
+  return [
+    {
+      name: 'cgroup sock_addr programs',
+      available: attempt(() => probe.programType(SOCK_ADDR)),
+      required: true,
+      since: '4.17',
+      without: 'no service VIPs at all',
+    },
+    {
+      name: 'cgroup sock_release programs',
+      available: attempt(() => probe.programType('BPF_PROG_TYPE_CGROUP_SOCK')),
+      required: true,
+      since: '5.9',
+      without: 'sockets would never be forgotten',
+    },
+    {
+      name: 'socket storage maps',
+      available: attempt(() => probe.mapType('BPF_MAP_TYPE_SK_STORAGE')),
+      required: true,
+      since: '5.2',
+      without: 'unconnected UDP could not be answered from the VIP',
+    },
+    {
+      name: 'socket cookie helper',
+      available: attempt(() => probe.helper(SOCK_ADDR, 46)),
+      required: true,
+      since: '4.12',
+      without: 'getpeername could not show the VIP',
+    },
+    {
+      name: 'bpf_set_retval',
+      available: haveSetRetval(),
+      required: false,
+      since: '5.18',
+      without:
+        'a service with no usable backend refuses through a closed loopback port: UDP connect() succeeds and the error comes with the first datagram',
+    },
+    {
+      name: 'ring buffer',
+      available: attempt(() => probe.mapType('BPF_MAP_TYPE_RINGBUF')),
+      required: false,
+      since: '5.8',
+      without: 'no events from the kernel (access control log)',
+    },
+    {
+      name: 'kernel BTF',
+      available: existsSync('/sys/kernel/btf/vmlinux'),
+      required: false,
+      since: '5.4, CONFIG_DEBUG_INFO_BTF',
+      without: 'services work; access control by BPF LSM will not',
+    },
+    {
+      name: 'BPF LSM',
+      available: lsmOrder().split(',').includes('bpf'),
+      required: false,
+      since: '5.7, lsm=…,bpf on the kernel command line',
+      without: 'services work; access control falls back to cgroup hooks',
+    },
+  ];
+}
+
+/** Capabilities the agent needs, with what for (capabilities(7)). */
+const needed = [
+  { bit: 39, name: 'CAP_BPF', coveredBy: 21, why: 'load programs and open maps' },
+  { bit: 12, name: 'CAP_NET_ADMIN', coveredBy: undefined, why: 'attach cgroup socket programs' },
+] as const;
+
+/** Capabilities that are missing, `CAP_BPF (load programs and open maps)`. CAP_SYS_ADMIN covers CAP_BPF. */
+export function missingCapabilities(): string[] {
+  const status = readFileSync('/proc/self/status', 'utf8');
+  const effective = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)/m.exec(status)?.[1] ?? '0'}`);
+  const has = (bit: number): boolean => ((effective >> BigInt(bit)) & 1n) === 1n;
+  return needed
+    .filter(({ bit, coveredBy }) => !has(bit) && !(coveredBy !== undefined && has(coveredBy)))
+    .map(({ name, why }) => `${name} (${why})`);
+}

@@ -1,0 +1,113 @@
+/**
+ * The service tables in the kernel: applies plans, reads everything back.
+ */
+import { BpfError, BpfMap } from '../../../addon/index.ts';
+import { bytesToKey, decodeMeta, decodeName, decodeU32, encodeU32, layouts } from '../abi.ts';
+import { Tables, keyBytes, valueBytes } from '../tables.ts';
+import type { ByteTable, TableName, WriteGroup } from '../tables.ts';
+
+/** Writing a table failed; what of the plan is in the kernel is not known. */
+export class KernelError extends Error {
+  override readonly name = 'KernelError';
+  readonly table: string;
+
+  constructor(table: string, cause: unknown) {
+    super(
+      `writing the map ${table} failed: ${cause instanceof Error ? cause.message : String(cause)}`,
+      { cause },
+    );
+    this.table = table;
+  }
+}
+
+export class KernelTables {
+  readonly #maps: Readonly<Record<TableName, BpfMap>>;
+
+  constructor(map: (name: string) => BpfMap) {
+    this.#maps = {
+      vips: map('zh_vips'),
+      services: map('zh_services'),
+      slots: map('zh_slots'),
+      backends: map('zh_backends'),
+      names: map('zh_names'),
+      svc_stats: map('zh_svc_stats'),
+      bk_stats: map('zh_bk_stats'),
+      meta: map('zh_meta'),
+    };
+  }
+
+  /** In the plan's order, each group in one crossing. */
+  apply(groups: readonly WriteGroup[]): void {
+    for (const group of groups) {
+      const map = this.#maps[group.table];
+      try {
+        if (group.kind === 'delete') map.deleteBatch(group.keys);
+        else map.setBatch(group.keys, group.values);
+      } catch (error) {
+        throw new KernelError(`zh_${group.table}`, error);
+      }
+    }
+  }
+
+  /** Everything the kernel holds. */
+  read(): Tables {
+    const tables = new Tables();
+    each(this.#maps.vips, 'vips', (key, value) =>
+      tables.vips.set(bytesToKey(key), decodeU32(value)),
+    );
+    each(this.#maps.names, 'names', (key, value) => {
+      tables.names.set(decodeU32(key), decodeName(value));
+    });
+    for (const name of ['services', 'slots', 'backends'] as const) {
+      fill(tables[name], this.#maps[name]);
+    }
+    const meta = this.#maps.meta.get(encodeU32(0));
+    if (meta !== undefined) tables.revision = decodeMeta(meta).revision;
+    return tables;
+  }
+
+  close(): void {
+    for (const map of Object.values(this.#maps)) map.close();
+  }
+}
+
+function each(
+  map: BpfMap,
+  table: TableName,
+  visit: (key: Uint8Array, value: Uint8Array) => void,
+): void {
+  const { keys, values, count } = map.dump();
+  for (let at = 0; at < count; at++) {
+    visit(
+      keys.subarray(at * keyBytes[table], (at + 1) * keyBytes[table]),
+      values.subarray(at * valueBytes[table], (at + 1) * valueBytes[table]),
+    );
+  }
+}
+
+/** An ARRAY map's entries up to the last one that is not zero; dumps come in index order. */
+function fill(table: ByteTable, map: BpfMap): void {
+  const { values, count } = map.dump();
+  let last = count * table.valueBytes - 1;
+  while (last >= 0 && values[last] === 0) last--;
+  const used = Math.floor(last / table.valueBytes) + 1;
+  table.load(values.slice(0, used * table.valueBytes));
+}
+
+/** What was pinned here by some agent, or undefined when nothing readable is. */
+export function readPinnedMeta(path: string): { layout: number; magic: number } | undefined {
+  let map: BpfMap;
+  try {
+    map = BpfMap.openPinned(path);
+  } catch (error) {
+    if (error instanceof BpfError && error.code === 'ENOENT') return undefined;
+    throw error;
+  }
+  try {
+    if (map.info.valueSize !== layouts.meta.bytes) return { layout: -1, magic: 0 };
+    const meta = map.get(encodeU32(0));
+    return meta === undefined ? undefined : decodeMeta(meta);
+  } finally {
+    map.close();
+  }
+}

@@ -1,0 +1,104 @@
+/**
+ * Keeps the kernel's service tables equal to the Catalog: on events against
+ * what it applied, on a timer against what the kernel holds. The only writer
+ * of the tables. Silent when all is right.
+ */
+import type { Catalog } from '../../catalog/catalog.ts';
+import { frontendsOf } from '../desired.ts';
+import type { Frontend } from '../desired.ts';
+import { Planner } from '../plan.ts';
+import type { Plan, PlannerOptions } from '../plan.ts';
+import type { KernelTables } from './kernel.ts';
+
+/** A plan that fits; exactly one of apply and abandon must follow. */
+export interface Prepared {
+  readonly writes: number;
+  /** Throws KernelError; the tables are then read anew at the next check. */
+  apply(): void;
+  abandon(): void;
+}
+
+export interface Repair {
+  readonly writes: number;
+  /** What was wrong, one line a frontend. */
+  readonly reasons: readonly string[];
+}
+
+export class Reconciler {
+  readonly #kernel: KernelTables;
+  readonly #options: PlannerOptions;
+  readonly #now: () => number;
+  #planner: Planner;
+  /** Set when a write failed half way: what was applied is not known. */
+  #lost = false;
+
+  constructor(kernel: KernelTables, options: PlannerOptions, now: () => number) {
+    this.#kernel = kernel;
+    this.#options = options;
+    this.#now = now;
+    this.#planner = new Planner(kernel.read(), options);
+  }
+
+  get used(): Planner['used'] {
+    return this.#planner.used;
+  }
+
+  get appliedRevision(): number {
+    return this.#planner.tables.revision;
+  }
+
+  /** Plans the touched services of a Catalog. Throws LimitError. */
+  prepare(catalog: Catalog, touched: Iterable<string>): Prepared {
+    if (this.#lost) this.#resync();
+    const wanted = new Map<string, Frontend[]>();
+    for (const name of touched) wanted.set(name, frontendsOf(catalog.services.get(name)));
+    return this.#prepared(this.#planner.plan(wanted, catalog.revision, this.#now()));
+  }
+
+  /** Plans everything, strangers' entries included. Throws LimitError. */
+  prepareWhole(catalog: Catalog): Prepared & Repair {
+    if (this.#lost) this.#resync();
+    const plan = this.#planWhole(catalog);
+    return { ...this.#prepared(plan), reasons: plan.reasons };
+  }
+
+  /** Compares with what the kernel holds and puts it right; undefined when it was. */
+  check(catalog: Catalog): Repair | undefined {
+    const held = this.#kernel.read();
+    if (!this.#lost && held.equals(this.#planner.tables)) return undefined;
+    this.#planner = new Planner(held, this.#options);
+    this.#lost = false;
+    const plan = this.#planWhole(catalog);
+    this.#prepared(plan).apply();
+    return plan.writes === 0 ? undefined : { writes: plan.writes, reasons: plan.reasons };
+  }
+
+  #planWhole(catalog: Catalog): Plan {
+    const wanted = new Map<string, Frontend[]>();
+    for (const [name, service] of catalog.services) wanted.set(name, frontendsOf(service));
+    return this.#planner.plan(wanted, catalog.revision, this.#now(), true);
+  }
+
+  #prepared(plan: Plan): Prepared {
+    const planner = this.#planner;
+    return {
+      writes: plan.writes,
+      apply: () => {
+        try {
+          this.#kernel.apply(plan.groups);
+        } catch (error) {
+          planner.abandoned();
+          this.#lost = true;
+          throw error;
+        }
+        planner.applied(plan);
+      },
+      abandon: () => planner.abandoned(),
+    };
+  }
+
+  #resync(): void {
+    this.#planner = new Planner(this.#kernel.read(), this.#options);
+    this.#lost = false;
+  }
+}
