@@ -9,9 +9,7 @@ import { registerApply } from './apply.ts';
 import { registerBackend } from './backend.ts';
 import { registerCompletion } from './completion.ts';
 import { registerDoctor } from './doctor.ts';
-import { registerDoctor } from './doctor.ts';
 import { registerExport } from './export.ts';
-import { registerMaps } from './maps.ts';
 import { registerMaps } from './maps.ts';
 import { EXIT_DONE, EXIT_USAGE, report } from './output.ts';
 import { registerRun } from './run.ts';
@@ -47,8 +45,6 @@ export function createProgram(): Command {
   registerService(program);
   registerBackend(program);
   registerRun(program);
-  registerMaps(program);
-  registerDoctor(program);
   registerMaps(program);
   registerDoctor(program);
   registerCompletion(program);
