@@ -15,7 +15,7 @@ import { EXIT_DONE, EXIT_USAGE, report } from './output.ts';
 import { registerRun } from './run.ts';
 import { registerService } from './service.ts';
 import { registerStatus } from './status.ts';
-import { packageVersion } from '../version.ts';
+import { version } from '../version.ts';
 
 const HELP = `
 Every option can be given by an environment variable: --dry-run is ZEROHOP_DRY_RUN.
@@ -32,7 +32,7 @@ export function createProgram(): Command {
     .description(
       'Service VIPs on plain Linux hosts: connect() goes straight to a backend, no proxy between',
     )
-    .version(packageVersion(), '-V, --version')
+    .version(version(), '-V, --version')
     .helpCommand(true)
     .showHelpAfterError('(--help shows how it is used)')
     .addHelpText('after', HELP)
