@@ -9,6 +9,8 @@ export interface AgentOptions {
   readonly socket?: string;
   readonly cgroup?: string;
   readonly pin?: string;
+  /** Words before the command: `unshare -m …`. They must end in exec. */
+  readonly wrapper?: readonly string[];
   readonly env?: NodeJS.ProcessEnv;
 }
 
@@ -35,15 +37,17 @@ export class Agent {
     return this.#child?.running === true;
   }
 
-  /** Starts the agent without waiting for anything. */
-  launch(options: AgentOptions = {}): Child {
+  /** Starts the agent without waiting for anything. `aside`: beside the one that runs. */
+  launch(options: AgentOptions = {}, place: 'main' | 'aside' = 'main'): Child {
     const host = this.#host;
     const args = ['agent'];
     if (options.config !== undefined) args.push('--config', options.config);
     args.push('--data', options.data ?? host.dataDir, '--socket', options.socket ?? host.socket);
     args.push('--cgroup', options.cgroup ?? host.cgroup, '--pin', options.pin ?? host.pinDir);
-    this.#child = host.spawn([host.bin, ...args], { env: options.env ?? {} });
-    return this.#child;
+    const command = [...(options.wrapper ?? []), host.bin, ...args];
+    const child = host.spawn(command, { env: options.env ?? {} });
+    if (place === 'main') this.#child = child;
+    return child;
   }
 
   /** Starts the agent and waits until its API answers. */

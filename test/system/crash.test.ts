@@ -27,7 +27,11 @@ async function scene(host: TestHost): Promise<Scene> {
     ...['d', 'e'].map((name) => ({ name, protocol: 'udp' as const })),
   );
   const backends = list.map(({ address, port }) => ({ address, port }));
-  await putService(host, 'web', { vips: [VIP4, VIP6], ports: [{ port: 80 }], backends: backends.slice(0, 3) });
+  await putService(host, 'web', {
+    vips: [VIP4, VIP6],
+    ports: [{ port: 80 }],
+    backends: backends.slice(0, 3),
+  });
   await putService(host, 'dns', {
     vips: ['240.0.0.2'],
     ports: [{ port: 53, protocol: 'udp' }],
@@ -81,15 +85,26 @@ test('a restart of the agent changes nothing: no program, link, map or entry', a
   for (const how of ['SIGTERM', 'SIGINT', 'SIGKILL'] as const) {
     const code = await host.agent.kill(how);
     assert.equal(code, how === 'SIGKILL' ? 137 : 0);
-    assert.deepEqual([await dumpTables(host), await linkIds(host), await mapIds(host)], before, `after ${how}`);
+    assert.deepEqual(
+      [await dumpTables(host), await linkIds(host), await mapIds(host)],
+      before,
+      `after ${how}`,
+    );
     const seen = await ask(host, 'C', 'tcp', VIP4, 80);
     assert.equal(seen.peer, `${VIP4}:80`);
     await host.agent.start({ config });
-    assert.deepEqual([await dumpTables(host), await linkIds(host), await mapIds(host)], before, `restart after ${how}`);
+    assert.deepEqual(
+      [await dumpTables(host), await linkIds(host), await mapIds(host)],
+      before,
+      `restart after ${how}`,
+    );
     const { datapath } = (await host.api('GET', '/v1/status')).json() as {
       datapath: { adoptedPins: boolean; repairedEntries: number; state: string };
     };
-    assert.deepEqual([datapath.adoptedPins, datapath.repairedEntries, datapath.state], [true, 0, 'in-sync']);
+    assert.deepEqual(
+      [datapath.adoptedPins, datapath.repairedEntries, datapath.state],
+      [true, 0, 'in-sync'],
+    );
   }
 });
 
@@ -139,7 +154,10 @@ test('an acknowledged change survives kill -9, in the store and in the maps', as
       service: { backends: { port: number; weight: number }[] };
     };
     const weight = service.backends.find(({ port }) => port === backend.port)?.weight ?? 0;
-    assert.ok(weight === acknowledged || weight === next, `${weight}, but ${acknowledged} was acknowledged`);
+    assert.ok(
+      weight === acknowledged || weight === next,
+      `${weight}, but ${acknowledged} was acknowledged`,
+    );
     acknowledged = weight;
   }
   t.diagnostic(`${acknowledged} changes acknowledged`);
@@ -154,7 +172,8 @@ test('maps dump shows the kernel with no agent running, and the same as with it'
   const alone = (await host.must('maps', 'dump', '--json')).json();
   assert.deepEqual(alone, withAgent);
   const text = (await host.must('maps', 'dump')).stdout;
-  for (const word of ['web', 'dns', VIP4, VIP6, '240.0.0.2']) assert.ok(text.includes(word), `${word} in\n${text}`);
+  for (const word of ['web', 'dns', VIP4, VIP6, '240.0.0.2'])
+    assert.ok(text.includes(word), `${word} in\n${text}`);
   const status = await host.zerohop('status');
   assert.equal(status.code, 3);
   assert.match(status.stderr, /agent/);

@@ -33,7 +33,15 @@ test('two nginx behind one VIP both answer curl, and one alone when the other is
   await host.must('backend', 'add', 'web', '127.0.0.1:8002');
   const answers = await curls(40, `http://${VIP4}/`);
   assert.deepEqual(new Set(answers), new Set(['blue 127.0.0.1', 'green 127.0.0.1']));
-  const shown = await host.output(['curl', '-s', '-o', '/dev/null', '-w', '%{remote_ip}:%{remote_port}', `http://${VIP4}/`]);
+  const shown = await host.output([
+    'curl',
+    '-s',
+    '-o',
+    '/dev/null',
+    '-w',
+    '%{remote_ip}:%{remote_port}',
+    `http://${VIP4}/`,
+  ]);
   assert.equal(shown, `${VIP4}:80`);
   await host.must('backend', 'rm', 'web', '127.0.0.1:8001');
   assert.deepEqual(new Set(await curls(20, `http://${VIP4}/`)), new Set(['green 127.0.0.1']));
@@ -67,7 +75,10 @@ test('redis-cli sets and gets through a VIP', async () => {
   const cli = ['redis-cli', '-h', '240.0.0.2'];
   assert.equal(await host.output([...cli, 'set', 'key', 'value']), 'OK\n');
   assert.equal(await host.output([...cli, 'get', 'key']), 'value\n');
-  assert.match(await host.output([...cli, 'client', 'list']), /addr=127\.0\.0\.1:\d+ laddr=127\.0\.0\.1:6379/);
+  assert.match(
+    await host.output([...cli, 'client', 'list']),
+    /addr=127\.0\.0\.1:\d+ laddr=127\.0\.0\.1:6379/,
+  );
 });
 
 test('zerohop run finds the port of python -m http.server 0, registers it and removes it at Ctrl-C', async () => {
@@ -75,35 +86,69 @@ test('zerohop run finds the port of python -m http.server 0, registers it and re
   mkdirSync(files);
   writeFileSync(join(files, 'hello'), 'hello\n');
   await host.must('service', 'add', 'files', '--port', '80', '--vip', '240.0.0.3');
-  const cgroupsBefore = readdirSync(host.cgroup, { withFileTypes: true }).filter((entry) => entry.isDirectory()).length;
-  const server = ['/usr/bin/python3', '-m', 'http.server', '--bind', '127.0.0.1', '--directory', files, '0'];
+  const cgroupsBefore = readdirSync(host.cgroup, { withFileTypes: true }).filter((entry) =>
+    entry.isDirectory(),
+  ).length;
+  const server = [
+    '/usr/bin/python3',
+    '-m',
+    'http.server',
+    '--bind',
+    '127.0.0.1',
+    '--directory',
+    files,
+    '0',
+  ];
   const run = host.spawn([host.bin, 'run', '--service', 'files', '--', ...server]);
   const curl = ['curl', '-sS', '--max-time', '5', 'http://240.0.0.3/hello'];
-  await eventually('the server to be registered', async () => {
-    assert.equal(run.running, true, run.stderr);
-    return (await host.exec(curl)).code === 0;
-  }, { timeoutMs: 10_000, everyMs: 50 });
+  await eventually(
+    'the server to be registered',
+    async () => {
+      assert.equal(run.running, true, run.stderr);
+      return (await host.exec(curl)).code === 0;
+    },
+    { timeoutMs: 10_000, everyMs: 50 },
+  );
   assert.equal(await host.output(curl), 'hello\n');
 
   run.kill('SIGINT');
   await run.result();
   assert.equal((await host.exec(curl)).code, 7);
-  const left = readdirSync(host.cgroup, { withFileTypes: true }).filter((entry) => entry.isDirectory());
+  const left = readdirSync(host.cgroup, { withFileTypes: true }).filter((entry) =>
+    entry.isDirectory(),
+  );
   assert.equal(left.length, cgroupsBefore);
   assert.equal(existsSync(`/proc/${run.pid}`), false);
 });
 
 test('zerohop run passes on the exit code, and kill -9 of it does not leave its backend for long', async () => {
-  const { code } = await host.exec([host.bin, 'run', '--service', 'files', '--', 'sh', '-c', 'exit 7']);
+  const { code } = await host.exec([
+    host.bin,
+    'run',
+    '--service',
+    'files',
+    '--',
+    'sh',
+    '-c',
+    'exit 7',
+  ]);
   assert.equal(code, 7);
   const server = ['/usr/bin/python3', '-m', 'http.server', '--bind', '127.0.0.1', '0'];
-  const run = host.spawn([host.bin, 'run', '--service', 'files', '--', ...server], { cwd: host.dir });
+  const run = host.spawn([host.bin, 'run', '--service', 'files', '--', ...server], {
+    cwd: host.dir,
+  });
   const backends = async (): Promise<number> => {
-    const answer = (await host.api('GET', '/v1/backends?service=files')).json() as { backends: unknown[] };
+    const answer = (await host.api('GET', '/v1/backends?service=files')).json() as {
+      backends: unknown[];
+    };
     return answer.backends.length;
   };
-  await eventually('the backend to come', async () => (await backends()) === 1, { timeoutMs: 10_000 });
+  await eventually('the backend to come', async () => (await backends()) === 1, {
+    timeoutMs: 10_000,
+  });
   run.kill('SIGKILL');
   await run.result();
-  await eventually('the backend to go', async () => (await backends()) === 0, { timeoutMs: 10_000 });
+  await eventually('the backend to go', async () => (await backends()) === 0, {
+    timeoutMs: 10_000,
+  });
 });
