@@ -8,6 +8,7 @@ import { registerAgent } from './agent.ts';
 import { registerApply } from './apply.ts';
 import { registerBackend } from './backend.ts';
 import { registerCompletion } from './completion.ts';
+import { registerDetach } from './detach.ts';
 import { registerDoctor } from './doctor.ts';
 import { registerExport } from './export.ts';
 import { registerMaps } from './maps.ts';
@@ -47,6 +48,7 @@ export function createProgram(): Command {
   registerRun(program);
   registerMaps(program);
   registerDoctor(program);
+  registerDetach(program);
   registerCompletion(program);
   return program;
 }

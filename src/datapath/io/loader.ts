@@ -185,6 +185,9 @@ function configure(object: OpenObject, options: LoaderOptions): void {
   object.setGlobal('zh_vip6_net', options.vipPrefix6.first.slice(0, 8));
 }
 
+const forgottenSockets =
+  'sockets connected before show their backend, not the VIP, in getpeername()';
+
 /** Takes over pinned maps that are exactly what this object wants. */
 function reusePins(object: OpenObject, options: LoaderOptions): Set<MapName> {
   const reused = new Set<MapName>();
@@ -195,7 +198,7 @@ function reusePins(object: OpenObject, options: LoaderOptions): Set<MapName> {
     notice('the pinned maps have another layout: all maps are made anew and swapped in', {
       pinned: meta?.layout,
       wanted: layoutVersion,
-      consequence: 'sockets connected before show their backend, not the VIP, in getpeername()',
+      consequence: forgottenSockets,
     });
     return reused;
   }
@@ -215,8 +218,10 @@ function reusePins(object: OpenObject, options: LoaderOptions): Set<MapName> {
     reused.add(name);
   }
   if (misfits.size > 0) {
+    const forgets = misfits.has('zh_socks') || misfits.has('zh_socks_more');
     notice('some pinned maps differ from the configuration and are made anew', {
       maps: Object.fromEntries(misfits),
+      ...(forgets ? { consequence: forgottenSockets } : {}),
     });
   }
   return reused;
