@@ -314,6 +314,21 @@ describe('a connect that nobody can serve is refused, never forbidden', () => {
   });
 });
 
+test('MPTCP goes through a VIP too (but getpeername() shows the backend: its socket is not the one that connects)', async (t) => {
+  const script = `
+import socket
+client = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262)
+client.settimeout(5)
+client.connect(('${VIP4}', 80))
+client.sendall(b'mptcp\\n')
+print(client.recv(100).decode())
+`;
+  const { code, stdout, stderr } = await host.exec(['/usr/bin/python3', '-c', script]);
+  if (/Protocol not (supported|available)/.test(stderr)) return t.skip('this kernel has no MPTCP');
+  assert.equal(code, 0, stderr);
+  assert.match(stdout, /^tcp4 127\.0\.0\.1:\d+ mptcp/);
+});
+
 describe('what is no VIP', () => {
   test('is left alone: a direct connect shows the real peer', async () => {
     for (const [protocol, echo] of [
