@@ -1,0 +1,164 @@
+/**
+ * npm run bench [-- --quick] [--only NAME]… [--json FILE]
+ *
+ * Measures what README.md lists, prints tables, and says which of the wanted
+ * figures are there. Exit code 0 also when some are missed: a benchmark on a
+ * busy machine proves nothing; 1 when it could not run, 2 for wrong usage.
+ */
+import { writeFileSync } from 'node:fs';
+import { parseArgs } from 'node:util';
+import { agentSize, type AgentEffort } from './agent.ts';
+import { connectTcp, connectUdp, programTimes, type ConnectEffort } from './connect.ts';
+import { established, runCounts, type EstablishedEffort } from './established.ts';
+import { checkPackages } from './programs.ts';
+import { machine, machineLine, type Section, sectionText } from './report.ts';
+import { scale, type ScaleEffort } from './scale.ts';
+import { Stage } from './stage.ts';
+
+interface Efforts {
+  readonly connect: ConnectEffort;
+  readonly established: EstablishedEffort;
+  readonly scale: ScaleEffort;
+  readonly agent: AgentEffort;
+}
+
+/** A turn takes 5–10 ms: shorter than a scheduler's tick or two, longer than a process switch. */
+const FULL: Efforts = {
+  connect: {
+    tcp: { rounds: 9, turns: 100, count: 200 },
+    udp: { rounds: 9, turns: 60, count: 600 },
+    ask: { rounds: 9, turns: 60, count: 300 },
+  },
+  established: {
+    echo: { rounds: 9, turns: 60, count: 400 },
+    bulk: { rounds: 9, turns: 60, count: 400 },
+    messages: 1_000_000,
+  },
+  scale: {
+    sizes: [
+      [1, 5],
+      [1000, 5],
+      [100_000, 5],
+    ],
+    tcp: { rounds: 9, turns: 100, count: 200 },
+    udp: { rounds: 9, turns: 60, count: 600 },
+  },
+  agent: { services: 10_000, backends: 10, repeats: 3, changes: 200 },
+};
+
+const QUICK: Efforts = {
+  connect: {
+    tcp: { rounds: 3, turns: 30, count: 200 },
+    udp: { rounds: 3, turns: 30, count: 600 },
+    ask: { rounds: 3, turns: 30, count: 300 },
+  },
+  established: {
+    echo: { rounds: 3, turns: 30, count: 400 },
+    bulk: { rounds: 3, turns: 20, count: 400 },
+    messages: 1_000_000,
+  },
+  scale: {
+    sizes: [
+      [1, 5],
+      [1000, 5],
+      [100_000, 5],
+    ],
+    tcp: { rounds: 3, turns: 30, count: 200 },
+    udp: { rounds: 3, turns: 30, count: 600 },
+  },
+  agent: { services: 10_000, backends: 10, repeats: 1, changes: 200 },
+};
+
+/** In the order they run; those of the first group share one stage. */
+const ON_STAGE = {
+  'connect-tcp': (stage, efforts) => connectTcp(stage, efforts.connect),
+  'connect-udp': (stage, efforts) => connectUdp(stage, efforts.connect),
+  programs: (stage, efforts) => programTimes(stage, efforts.connect),
+  established: (stage, efforts) => established(stage, efforts.established),
+  'run-counts': (stage, efforts) => runCounts(stage, efforts.established),
+} satisfies Readonly<Record<string, (stage: Stage, efforts: Efforts) => Promise<Section>>>;
+
+const ALONE = {
+  scale: (efforts) => scale(efforts.scale),
+  agent: (efforts) => agentSize(efforts.agent),
+} satisfies Readonly<Record<string, (efforts: Efforts) => Promise<Section>>>;
+
+const NAMES = [...Object.keys(ON_STAGE), ...Object.keys(ALONE)];
+
+function options(): { readonly only: readonly string[]; quick: boolean; json: string | undefined } {
+  const { values } = parseArgs({
+    options: {
+      only: { type: 'string', multiple: true, default: [] },
+      quick: { type: 'boolean', default: false },
+      json: { type: 'string' },
+    },
+  });
+  const unknown = values.only.filter((name) => !NAMES.includes(name));
+  if (unknown.length > 0)
+    throw new Error(`no benchmark ${unknown.join(', ')}: there are ${NAMES.join(', ')}`);
+  return { only: values.only, quick: values.quick, json: values.json };
+}
+
+async function measure(
+  efforts: Efforts,
+  chosen: (name: string) => boolean,
+  done: (section: Section) => void,
+): Promise<void> {
+  const onStage = Object.entries(ON_STAGE).filter(([name]) => chosen(name));
+  if (onStage.length > 0) {
+    await using stage = await Stage.create();
+    for (const [, work] of onStage) done(await work(stage, efforts));
+  }
+  for (const [name, work] of Object.entries(ALONE)) if (chosen(name)) done(await work(efforts));
+}
+
+async function main(): Promise<void> {
+  let asked: ReturnType<typeof options>;
+  try {
+    asked = options();
+  } catch (error) {
+    console.error(`bench: ${(error as Error).message}`);
+    process.exitCode = 2;
+    return;
+  }
+  await checkPackages();
+  const at = machine();
+  const started = new Date();
+  console.log(`${machineLine(at)}\n`);
+  const sections: Section[] = [];
+  await measure(
+    asked.quick ? QUICK : FULL,
+    (name) => asked.only.length === 0 || asked.only.includes(name),
+    (section) => {
+      sections.push(section);
+      console.log(sectionText(section));
+    },
+  );
+  const wanted = sections.flatMap((section) => section.wanted);
+  const missed = wanted.filter(({ met }) => !met);
+  console.log(`${wanted.length - missed.length} of ${wanted.length} wanted figures met`);
+  for (const { what, figure } of missed) console.log(`  missed: ${what}: ${figure}`);
+  if (asked.json !== undefined) {
+    const document = {
+      machine: at,
+      startedAt: started.toISOString(),
+      quick: asked.quick,
+      sections: sections.map(({ name, title, data, wanted: figures }) => ({
+        name,
+        title,
+        data,
+        wanted: figures,
+      })),
+    };
+    writeFileSync(asked.json, `${JSON.stringify(document, null, 2)}\n`);
+  }
+}
+
+try {
+  await main();
+} catch (error) {
+  console.error(
+    `bench: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`,
+  );
+  process.exitCode = 1;
+}

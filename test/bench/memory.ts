@@ -1,0 +1,44 @@
+/** Memory of the agent and of its maps in the kernel. */
+import { readFileSync } from 'node:fs';
+import { setTimeout as pause } from 'node:timers/promises';
+import { run } from '../harness/child.ts';
+import type { TestHost } from '../harness/host.ts';
+import { mapIds } from '../harness/maps.ts';
+
+const SETTLE_MS = 5000;
+
+/** Resident bytes of a process, and the most it ever had (proc(5), VmRSS and VmHWM). */
+export function residentBytes(pid: number): { readonly now: number; readonly most: number } {
+  const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+  const field = (name: string): number =>
+    Number(new RegExp(`^${name}:\\s*(\\d+) kB$`, 'm').exec(status)?.[1] ?? Number.NaN) * 1024;
+  return { now: field('VmRSS'), most: field('VmHWM') };
+}
+
+/** Waits until the resident size stands still for a second, five at most. */
+export async function settledBytes(pid: number): Promise<number> {
+  const end = performance.now() + SETTLE_MS;
+  let last = residentBytes(pid).now;
+  while (performance.now() < end) {
+    await pause(1000);
+    const { now } = residentBytes(pid);
+    if (Math.abs(now - last) < 2 ** 18) return now;
+    last = now;
+  }
+  return last;
+}
+
+interface MapInfo {
+  readonly id: number;
+  readonly name?: string;
+  readonly bytes_memlock: number;
+}
+
+/** What the kernel accounts for the host's maps. */
+export async function mapBytes(host: TestHost): Promise<number> {
+  const ids = new Set((await mapIds(host)).values());
+  const maps = JSON.parse(await run(['bpftool', '-j', 'map', 'show'])) as MapInfo[];
+  return maps
+    .filter(({ id }) => ids.has(id))
+    .reduce((sum, { bytes_memlock }) => sum + bytes_memlock, 0);
+}
