@@ -8,6 +8,7 @@
  *   await host.zerohop('service', 'add', 'web', '--port', '80');
  *   await host.exec(['curl', 'http://240.0.0.1/']);
  */
+import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -26,6 +27,10 @@ export interface CliResult extends Result {
 }
 
 let hostsMade = 0;
+
+function makeTrace(file: string, ...args: readonly string[]): void {
+  execFileSync(file, args, { stdio: ['ignore', 'ignore', 'pipe'], timeout: 10_000 });
+}
 
 export class TestHost implements AsyncDisposable {
   readonly name: string;
@@ -61,8 +66,9 @@ export class TestHost implements AsyncDisposable {
     try {
       mkdirSync(host.cgroup);
       mkdirSync(host.bpffs);
-      await run(['mount', '-t', 'bpf', 'bpf', host.bpffs]);
-      await run(['ip', 'netns', 'add', host.name]);
+      // Not async: a signal between start and end of these would undo what is only about to be made.
+      makeTrace('mount', '-t', 'bpf', 'bpf', host.bpffs);
+      makeTrace('ip', 'netns', 'add', host.name);
       await host.ip('link', 'set', 'lo', 'up');
     } catch (error) {
       undo(host.#traces);
