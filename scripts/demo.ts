@@ -26,7 +26,13 @@ All of this happens on a throw-away host:
 async function startAgent(stage: Stage): Promise<void> {
   stage.step('The agent starts', 'It loads its BPF programs and attaches them to the cgroup.');
   stage.show('zerohop agent &');
-  await stage.host.agent.start();
+  await stage.host.agent.start().catch((error: unknown) => {
+    throw new WrongResult(
+      `${error instanceof Error ? error.message.trim() : String(error)}
+Where BPF is forbidden the demo cannot be: run it on another machine, or in a VM.`,
+      { cause: error },
+    );
+  });
   const { stdout } = await stage.run('zerohop status');
   const [, attached, all] = /(\d+) of (\d+) hooks effective/.exec(stdout) ?? [];
   stage.shows(
