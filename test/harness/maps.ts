@@ -33,11 +33,15 @@ export interface RawEntry {
   readonly value: readonly string[];
 }
 
-/** The entries of a map, as bytes; entries of nothing but zeros are left out. */
+/** The entries of a map, as bytes; those of an array that are nothing but zeros are left out. */
 export async function dumpMap(host: TestHost, map: string): Promise<RawEntry[]> {
-  const entries = JSON.parse(
-    await run(['bpftool', '-j', 'map', 'dump', 'pinned', mapPath(host, map)]),
-  ) as RawEntry[];
+  const path = mapPath(host, map);
+  const show = JSON.parse(await run(['bpftool', '-j', 'map', 'show', 'pinned', path])) as {
+    type: string;
+  };
+  const dump = await run(['bpftool', '-j', 'map', 'dump', 'pinned', path]);
+  const entries = JSON.parse(dump) as RawEntry[];
+  if (show.type !== 'array') return entries;
   return entries.filter((entry) => entry.value.some((byte) => Number(byte) !== 0));
 }
 

@@ -258,7 +258,7 @@ test('pins of an older layout are replaced, and no connect fails meanwhile', asy
   await assertServes(host);
   const after = await mapIds(host);
   for (const [name, id] of before) assert.notEqual(after.get(name), id, name);
-  const said = host.agent.log().some((line) => /layout/.test(String(line['msg'])));
+  const said = host.agent.log().some((line) => /layout/.test(String(line['message'])));
   assert.ok(said, 'not a word in the log');
 });
 
