@@ -3,7 +3,8 @@
  * description and the types of the client are made from them.
  */
 import * as z from 'zod';
-import { parseEndpoint } from '../net/ip.ts';
+import { whyNoBackend } from '../net/classes.ts';
+import { parseEndpoint, parseIp } from '../net/ip.ts';
 import {
   backendOwner,
   backendState,
@@ -160,8 +161,13 @@ export const backendParams = strict({
   name: serviceName,
   endpoint: z.string().transform((text, ctx) => {
     const endpoint = parseEndpoint(text);
-    if (endpoint !== undefined) return endpoint;
-    const message = `${show(text)} is no backend: write ADDR:PORT, or [ADDR]:PORT for IPv6`;
+    const ip = endpoint === undefined ? undefined : parseIp(endpoint.address);
+    const reason = ip === undefined ? undefined : whyNoBackend(ip);
+    if (endpoint !== undefined && reason === undefined) return endpoint;
+    const message =
+      reason === undefined
+        ? `${show(text)} is no backend: write ADDR:PORT, or [ADDR]:PORT for IPv6`
+        : `${show(text)} cannot be a backend: ${reason}`;
     ctx.addIssue({ code: 'custom', message });
     return z.NEVER;
   }),

@@ -178,3 +178,15 @@ export class BlockPool {
     return this.#resting.size;
   }
 }
+
+/** Blocks that a damaged table shows twice are kept out of the allocator. */
+export function withoutOverlaps(blocks: { base: number; count: number }[]): typeof blocks {
+  blocks.sort((a, b) => a.base - b.base);
+  let end = 0;
+  return blocks.filter(({ base, count }) => {
+    const size = 2 ** orderOf(count);
+    if (base < end || base % size !== 0) return false;
+    end = base + size;
+    return true;
+  });
+}

@@ -17,11 +17,12 @@ import {
   layouts,
   noSuchPort,
 } from './abi.ts';
-import type { PairEntry, VipKey } from './abi.ts';
+import type { PairEntry } from './abi.ts';
 import { isAnyPort } from './desired.ts';
 import type { MapName } from './hooks.ts';
 import { formatEndpoint, formatIp } from '../net/ip.ts';
 import type { Tables } from './tables.ts';
+import { protocolName, vipText } from './text.ts';
 import { viewOf } from './view.ts';
 
 export type Cell = string | number | boolean;
@@ -43,16 +44,8 @@ export const mapPurpose: Readonly<Record<MapName, string>> = {
   zh_counters: 'events of the programs',
 };
 
-const protocolNames: Readonly<Record<number, string>> = { 6: 'tcp', 17: 'udp' };
-export const protocolName = (protocol: number): string => protocolNames[protocol] ?? `${protocol}`;
-
 const stateNames = ['free', 'active', 'draining'];
 export const stateName = (state: number): string => stateNames[state] ?? `unknown ${state}`;
-
-function vipText(key: VipKey): string {
-  if (key.port === 0 && key.protocol === 0) return `${formatIp(key.addr)} (any other port)`;
-  return `${formatEndpoint(formatIp(key.addr), key.port)}/${protocolName(key.protocol)}`;
-}
 
 const isZero = (bytes: Uint8Array): boolean => bytes.every((byte) => byte === 0);
 

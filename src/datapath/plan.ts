@@ -7,7 +7,7 @@
  * last what nobody refers to any more is cleared. Silent when all is right.
  */
 import { aliasTable } from './alias.ts';
-import { BlockPool, IndexPool, orderOf, restMs } from './allocate.ts';
+import { BlockPool, IndexPool, restMs, withoutOverlaps } from './allocate.ts';
 import {
   backendState,
   bytesToKey,
@@ -27,6 +27,8 @@ import { anyPortKey, isAnyPort } from './desired.ts';
 import type { Frontend, Target } from './desired.ts';
 import { GroupBuilder, valueBytes } from './tables.ts';
 import type { Member, TableName, Tables, WriteGroup } from './tables.ts';
+import { backendText, reasonText } from './text.ts';
+import type { Reason } from './text.ts';
 
 export interface PlanLimits {
   readonly services: number;
@@ -79,7 +81,7 @@ type Phase = (typeof phases)[number][0];
 /** Undone when a plan is abandoned, carried out when it was applied. */
 interface Draft {
   readonly builders: Map<Phase, GroupBuilder>;
-  readonly reasons: string[];
+  readonly reasons: Reason[];
   readonly takenServices: number[];
   readonly takenBackends: number[];
   readonly takenBlocks: number[];
@@ -195,7 +197,14 @@ export class Planner {
       (sum, group) => sum + (group.table === 'meta' ? 0 : group.count),
       0,
     );
-    return { groups, writes, reasons: draft.reasons, revision };
+    return {
+      groups,
+      writes,
+      revision,
+      get reasons() {
+        return draft.reasons.map(reasonText);
+      },
+    };
   }
 
   /** The open plan is in the kernel: take it over. */
@@ -280,13 +289,19 @@ export class Planner {
   #planFrontend(draft: Draft, frontend: Frontend): void {
     const index = this.tables.vips.get(frontend.key);
     if (index === undefined || index === noSuchPort || !this.#sane(frontend.key, index)) {
-      draft.reasons.push(`${label(frontend)}: not in the maps`);
+      const what =
+        index === undefined ? 'not in the maps' : 'points to a service that is not its own';
+      because(draft, frontend, what);
       this.#create(draft, frontend, undefined);
       return;
     }
     const name = this.tables.names.get(index);
     if (name?.service !== frontend.service || name.port !== frontend.port) {
-      draft.reasons.push(`${label(frontend)}: belonged to ${name?.service ?? 'nobody'}`);
+      because(
+        draft,
+        frontend,
+        `carried the name ${name?.service ?? 'of nobody'}:${name?.port ?? ''}`,
+      );
       this.#create(draft, frontend, index);
       return;
     }
@@ -318,7 +333,7 @@ export class Planner {
     const members = this.#membersOf(index);
     const wrong = differs(frontend, entry, members);
     if (wrong === undefined) return;
-    draft.reasons.push(`${label(frontend)}: ${wrong}`);
+    because(draft, frontend, wrong);
     this.#writeSet(draft, frontend, index, (entry.gen + 1) & 0xffff, members);
     if (entry.members > 0) draft.freedBlocks.push(entry.base);
     const wanted = new Set(frontend.targets.map((t) => endpointKey(t.address, t.port)));
@@ -420,7 +435,7 @@ export class Planner {
 
   #removeFrontend(draft: Draft, service: string, key: string): void {
     const index = this.tables.vips.get(key);
-    draft.reasons.push(`${service || 'unknown'}: not wanted any more`);
+    draft.reasons.push({ key, who: service || 'unknown', what: 'not wanted' });
     add(draft, 'vipGone', key);
     draft.indexChanges.push({ frontend: key, index: undefined, service });
     bump(draft.vipDelta, key.slice(0, 16), -1);
@@ -455,7 +470,7 @@ export class Planner {
     }
     for (const [key, index] of this.tables.vips) {
       if (claimed.has(key) || isAnyPort(key) || this.#sane(key, index)) continue;
-      draft.reasons.push(`VIP entry ${index}: damaged`);
+      draft.reasons.push({ key, who: 'a stranger', what: `pointed to service index ${index}` });
       add(draft, 'vipGone', key);
     }
   }
@@ -472,8 +487,18 @@ export class Planner {
       const uses = (this.#vipUses.get(vip) ?? 0) + (draft.vipDelta.get(vip) ?? 0);
       const wanted = uses > 0 && this.#options.inVipRange(vip);
       const present = this.tables.vips.get(key);
-      if (wanted && present !== noSuchPort) add(draft, 'vip', key, encodeU32(noSuchPort));
-      if (!wanted && present !== undefined) add(draft, 'anyPortGone', key);
+      if (wanted && present !== noSuchPort) {
+        draft.reasons.push({
+          key,
+          who: 'the VIP itself',
+          what: 'its other ports were not refused',
+        });
+        add(draft, 'vip', key, encodeU32(noSuchPort));
+      }
+      if (!wanted && present !== undefined) {
+        draft.reasons.push({ key, who: 'the VIP itself', what: 'not wanted' });
+        add(draft, 'anyPortGone', key);
+      }
     }
   }
 
@@ -525,22 +550,12 @@ function bump(counts: Map<string, number>, key: string, delta: number): void {
   counts.set(key, (counts.get(key) ?? 0) + delta);
 }
 
-const label = (frontend: Frontend): string => `${frontend.service}:${frontend.port}`;
+function because(draft: Draft, frontend: Frontend, what: string): void {
+  draft.reasons.push({ key: frontend.key, who: `${frontend.service}:${frontend.port}`, what });
+}
 
 const columnsOf = (targets: readonly Target[]): ReturnType<typeof aliasTable> =>
   aliasTable(targets.map((t) => (t.state === 'active' ? t.weight : 0)));
-
-/** Blocks that a damaged table shows twice are kept out of the allocator. */
-function withoutOverlaps(blocks: { base: number; count: number }[]): typeof blocks {
-  blocks.sort((a, b) => a.base - b.base);
-  let end = 0;
-  return blocks.filter(({ base, count }) => {
-    const size = 2 ** orderOf(count);
-    if (base < end || base % size !== 0) return false;
-    end = base + size;
-    return true;
-  });
-}
 
 /** What is wrong with a frontend's set in the tables, or undefined. */
 function differs(
@@ -554,20 +569,25 @@ function differs(
   for (const { backend, slot } of members) {
     const where = endpointKey(bytesToKey(backend.addr), backend.port);
     const target = wanted.get(where);
-    if (target === undefined) return 'a backend to remove';
+    const text = (): string => backendText(bytesToKey(backend.addr), backend.port);
+    if (target === undefined) return `backend ${text()} is not wanted`;
     wanted.delete(where);
-    if (backend.state !== stateNumber(target)) return 'a backend in the wrong state';
-    if (slot.weight !== target.weight) return 'a backend with the wrong weight';
+    if (backend.state !== stateNumber(target)) return `backend ${text()} is in the wrong state`;
+    if (slot.weight !== target.weight) {
+      return `backend ${text()} has weight ${slot.weight} instead of ${target.weight}`;
+    }
     targets.push(target);
   }
-  if (wanted.size > 0) return 'a backend to add';
+  for (const { address, port } of wanted.values()) {
+    return `backend ${backendText(address, port)} is missing`;
+  }
   const columns = columnsOf(targets);
   if (entry.count !== columns.length) return 'the wrong number of usable slots';
   for (const [i, { slot }] of members.entries()) {
     const column = columns[i] ?? { threshold: 0, alias: i };
     if (slot.gen !== entry.gen) return 'a slot of another set';
     if (slot.threshold !== column.threshold || slot.alias !== members[column.alias]?.id) {
-      return 'a damaged slot';
+      return `slot ${i} draws other backends than it should`;
     }
   }
   return undefined;

@@ -134,6 +134,8 @@ function createApp(engine: Engine, options: ApiOptions, limits: ApiLimits): Fast
     serverFactory: (handler) => createHttpServer(handler, limits),
     routerOptions: { maxParamLength: 300, ignoreTrailingSlash: true },
     exposeHeadRoutes: false,
+    // What the router itself refuses: undecodable or overlong parameters.
+    frameworkErrors: (error, _request, reply) => void send(reply, replyOfError(error, options.log)),
     clientErrorHandler: (error, socket) => {
       // Not HTTP, or too slow: the parser is lost, so answer by hand and hang up.
       if (!socket.writable || error.code === 'ECONNRESET') return void socket.destroy();

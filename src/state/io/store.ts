@@ -11,8 +11,10 @@
  * of a file drops its POSIX locks (sqlite.org/howtocorrupt.html, 2.2).
  */
 import {
+  accessSync,
   chmodSync,
   closeSync,
+  constants,
   existsSync,
   fsyncSync,
   mkdirSync,
@@ -148,6 +150,8 @@ function prepare(directory: string, file: string): void {
   if (made === undefined) mkdirSync(directory, { mode: 0o700 });
   else if (!made.isDirectory())
     throw storeError('missing', directory, 'it is a file, not a directory');
+  // SQLite calls a read-only file system an I/O error.
+  accessSync(directory, constants.W_OK);
   const stat = statSync(file, { throwIfNoEntry: false });
   if (stat === undefined) {
     if (existsSync(`${file}-wal`))
