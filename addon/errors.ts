@@ -21,9 +21,9 @@ export class BpfError extends Error {
   readonly code: string;
   /** `map update zh_vips` */
   readonly operation: string;
-  readonly errno?: number;
-  readonly detail?: string;
-  readonly applied?: number;
+  declare readonly errno?: number;
+  declare readonly detail?: string;
+  declare readonly applied?: number;
 
   constructor(code: string, operation: string, why: string, extras: ErrorExtras = {}) {
     super(`${operation}: ${why} (${code})`);

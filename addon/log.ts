@@ -22,7 +22,7 @@ function drain(): void {
   const lines = native.takeLog() ?? [];
   for (let at = 0; at < lines.length; at += 2) {
     const level = Number(lines[at]);
-    for (const { sink, level: wanted } of [...sinks.values()]) {
+    for (const { sink, level: wanted } of sinks.values()) {
       if (level > wanted) continue;
       try {
         sink(levels[level] ?? 'debug', String(lines[at + 1]));

@@ -2,6 +2,7 @@
 #include "errors.h"
 
 #include <bpf/libbpf.h>
+#include <errno.h>
 #include <string.h>
 #include <uv.h>
 
@@ -57,6 +58,7 @@ void UseErrorClasses(const Napi::CallbackInfo& info) {
 
 std::string ErrnoName(int error) {
   if (error == kEnotsupp) return "ENOTSUPP";
+  if (error == EOPNOTSUPP) return "EOPNOTSUPP";  // libuv says ENOTSUP
   if (error >= __LIBBPF_ERRNO__START) return LibbpfName(error);
   char name[64];
   uv_err_name_r(-error, name, sizeof(name));

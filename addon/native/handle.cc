@@ -105,10 +105,18 @@ FdGuard::~FdGuard() {
 
 int DupFd(int fd) { return fcntl(fd, F_DUPFD_CLOEXEC, 3); }
 
-Napi::Value WrapHandle(Napi::Env env, Handle* handle) {
-  auto external = Napi::External<Handle>::New(env, handle, [](Napi::BasicEnv, Handle* dead) { delete dead; });
+Napi::Value WrapHandle(Napi::Env env, std::unique_ptr<Handle> handle) {
+  auto external =
+      Napi::External<Handle>::New(env, handle.get(), [](Napi::BasicEnv, Handle* dead) { delete dead; });
+  handle.release();
   external.TypeTag(&kHandleTag);
   return external;
+}
+
+Napi::Value WrapFd(Napi::Env env, Kind kind, FdGuard& fd, std::string name) {
+  auto handle = std::make_unique<FdHandle>(kind, fd.get(), std::move(name));
+  fd.release();
+  return WrapHandle(env, std::move(handle));
 }
 
 Handle* AnyHandleArg(const Napi::CallbackInfo& info, size_t index, const std::string& operation) {

@@ -5,6 +5,7 @@
 
 #include <napi.h>
 
+#include <memory>
 #include <string>
 
 #include "args.h"
@@ -68,8 +69,10 @@ class FdGuard {
 
 int DupFd(int fd);
 
-// The External owns the handle from here on; a handle that is never closed is closed by its finalizer.
-Napi::Value WrapHandle(Napi::Env env, Handle* handle);
+// The External owns the handle from here on; a handle that is never closed is closed by its finalizer. In a
+// worker that is being terminated there are no new Externals any more: then the handle is closed here.
+Napi::Value WrapHandle(Napi::Env env, std::unique_ptr<Handle> handle);
+Napi::Value WrapFd(Napi::Env env, Kind kind, FdGuard& fd, std::string name);
 // Throws ERR_BPF_ARGUMENT for anything but a handle of this kind, ERR_BPF_CLOSED for a closed one.
 Handle* HandleArg(const Napi::CallbackInfo& info, size_t index, Kind kind, const std::string& operation);
 // Any handle of the addon, closed or not; ERR_BPF_ARGUMENT for everything else.

@@ -25,7 +25,7 @@ Napi::Value WrapLinkFd(Napi::Env env, FdGuard& fd, const std::string& operation)
   memset(&raw, 0, sizeof(raw));
   uint32_t size = sizeof(raw);
   if (bpf_obj_get_info_by_fd(fd.get(), &raw, &size) < 0) ThrowErrno(env, errno, operation);
-  return WrapHandle(env, new FdHandle(Kind::kLink, fd.release(), "id " + std::to_string(raw.id)));
+  return WrapFd(env, Kind::kLink, fd, "id " + std::to_string(raw.id));
 }
 
 int OpenPath(Napi::Env env, const std::string& path, int flags, const std::string& operation) {

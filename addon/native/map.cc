@@ -137,7 +137,8 @@ Napi::Value WrapMapFd(Napi::Env env, FdGuard& fd, const std::string& operation) 
   if (bpf_obj_get_info_by_fd(fd.get(), &raw, &size) < 0) ThrowErrno(env, errno, operation);
   int cpus = libbpf_num_possible_cpus();
   if (cpus < 0) ThrowErrno(env, -cpus, operation);
-  auto* map = new MapHandle(fd.release(), std::string(raw.name, strnlen(raw.name, sizeof(raw.name))));
+  auto map = std::make_unique<MapHandle>(fd.get(), std::string(raw.name, strnlen(raw.name, sizeof(raw.name))));
+  fd.release();
   map->type = raw.type;
   map->id = raw.id;
   map->key_size = raw.key_size;
@@ -146,7 +147,7 @@ Napi::Value WrapMapFd(Napi::Env env, FdGuard& fd, const std::string& operation) 
   map->flags = raw.map_flags;
   map->value_bytes = IsPerCpu(raw.type) ? (static_cast<size_t>(raw.value_size) + 7) / 8 * 8 * cpus
                                         : static_cast<size_t>(raw.value_size);
-  return WrapHandle(env, map);
+  return WrapHandle(env, std::move(map));
 }
 
 void InitMaps(Napi::Env env, Napi::Object exports) {

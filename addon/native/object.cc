@@ -34,7 +34,7 @@ Napi::Value Open(const Napi::CallbackInfo& info) {
   LogScope log(env);
   handle->object = bpf_object__open_mem(handle->elf.data(), handle->elf.size(), &opts);
   if (handle->object == nullptr) ThrowErrno(env, errno, operation, log.warnings());
-  return WrapHandle(env, handle.release());
+  return WrapHandle(env, std::move(handle));
 }
 
 // objectMaps(object): [{name, type, keySize, valueSize, maxEntries, flags}]
@@ -147,7 +147,7 @@ Napi::Value Program(const Napi::CallbackInfo& info) {
   FdGuard own(DupFd(fd));
   if (own.get() < 0) ThrowErrno(env, errno, operation);
   // Not through WrapProgramFd: the kernel cuts names at 15 bytes, the object file knows the whole.
-  return WrapHandle(env, new FdHandle(Kind::kProgram, own.release(), name));
+  return WrapFd(env, Kind::kProgram, own, name);
 }
 
 // objectVerifierLog(object, program): "" unless a log level was set

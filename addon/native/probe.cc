@@ -4,8 +4,11 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
+#include <string.h>
 
-#include "args.h"
+#include <vector>
+
+#include "handle.h"
 #include "log.h"
 
 namespace zbpf {
@@ -37,14 +40,49 @@ Napi::Value MapType(const Napi::CallbackInfo& info) {
                 "probe map type " + std::to_string(type), log);
 }
 
-// probeHelper(programType, helperId)
+// The least a program of this type needs to reach the verifier.
+void Expect(uint32_t program_type, struct bpf_prog_load_opts* opts) {
+  switch (program_type) {
+    case BPF_PROG_TYPE_CGROUP_SOCK_ADDR: opts->expected_attach_type = BPF_CGROUP_INET4_CONNECT; break;
+    case BPF_PROG_TYPE_CGROUP_SOCKOPT: opts->expected_attach_type = BPF_CGROUP_GETSOCKOPT; break;
+    case BPF_PROG_TYPE_SK_LOOKUP: opts->expected_attach_type = BPF_SK_LOOKUP; break;
+    case BPF_PROG_TYPE_SYSCALL: opts->prog_flags = BPF_F_SLEEPABLE; break;
+    default: break;
+  }
+}
+
+// probeHelper(programType, helperId): loads a program that does nothing but call it. The verifier either does
+// not know the helper there, or complains of the arguments. Not libbpf_probe_bpf_helper(): up to libbpf 1.4
+// that does not know how kernels ≥ 6.8 word the refusal, and says yes to everything.
 Napi::Value Helper(const Napi::CallbackInfo& info) {
   uint32_t type = U32Arg(info, 0, "probe helper", "program type");
   uint32_t id = U32Arg(info, 1, "probe helper", "helper");
-  LogScope log(info.Env());
-  return Answer(info.Env(),
-                libbpf_probe_bpf_helper(static_cast<bpf_prog_type>(type), static_cast<bpf_func_id>(id), nullptr),
-                "probe helper " + std::to_string(id), log);
+  Napi::Env env = info.Env();
+  std::string operation = "probe helper " + std::to_string(id);
+  if (type == BPF_PROG_TYPE_TRACING || type == BPF_PROG_TYPE_EXT || type == BPF_PROG_TYPE_LSM ||
+      type == BPF_PROG_TYPE_STRUCT_OPS)
+    ThrowErrno(env, EOPNOTSUPP, operation);  // needs a target in the kernel's BTF
+  if (id > INT32_MAX) return Napi::Boolean::New(env, false);
+  struct bpf_insn code[2] = {};
+  code[0].code = BPF_JMP | BPF_CALL;
+  code[0].imm = static_cast<int32_t>(id);
+  code[1].code = BPF_JMP | BPF_EXIT;
+  std::vector<char> verdict(64 * 1024);
+  LIBBPF_OPTS(bpf_prog_load_opts, opts);
+  Expect(type, &opts);
+  opts.log_level = 1;
+  opts.log_buf = verdict.data();
+  opts.log_size = static_cast<uint32_t>(verdict.size());
+  LogScope log(env);
+  FdGuard fd(bpf_prog_load(static_cast<bpf_prog_type>(type), nullptr, "GPL", code, 2, &opts));
+  int error = fd.get() < 0 ? errno : 0;
+  if (error != 0 && verdict[0] == '\0') {
+    if (error == EINVAL) return Napi::Boolean::New(env, false);  // not even the program type
+    ThrowErrno(env, error, operation, log.warnings());
+  }
+  for (const char* refusal : {"invalid func ", "unknown func ", "program of this type cannot use helper "})
+    if (strstr(verdict.data(), refusal) != nullptr) return Napi::Boolean::New(env, false);
+  return Napi::Boolean::New(env, true);
 }
 
 // helperNames(): the name of helper i at [i], without its bpf_

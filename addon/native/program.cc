@@ -126,7 +126,7 @@ Napi::Value TestRun(const Napi::CallbackInfo& info) {
 Napi::Value EnableStats(const Napi::CallbackInfo& info) {
   FdGuard fd(bpf_enable_stats(BPF_STATS_RUN_TIME));
   if (fd.get() < 0) ThrowErrno(info.Env(), errno, "statistics enable");
-  return WrapHandle(info.Env(), new FdHandle(Kind::kStats, fd.release(), "statistics"));
+  return WrapFd(info.Env(), Kind::kStats, fd, "statistics");
 }
 
 }  // namespace
@@ -136,7 +136,7 @@ Napi::Value WrapProgramFd(Napi::Env env, FdGuard& fd, const std::string& operati
   int error = ProgramInfo(fd.get(), &raw, nullptr);
   if (error != 0) ThrowErrno(env, error, operation);
   std::string name(raw.name, strnlen(raw.name, sizeof(raw.name)));
-  return WrapHandle(env, new FdHandle(Kind::kProgram, fd.release(), name));
+  return WrapFd(env, Kind::kProgram, fd, name);
 }
 
 void InitPrograms(Napi::Env env, Napi::Object exports) {

@@ -44,10 +44,7 @@ void CloseRing(Ring* ring) noexcept;
 
 struct RingHandle : Handle {
   RingHandle() : Handle(Kind::kRing) {}
-  ~RingHandle() override {
-    // Reached with an open ring only when the environment ends; the hook closes it.
-    if (ring != nullptr) ring->handle = nullptr;
-  }
+  ~RingHandle() override { RingHandle::Close(); }
   void Close() noexcept override {
     if (ring != nullptr) CloseRing(ring);
   }
@@ -166,7 +163,7 @@ Napi::Value Open(const Napi::CallbackInfo& info) {
     CloseRing(live);
     ThrowState(env, operation, "the event loop refused the ring buffer");
   }
-  return WrapHandle(env, handle.release());
+  return WrapHandle(env, std::move(handle));
 }
 
 // ringRef(ring, wanted): whether the ring keeps the process alive
