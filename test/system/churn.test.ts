@@ -122,6 +122,19 @@ test(`${CHANGES} changes under ${CLIENTS} clients: no connect fails, none reache
   assert.ok(churn.done.removed > 100 && churn.done.added > 100 && churn.done.weighted > 100);
 });
 
+/** `PICKED` of `maps dump` by weight, lightest first. */
+async function picked(host: TestHost): Promise<number[]> {
+  interface Backend {
+    readonly weight: number;
+    readonly connects: number;
+  }
+  const dump = (await host.must('maps', 'dump', '--json')).json() as {
+    frontends: { backends: Backend[] }[];
+  };
+  const backends = dump.frontends.flatMap((frontend) => frontend.backends);
+  return backends.toSorted((a, b) => a.weight - b.weight).map((backend) => backend.connects);
+}
+
 /** Pearson's chi-square of the counts against the weights. */
 function chiSquare(counts: readonly number[], weights: readonly number[]): number {
   const total = counts.reduce((sum, n) => sum + n, 0);
@@ -160,6 +173,7 @@ for (const [protocol, connects] of [
     for (const [i, share] of shares.entries()) {
       assert.ok(Math.abs(share - (weights[i] ?? 0) / 10) < 0.02, `${names[i]} got ${share}`);
     }
+    assert.deepEqual(await picked(host), counts, 'maps dump counts what happened');
     // Sharper: with 2 degrees of freedom a fair draw exceeds 20 once in 22,000 runs.
     assert.ok(chiSquare(counts, weights) < 20, `chi-square ${chiSquare(counts, weights)}`);
   });
