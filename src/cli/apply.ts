@@ -30,10 +30,9 @@ async function apply(options: ApplyOptions): Promise<void> {
   try {
     const query = { dryRun: options.dryRun };
     const body = { documents: file.values };
-    printOutcome(
-      await agent.call<OutcomeAnswer>('POST', '/v1/apply', query, body),
-      options.json === true,
-    );
+    const outcome = await agent.call<OutcomeAnswer>('POST', '/v1/apply', query, body);
+    const warnings = [...locateProblems(file, outcome.warnings)];
+    printOutcome({ ...outcome, warnings }, options.json === true);
   } catch (error) {
     if (!(error instanceof ProblemError) || error.name === 'UnreachableError') throw error;
     throw new ProblemError(locateProblems(file, error.problems), { cause: error });
