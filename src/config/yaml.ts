@@ -104,7 +104,10 @@ export function parseYaml(text: string, fileName: string): YamlFile {
 }
 
 /** Problems whose paths start with `documents[i]`, told by file, line and column instead. */
-export function locateProblems(file: YamlFile, problems: readonly Problem[]): readonly Problem[] {
+export function locateProblems<Told extends { readonly path?: string | undefined }>(
+  file: YamlFile,
+  problems: readonly Told[],
+): readonly Told[] {
   return problems.map((problem) => {
     const match = /^documents\[([0-9]+)\]\.?(.*)$/.exec(problem.path ?? '');
     if (match === null) return problem;
