@@ -49,8 +49,11 @@ export class KernelTables {
     }
   }
 
-  /** Everything the kernel holds. */
-  read(): Tables {
+  /**
+   * Everything the kernel holds. With `known`, the arrays are read only as far
+   * as that goes: what lies beyond is referred to by nobody.
+   */
+  read(known?: Tables): Tables {
     const tables = new Tables();
     each(this.#maps.vips, 'vips', (key, value) =>
       tables.vips.set(bytesToKey(key), decodeU32(value)),
@@ -59,7 +62,7 @@ export class KernelTables {
       tables.names.set(decodeU32(key), decodeName(value));
     });
     for (const name of ['services', 'slots', 'backends'] as const) {
-      fill(tables[name], this.#maps[name]);
+      fill(tables[name], this.#maps[name], known?.[name].high ?? Infinity);
     }
     const meta = this.#maps.meta.get(encodeU32(0));
     if (meta !== undefined) tables.revision = decodeMeta(meta).revision;
@@ -85,13 +88,27 @@ function each(
   }
 }
 
-/** An ARRAY map's entries up to the last one that is not zero; dumps come in index order. */
-function fill(table: ByteTable, map: BpfMap): void {
-  const { values, count } = map.dump();
-  let last = count * table.valueBytes - 1;
-  while (last >= 0 && values[last] === 0) last--;
-  const used = Math.floor(last / table.valueBytes) + 1;
-  table.load(values.slice(0, used * table.valueBytes));
+/** An ARRAY map's entries up to the last one that is not zero; chunks come in index order. */
+function fill(table: ByteTable, map: BpfMap, entries: number): void {
+  const chunks: { readonly at: number; readonly values: Uint8Array }[] = [];
+  let zeros = Buffer.alloc(0);
+  let read = 0;
+  let used = 0;
+  for (const { values, count } of map.chunks()) {
+    if (zeros.length < values.length) zeros = Buffer.alloc(values.length);
+    // Chunks of nothing are dropped as they come: an empty map costs no memory.
+    if (zeros.compare(values, 0, values.length, 0, values.length) !== 0) {
+      chunks.push({ at: read * table.valueBytes, values });
+      let last = values.length - 1;
+      while (values[last] === 0) last--;
+      used = read + Math.floor(last / table.valueBytes) + 1;
+    }
+    read += count;
+    if (read >= entries) break;
+  }
+  const bytes = new Uint8Array(used * table.valueBytes);
+  for (const { at, values } of chunks) bytes.set(values.subarray(0, bytes.length - at), at);
+  table.load(bytes);
 }
 
 /** What was pinned here by some agent, or undefined when nothing readable is. */

@@ -64,7 +64,7 @@ export class Reconciler {
 
   /** Compares with what the kernel holds and puts it right; undefined when it was. */
   check(catalog: Catalog): Repair | undefined {
-    const held = this.#kernel.read();
+    const held = this.#kernel.read(this.#planner.tables);
     if (!this.#lost && held.equals(this.#planner.tables)) return undefined;
     this.#planner = new Planner(held, this.#options);
     this.#lost = false;
