@@ -48,6 +48,11 @@ export class Pinned {
     });
   }
 
+  /** How it ended, if it did. */
+  get ended(): Error | undefined {
+    return this.#ended ? this.#gone() : undefined;
+  }
+
   /** Its next line. */
   line(timeoutMs = START_MS): Promise<string> {
     const ready = this.#lines.shift();

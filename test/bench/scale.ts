@@ -25,9 +25,10 @@ const count = (n: number): string => n.toLocaleString('en');
 
 export async function scale(effort: ScaleEffort): Promise<Section> {
   await using plain = await TestHost.create();
+  await using servers = await TestHost.create(); // stage.ts says why
   const scaled: Scaled[] = [];
   try {
-    const server = new Pinned({ netns: plain, cgroup: plain }, [
+    const server = new Pinned({ netns: plain, cgroup: servers }, [
       await serveProgram(),
       '0.0.0.0',
       String(ports.close),

@@ -63,6 +63,7 @@ static int open_to(int type, const struct sockaddr_storage *to)
 static int open_tcp(const struct sockaddr_storage *to)
 {
   int fd = open_to(SOCK_STREAM, to), one = 1;
+  fix_buffers(fd);
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
   return fd;
 }

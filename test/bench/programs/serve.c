@@ -21,6 +21,8 @@ static int bound(int type, const char *addr, int port)
   socklen_t len = address(addr, port, &at);
   int one = 1, fd = socket(at.ss_family, type, 0);
   setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+  if (type == SOCK_STREAM)
+    fix_buffers(fd); /* accepted sockets inherit them */
   if (fd < 0 || bind(fd, (void *)&at, len) || (type == SOCK_STREAM && listen(fd, 4096)))
     die("bind");
   return fd;
