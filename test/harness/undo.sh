@@ -4,6 +4,8 @@
 #   undo.sh reap    reads lines "+ CGROUP NETNS DIR" and "- CGROUP NETNS DIR"; when its input ends
 #                   (the test process is gone, kill -9 included) takes away the hosts that are left
 
+trap '' INT TERM HUP # a second Ctrl-C must not stop it half way
+
 undo() {
   tries=0
   while [ -d "$1" ] && [ $tries -lt 250 ]; do
@@ -25,7 +27,6 @@ undo() {
 case $1 in
   now) undo "$2" "$3" "$4" ;;
   reap)
-    trap '' INT TERM HUP
     hosts=''
     while read -r what host; do
       if [ "$what" = + ]; then
