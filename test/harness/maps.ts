@@ -33,32 +33,40 @@ export interface RawEntry {
   readonly value: readonly string[];
 }
 
-/** The entries of a map, as bytes; those of an array that are nothing but zeros are left out. */
-export async function dumpMap(host: TestHost, map: string): Promise<RawEntry[]> {
-  const path = mapPath(host, map);
+/** By path: what a map is does not change. */
+const arrays = new Map<string, boolean>();
+
+async function isArray(path: string): Promise<boolean> {
+  const known = arrays.get(path);
+  if (known !== undefined) return known;
   const show = JSON.parse(await run(['bpftool', '-j', 'map', 'show', 'pinned', path])) as {
     type: string;
   };
+  arrays.set(path, show.type === 'array');
+  return show.type === 'array';
+}
+
+/** The entries of a map, as bytes; those of an array that are nothing but zeros are left out. */
+export async function dumpMap(host: TestHost, map: string): Promise<RawEntry[]> {
+  const path = mapPath(host, map);
   const dump = await run(['bpftool', '-j', 'map', 'dump', 'pinned', path]);
   const entries = JSON.parse(dump) as RawEntry[];
-  if (show.type !== 'array') return entries;
+  if (!(await isArray(path))) return entries;
   return entries.filter((entry) => entry.value.some((byte) => Number(byte) !== 0));
 }
 
 /** What the agent wrote: all entries of all maps but counters and sockets, as text to compare. */
 export async function dumpTables(host: TestHost): Promise<ReadonlyMap<string, readonly string[]>> {
-  const tables = new Map<string, readonly string[]>();
-  for (const [name] of pins(host)) {
-    if (!name.startsWith('zh_') || RESTLESS.includes(name)) continue;
+  const names = [...pins(host).keys()].filter(
+    (name) => name.startsWith('zh_') && !RESTLESS.includes(name),
+  );
+  const tables = names.map(async (name): Promise<[string, string[]]> => {
     const lines = (await dumpMap(host, name)).map(({ key, value }) =>
       `${key.join(' ')} = ${value.join(' ')}`.replaceAll('0x', ''),
     );
-    tables.set(
-      name,
-      lines.toSorted((a, b) => (a < b ? -1 : 1)),
-    );
-  }
-  return tables;
+    return [name, lines.toSorted((a, b) => (a < b ? -1 : 1))];
+  });
+  return new Map(await Promise.all(tables));
 }
 
 export interface LinkIds {
@@ -70,6 +78,7 @@ export interface LinkIds {
 export async function linkIds(host: TestHost): Promise<ReadonlyMap<string, LinkIds>> {
   const links = new Map<string, LinkIds>();
   for (const [name, path] of pins(host)) {
+    if (name.startsWith('zh_')) continue; // a map
     const text = await run(['bpftool', '-j', 'link', 'show', 'pinned', path]).catch(
       () => undefined,
     );
