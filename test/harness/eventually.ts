@@ -1,6 +1,9 @@
 /** Waiting in tests: for a condition, with a bound; never for a length of time. */
 import { setTimeout as pause } from 'node:timers/promises';
 
+/** Bounds are for a real CPU: an emulated one (QEMU without KVM) is given more, ZEROHOP_TEST_PATIENCE times. */
+const patience = Number(process.env['ZEROHOP_TEST_PATIENCE'] ?? 1);
+
 export interface Bound {
   readonly timeoutMs?: number;
   readonly everyMs?: number;
@@ -16,7 +19,7 @@ export async function eventually<T>(
   probe: () => T | Promise<T>,
   { timeoutMs = 5000, everyMs = 10 }: Bound = {},
 ): Promise<Exclude<T, undefined | false>> {
-  const end = performance.now() + timeoutMs;
+  const end = performance.now() + timeoutMs * patience;
   let cause: unknown;
   for (;;) {
     try {
@@ -37,7 +40,7 @@ export async function eventually<T>(
 /** The promise's value, or an error after `timeoutMs`. */
 export async function within<T>(what: string, promise: Promise<T>, timeoutMs: number): Promise<T> {
   const stop = new AbortController();
-  const late = pause(timeoutMs, undefined, { signal: stop.signal }).then(
+  const late = pause(timeoutMs * patience, undefined, { signal: stop.signal }).then(
     () => {
       throw new Error(`waited ${timeoutMs} ms in vain for ${what}`);
     },
