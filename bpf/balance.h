@@ -10,6 +10,7 @@
 #define ZH_TRIES 4
 
 #define READ_ONCE(x) (*(const volatile typeof(x) *)&(x))
+#define WRITE_ONCE(x, value) (*(volatile typeof(x) *)&(x) = (value))
 
 enum zh_verdict {
   ZH_PASS = 0,   /* not a VIP: untouched */

@@ -50,6 +50,13 @@ static __always_inline void zh_sock_remember(__u64 cookie, struct zh_pair *pair)
     zh_sock_spill(slot, cookie, pair);
 }
 
+/* A socket may have both: spilled first, then given the slot when it fell free. */
+static __always_inline void zh_sock_unspill(struct zh_sock *slot, __u64 cookie)
+{
+  if (READ_ONCE(slot->spilled) && bpf_map_delete_elem(&zh_socks_more, &cookie) == 0)
+    __sync_fetch_and_add(&slot->spilled, -1);
+}
+
 static __always_inline void zh_sock_forget(__u64 cookie)
 {
   struct zh_sock *slot = zh_sock_slot(cookie);
@@ -61,9 +68,19 @@ static __always_inline void zh_sock_forget(__u64 cookie)
       slot->cookie = 0;
     bpf_spin_unlock(&slot->lock);
   }
-  /* A socket may have both: spilled first, then given the slot when it fell free. */
-  if (READ_ONCE(slot->spilled) && bpf_map_delete_elem(&zh_socks_more, &cookie) == 0)
-    __sync_fetch_and_add(&slot->spilled, -1);
+  zh_sock_unspill(slot, cookie);
+}
+
+/* As above, for a socket with no other user: nobody else gives away a slot that
+ * holds its cookie, or writes that cookie, so one store needs no lock. */
+static __always_inline void zh_sock_forget_last(__u64 cookie)
+{
+  struct zh_sock *slot = zh_sock_slot(cookie);
+  if (!slot)
+    return;
+  if (READ_ONCE(slot->cookie) == cookie)
+    WRITE_ONCE(slot->cookie, 0);
+  zh_sock_unspill(slot, cookie);
 }
 
 /* The VIP of a socket whose peer is addr:port, if it asked for one. */

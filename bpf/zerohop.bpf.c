@@ -269,7 +269,7 @@ SEC("cgroup/sock_release")
 int zh_sock_release(struct bpf_sock *sk)
 {
   if (sk->protocol == IPPROTO_TCP || sk->protocol == IPPROTO_UDP)
-    zh_sock_forget(bpf_get_socket_cookie(sk));
+    zh_sock_forget_last(bpf_get_socket_cookie(sk));
   return ZH_ALLOW;
 }
 
