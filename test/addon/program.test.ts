@@ -96,10 +96,8 @@ test('swapping a pinned link under load leaves no connect without a program', as
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   const exit = once(child, 'exit');
-  let running = true;
-  void exit.then(() => (running = false));
   let updates = 0;
-  while (running) {
+  while (child.exitCode === null && child.signalCode === null) {
     link.update(updates++ % 2 === 0 ? second : first);
     await turn();
   }

@@ -24,7 +24,15 @@ export class Bench {
       const source = fileURLToPath(new URL(`fixtures/${name}.bpf.c`, import.meta.url));
       const include = execFileSync('cc', ['-print-multiarch'], { encoding: 'utf8' }).trim();
       execFileSync('clang', [
-        ...['-O2', '-g', '-target', 'bpf', `-I/usr/include/${include}`, '-c', source, '-o', out],
+        '-O2',
+        '-g',
+        '-target',
+        'bpf',
+        `-I/usr/include/${include}`,
+        '-c',
+        source,
+        '-o',
+        out,
       ]);
     }
     return out;
@@ -70,8 +78,8 @@ export function cgroup2(): string {
   throw new Error('this host has no cgroup2 mount');
 }
 
-/** What a shell in the cgroup hears when it connects to a closed port. */
-export function connectIn(cgroup: string): 'refused' | 'not permitted' | string {
+/** What a shell in the cgroup hears when it connects to a closed port: `refused` or `not permitted`. */
+export function connectIn(cgroup: string): string {
   const script = `echo $$ > "$1/cgroup.procs"; exec 3<>/dev/tcp/127.0.0.1/1`;
   const { stderr } = spawnSync('bash', ['-c', script, 'connect', cgroup], { encoding: 'utf8' });
   if (stderr.includes('Connection refused')) return 'refused';
