@@ -35,18 +35,56 @@ class RestQueue<T> {
   }
 }
 
+/** Which indices are in use: a byte each, where a Set would take 40 or more. */
+class IndexSet {
+  #marks = new Uint8Array(64);
+  #size = 0;
+
+  get size(): number {
+    return this.#size;
+  }
+
+  has(index: number): boolean {
+    return this.#marks[index] === 1;
+  }
+
+  /** False when it was there. */
+  add(index: number): boolean {
+    if (this.has(index)) return false;
+    if (index >= this.#marks.length) {
+      const grown = new Uint8Array(Math.max(index + 1, this.#marks.length * 2));
+      grown.set(this.#marks);
+      this.#marks = grown;
+    }
+    this.#marks[index] = 1;
+    this.#size++;
+    return true;
+  }
+
+  /** False when it was not there. */
+  delete(index: number): boolean {
+    if (!this.has(index)) return false;
+    this.#marks[index] = 0;
+    this.#size--;
+    return true;
+  }
+}
+
 /** Hands out single indices, lowest fresh one last so that maps stay dense. */
 export class IndexPool {
   readonly limit: number;
   #next = 0;
   readonly #free: number[] = [];
   readonly #resting = new RestQueue<number>();
-  readonly #taken: Set<number>;
+  readonly #taken = new IndexSet();
 
   constructor(limit: number, used: Iterable<number> = []) {
     this.limit = limit;
-    this.#taken = new Set([...used].filter((index) => index < limit));
-    for (const index of this.#taken) this.#next = Math.max(this.#next, index + 1);
+    for (const index of used) {
+      if (index >= limit) continue;
+      this.#taken.add(index);
+      this.#next = Math.max(this.#next, index + 1);
+    }
     for (let i = this.#next - 1; i >= 0; i--) if (!this.#taken.has(i)) this.#free.push(i);
   }
 
