@@ -27,6 +27,7 @@ interface Run {
   readonly rssMost: number;
   readonly rssWarm: number;
   readonly rssSettled: number;
+  readonly anonymousSettled: number;
   readonly mapBytes: number;
 }
 
@@ -79,7 +80,7 @@ async function once(effort: AgentEffort, way: 'cli' | 'api'): Promise<Run> {
   await using host = await TestHost.create();
   const { agent } = host;
   const startEmptyMs = await timed(() => agent.start());
-  const rssEmpty = await settledBytes(agent.pid);
+  const rssEmpty = (await settledBytes(agent.pid)).now;
   const documents = documentsOf(effort);
   const applied: { applyCliMs?: number; applyApiMs?: number } = {};
   if (way === 'cli') {
@@ -95,12 +96,12 @@ async function once(effort: AgentEffort, way: 'cli' | 'api'): Promise<Run> {
   const rssAfterApply = residentBytes(agent.pid).now;
   const changesMs: number[] = [];
   for (let n = 0; n < effort.changes; n++) changesMs.push(await change(host, effort, n));
-  const rssSettled = await settledBytes(agent.pid);
+  const settled = await settledBytes(agent.pid);
   const rssMost = residentBytes(agent.pid).most;
   const kernelBytes = await mapBytes(host);
   await agent.stop();
   const startWarmMs = await timed(() => agent.start());
-  const rssWarm = await settledBytes(agent.pid);
+  const rssWarm = (await settledBytes(agent.pid)).now;
   await agent.stop();
   rmSync(host.pinDir, { recursive: true });
   const startColdMs = await timed(() => agent.start());
@@ -114,7 +115,8 @@ async function once(effort: AgentEffort, way: 'cli' | 'api'): Promise<Run> {
     rssAfterApply,
     rssMost,
     rssWarm,
-    rssSettled,
+    rssSettled: settled.now,
+    anonymousSettled: settled.anonymous,
     mapBytes: kernelBytes,
   };
 }
@@ -162,6 +164,7 @@ export async function agentSize(effort: AgentEffort): Promise<Section> {
       row('agent RSS: empty', mib(middle((run) => run.rssEmpty))),
       row('agent RSS: right after the apply', mib(middle((run) => run.rssAfterApply))),
       row('agent RSS: at rest after apply and changes', mib(rest)),
+      row('agent RSS: of that not mapped from files', mib(middle((run) => run.anonymousSettled))),
       row('agent RSS: at rest after a restart', mib(middle((run) => run.rssWarm))),
       row('agent RSS: peak', mib(middle((run) => run.rssMost))),
       row('maps in the kernel', mib(middle((run) => run.mapBytes))),

@@ -78,9 +78,16 @@ export class Filled {
   readonly times: FillTimes;
   readonly reconciler: Reconciler;
   readonly #datapath: Datapath;
+  readonly #kernel: KernelTables;
 
-  private constructor(datapath: Datapath, reconciler: Reconciler, times: FillTimes) {
+  private constructor(
+    datapath: Datapath,
+    kernel: KernelTables,
+    reconciler: Reconciler,
+    times: FillTimes,
+  ) {
     this.#datapath = datapath;
+    this.#kernel = kernel;
     this.reconciler = reconciler;
     this.times = times;
   }
@@ -103,7 +110,7 @@ export class Filled {
     prepared.apply();
     const written = performance.now();
     datapath.activate();
-    return new Filled(datapath, reconciler, {
+    return new Filled(datapath, kernel, reconciler, {
       loadMs: loaded - start,
       planMs: planned - loaded,
       writeMs: written - planned,
@@ -112,6 +119,7 @@ export class Filled {
   }
 
   close(): void {
+    this.#kernel.close();
     this.#datapath.close();
   }
 }

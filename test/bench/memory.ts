@@ -7,22 +7,30 @@ import { mapIds } from '../harness/maps.ts';
 
 const SETTLE_MS = 5000;
 
-/** Resident bytes of a process, and the most it ever had (proc(5), VmRSS and VmHWM). */
-export function residentBytes(pid: number): { readonly now: number; readonly most: number } {
+export interface Resident {
+  readonly now: number;
+  /** Without what is mapped from files: Node's own code is some 50 MB of `now`. */
+  readonly anonymous: number;
+  /** The most it ever had. */
+  readonly most: number;
+}
+
+/** Resident bytes of a process (proc(5), VmRSS, RssAnon, VmHWM). */
+export function residentBytes(pid: number): Resident {
   const status = readFileSync(`/proc/${pid}/status`, 'utf8');
   const field = (name: string): number =>
     Number(new RegExp(`^${name}:\\s*(\\d+) kB$`, 'm').exec(status)?.[1] ?? Number.NaN) * 1024;
-  return { now: field('VmRSS'), most: field('VmHWM') };
+  return { now: field('VmRSS'), anonymous: field('RssAnon'), most: field('VmHWM') };
 }
 
 /** Waits until the resident size stands still for a second, five at most. */
-export async function settledBytes(pid: number): Promise<number> {
+export async function settledBytes(pid: number): Promise<Resident> {
   const end = performance.now() + SETTLE_MS;
-  let last = residentBytes(pid).now;
+  let last = residentBytes(pid);
   while (performance.now() < end) {
     await pause(1000);
-    const { now } = residentBytes(pid);
-    if (Math.abs(now - last) < 2 ** 18) return now;
+    const now = residentBytes(pid);
+    if (Math.abs(now.now - last.now) < 2 ** 18) return now;
     last = now;
   }
   return last;
