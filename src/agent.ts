@@ -21,7 +21,7 @@ import { lockPins } from './datapath/io/lock.ts';
 import { Pins } from './datapath/io/pins.ts';
 import { Reconciler } from './datapath/io/reconciler.ts';
 import type { Prepared } from './datapath/io/reconciler.ts';
-import { LimitError } from './datapath/plan.ts';
+import { LimitError, SetSizeError } from './datapath/plan.ts';
 import { keyToBytes } from './datapath/abi.ts';
 import { cidrContains } from './net/cidr.ts';
 import { applyChanges } from './state/changes.ts';
@@ -120,10 +120,15 @@ export class Agent implements Engine {
   /** Removes backends whose owning process is gone (`zerohop run`, killed). */
   async reapOwners(): Promise<void> {
     await this.#exclusive(async () => {
-      const changes = deadOwners(this.#store.snapshot());
-      if (changes.length === 0) return;
-      await this.#commit(changes, false);
-      this.#log.info({ changes }, 'removed backends of processes that are gone');
+      try {
+        const changes = deadOwners(this.#store.snapshot());
+        if (changes.length === 0) return;
+        await this.#commit(changes, false);
+        this.#log.info({ changes }, 'removed backends of processes that are gone');
+      } catch (error) {
+        // A full disk or map; tried again at the next look.
+        this.#log.error({ error }, 'backends of processes that are gone were not removed');
+      }
     });
   }
 
@@ -288,6 +293,10 @@ export class Agent implements Engine {
 }
 
 function explain(error: unknown): unknown {
+  if (error instanceof SetSizeError) {
+    const hint = 'spread them over several services or ports';
+    return new ProblemError([{ code: 'limit', message: error.message, hint }], { cause: error });
+  }
   if (!(error instanceof LimitError)) return error;
   return new ProblemError(
     [
@@ -322,6 +331,7 @@ function untilStopped(agent: Agent, config: Config, log: Logger): Promise<NodeJS
   process.on('SIGHUP', () => {
     void notifySystemd({ state: 'RELOADING' })
       .then(() => applyServicesDir(agent, config, log))
+      .catch((error: unknown) => log.error({ error }, 'services.d was not applied'))
       .then(() => notifySystemd({ state: 'READY' }));
   });
   return new Promise((resolve) => {

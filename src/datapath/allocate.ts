@@ -92,6 +92,10 @@ export class IndexPool {
     return this.#taken.size;
   }
 
+  has(index: number): boolean {
+    return this.#taken.has(index);
+  }
+
   /** An index, or undefined when all are in use or resting. */
   take(now: number): number | undefined {
     for (let index; (index = this.#resting.rested(now)) !== undefined;) this.#free.push(index);

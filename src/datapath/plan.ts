@@ -52,6 +52,20 @@ export class LimitError extends Error {
   }
 }
 
+/** zh_set.count of bpf/abi.h has 16 bits. */
+export const setBackendsMax = 65_535;
+
+/** One VIP and port has more backends than a set can hold; nothing was written. */
+export class SetSizeError extends Error {
+  override readonly name = 'SetSizeError';
+
+  constructor({ service, port, targets }: Frontend) {
+    super(
+      `${service}:${port} has ${targets.length} backends; one VIP and port takes ${setBackendsMax} at most`,
+    );
+  }
+}
+
 export interface Plan {
   readonly groups: readonly WriteGroup[];
   readonly writes: number;
@@ -133,10 +147,7 @@ export class Planner {
       this.#note(tables.names.get(index)?.service ?? '', key, 1);
       const entry = tables.service(index);
       const members = this.#membersOf(index);
-      // A damaged count must not reserve half the map; the set is written anew anyway.
-      if (members.length > 0 && members.length === entry.members) {
-        blocks.set(entry.base, entry.members);
-      }
+      if (ownsBlock(entry, members)) blocks.set(entry.base, entry.members);
       for (const member of members) backends.add(member.id);
     }
     this.#serviceIndices = new IndexPool(options.limits.services, services);
@@ -335,7 +346,7 @@ export class Planner {
     if (wrong === undefined) return;
     because(draft, frontend, wrong);
     this.#writeSet(draft, frontend, index, (entry.gen + 1) & 0xffff, members);
-    if (entry.members > 0) draft.freedBlocks.push(entry.base);
+    if (ownsBlock(entry, members)) draft.freedBlocks.push(entry.base);
     const wanted = new Set(frontend.targets.map((t) => endpointKey(t.address, t.port)));
     for (const { id, backend } of members) {
       if (!wanted.has(endpointKey(bytesToKey(backend.addr), backend.port)))
@@ -351,6 +362,7 @@ export class Planner {
     gen: number,
     members: readonly Member[],
   ): void {
+    if (frontend.targets.length > setBackendsMax) throw new SetSizeError(frontend);
     const wanted = new Map(frontend.targets.map((t) => [endpointKey(t.address, t.port), t]));
     const ids: number[] = [];
     const targets: Target[] = [];
@@ -445,15 +457,10 @@ export class Planner {
   /** After nobody refers to it: the entry loses its key, its backends are free. */
   #clearService(draft: Draft, index: number): void {
     const entry = this.tables.service(index);
-    const key = { addr: new Uint8Array(16), port: 0, protocol: 0 };
-    add(
-      draft,
-      'serviceGone',
-      index,
-      encodeService({ key, members: 0, base: 0, count: 0, gen: entry.gen }),
-    );
-    for (const { id } of this.#membersOf(index)) this.#freeBackend(draft, id);
-    if (entry.members > 0) draft.freedBlocks.push(entry.base);
+    add(draft, 'serviceGone', index, noService(entry.gen));
+    const members = this.#membersOf(index);
+    for (const { id } of members) this.#freeBackend(draft, id);
+    if (ownsBlock(entry, members)) draft.freedBlocks.push(entry.base);
     add(draft, 'nameGone', index);
     draft.freedServices.push(index);
   }
@@ -472,6 +479,39 @@ export class Planner {
       if (claimed.has(key) || isAnyPort(key) || this.#sane(key, index)) continue;
       draft.reasons.push({ key, who: 'a stranger', what: `pointed to service index ${index}` });
       add(draft, 'vipGone', key);
+    }
+    this.#clearOrphans(draft);
+  }
+
+  /**
+   * What no VIP leads to, because an agent was killed or a write failed before
+   * the last steps of a plan. A backend left active keeps UDP flows alive.
+   */
+  #clearOrphans(draft: Draft): void {
+    const { services, backends, names } = this.tables;
+    const who = 'nobody';
+    for (let index = 0; index < services.high; index++) {
+      if (this.#serviceIndices.has(index)) continue;
+      if (
+        services
+          .get(index)
+          .subarray(0, 20)
+          .some((byte) => byte !== 0)
+      ) {
+        draft.reasons.push({ key: undefined, who, what: `service index ${index} was left over` });
+        add(draft, 'serviceGone', index, noService(this.tables.service(index).gen));
+      }
+    }
+    for (let id = 0; id < backends.high; id++) {
+      if (this.#backendIds.has(id)) continue;
+      const { addr, port, state } = this.tables.backend(id);
+      if (state === backendState.free) continue;
+      const what = `backend ${backendText(bytesToKey(addr), port)} was left over`;
+      draft.reasons.push({ key: undefined, who, what });
+      this.#freeBackend(draft, id);
+    }
+    for (const index of names.keys()) {
+      if (!this.#serviceIndices.has(index)) add(draft, 'nameGone', index);
     }
   }
 
@@ -505,6 +545,20 @@ export class Planner {
   #full(limit: keyof PlanLimits, resting: number): LimitError {
     return new LimitError(limit, this.#options.limits[limit], resting > 0 ? restMs : undefined);
   }
+}
+
+/**
+ * Whether an entry's slots are its own: a damaged one may point anywhere, also
+ * into the block of another service, and may claim half the map.
+ */
+function ownsBlock(entry: { readonly members: number }, members: readonly Member[]): boolean {
+  return members.length > 0 && members.length === entry.members;
+}
+
+/** An entry without a key; the next owner's sets are counted on from `gen`. */
+function noService(gen: number): Uint8Array {
+  const key = { addr: new Uint8Array(16), port: 0, protocol: 0 };
+  return encodeService({ key, members: 0, base: 0, count: 0, gen });
 }
 
 function claimedKeys(wanted: ReadonlyMap<string, readonly Frontend[]>): Set<string> {

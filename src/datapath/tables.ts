@@ -123,6 +123,9 @@ export interface Member {
   readonly backend: BackendEntry;
 }
 
+/** The revision of tables whose zh_meta says nothing that we wrote: new, or damaged. */
+export const noRevision = -1;
+
 export class Tables {
   /** struct zh_vip_key as a string → service index, or noSuchPort. */
   readonly vips: Map<string, number>;

@@ -17,12 +17,14 @@ export const backendText = (key: string, port: number): string =>
 
 /** Why a plan writes something; put into words only when somebody asks. */
 export interface Reason {
-  /** Of zh_vips, as in Tables. */
-  readonly key: string;
+  /** Of zh_vips, as in Tables; undefined for what no VIP leads to. */
+  readonly key: string | undefined;
   readonly who: string;
   readonly what: string;
 }
 
 /** `240.0.0.1:80/tcp (web:http): not in the maps` */
 export const reasonText = ({ key, who, what }: Reason): string =>
-  `${vipText(decodeVipKey(keyToBytes(key)))} (${who}): ${what}`;
+  key === undefined
+    ? `${who}: ${what}`
+    : `${vipText(decodeVipKey(keyToBytes(key)))} (${who}): ${what}`;

@@ -2,8 +2,17 @@
  * The service tables in the kernel: applies plans, reads everything back.
  */
 import { BpfError, BpfMap } from '../../../addon/index.ts';
-import { bytesToKey, decodeMeta, decodeName, decodeU32, encodeU32, layouts } from '../abi.ts';
-import { Tables, keyBytes, valueBytes } from '../tables.ts';
+import {
+  bytesToKey,
+  decodeMeta,
+  decodeName,
+  decodeU32,
+  encodeU32,
+  layoutMagic,
+  layouts,
+  layoutVersion,
+} from '../abi.ts';
+import { Tables, keyBytes, noRevision, valueBytes } from '../tables.ts';
 import type { ByteTable, TableName, WriteGroup } from '../tables.ts';
 
 /** Writing a table failed; what of the plan is in the kernel is not known. */
@@ -64,8 +73,11 @@ export class KernelTables {
     for (const name of ['services', 'slots', 'backends'] as const) {
       fill(tables[name], this.#maps[name], known?.[name].high ?? Infinity);
     }
-    const meta = this.#maps.meta.get(encodeU32(0));
-    if (meta !== undefined) tables.revision = decodeMeta(meta).revision;
+    const meta = decodeMeta(
+      this.#maps.meta.get(encodeU32(0)) ?? new Uint8Array(layouts.meta.bytes),
+    );
+    const marked = meta.magic === layoutMagic && meta.layout === layoutVersion;
+    tables.revision = marked ? meta.revision : noRevision;
     return tables;
   }
 

@@ -29,7 +29,10 @@ export class Reconciler {
   readonly #options: PlannerOptions;
   readonly #now: () => number;
   #planner: Planner;
-  /** Set when a write failed half way: what was applied is not known. */
+  /**
+   * Set when the kernel was found or left other than the Catalog wants; only a
+   * plan of everything, applied, clears it.
+   */
   #lost = false;
 
   constructor(kernel: KernelTables, options: PlannerOptions, now: () => number) {
@@ -49,28 +52,33 @@ export class Reconciler {
 
   /** Plans the touched services of a Catalog. Throws LimitError. */
   prepare(catalog: Catalog, touched: Iterable<string>): Prepared {
-    if (this.#lost) this.#resync();
+    // Which services a failed write left wrong is not known: all are looked at.
+    if (this.#lost) return this.prepareWhole(catalog);
     const wanted = new Map<string, Frontend[]>();
     for (const name of touched) wanted.set(name, frontendsOf(catalog.services.get(name)));
-    return this.#prepared(this.#planner.plan(wanted, catalog.revision, this.#now()));
+    return this.#prepared(this.#planner.plan(wanted, catalog.revision, this.#now()), false);
   }
 
   /** Plans everything, strangers' entries included. Throws LimitError. */
   prepareWhole(catalog: Catalog): Prepared & Repair {
-    if (this.#lost) this.#resync();
+    if (this.#lost) this.#planner = new Planner(this.#kernel.read(), this.#options);
     const plan = this.#planWhole(catalog);
-    return { ...this.#prepared(plan), reasons: plan.reasons };
+    return { ...this.#prepared(plan, true), reasons: plan.reasons };
   }
 
   /** Compares with what the kernel holds and puts it right; undefined when it was. */
   check(catalog: Catalog): Repair | undefined {
-    const held = this.#kernel.read(this.#planner.tables);
-    if (!this.#lost && held.equals(this.#planner.tables)) return undefined;
+    const known = this.#planner.tables;
+    const held = this.#kernel.read(known);
+    const unmarked = held.revision !== known.revision;
+    if (!this.#lost && !unmarked && held.equals(known)) return undefined;
     this.#planner = new Planner(held, this.#options);
-    this.#lost = false;
+    // Until this plan is in the kernel, whatever stops it.
+    this.#lost = true;
     const plan = this.#planWhole(catalog);
-    this.#prepared(plan).apply();
-    return plan.writes === 0 ? undefined : { writes: plan.writes, reasons: plan.reasons };
+    this.#prepared(plan, true).apply();
+    if (plan.writes > 0) return { writes: plan.writes, reasons: plan.reasons };
+    return unmarked ? { writes: 1, reasons: ['zh_meta: not what was applied'] } : undefined;
   }
 
   #planWhole(catalog: Catalog): Plan {
@@ -79,7 +87,7 @@ export class Reconciler {
     return this.#planner.plan(wanted, catalog.revision, this.#now(), true);
   }
 
-  #prepared(plan: Plan): Prepared {
+  #prepared(plan: Plan, whole: boolean): Prepared {
     const planner = this.#planner;
     return {
       writes: plan.writes,
@@ -92,13 +100,9 @@ export class Reconciler {
           throw error;
         }
         planner.applied(plan);
+        if (whole) this.#lost = false;
       },
       abandon: () => planner.abandoned(),
     };
-  }
-
-  #resync(): void {
-    this.#planner = new Planner(this.#kernel.read(), this.#options);
-    this.#lost = false;
   }
 }

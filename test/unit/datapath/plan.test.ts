@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { bytesToKey } from '../../../src/datapath/abi.ts';
+import { bytesToKey, encodeService } from '../../../src/datapath/abi.ts';
 import { anyPortKey, frontendKey } from '../../../src/datapath/desired.ts';
 import type { Frontend } from '../../../src/datapath/desired.ts';
-import { LimitError, Planner } from '../../../src/datapath/plan.ts';
+import { LimitError, Planner, SetSizeError, setBackendsMax } from '../../../src/datapath/plan.ts';
 import { Tables } from '../../../src/datapath/tables.ts';
 import type { WriteGroup } from '../../../src/datapath/tables.ts';
 import { viewOf } from '../../../src/datapath/view.ts';
@@ -219,4 +219,57 @@ test('a freed index rests before it is used again', () => {
   );
   planner.applied(planner.plan(at(second), 3, 2000));
   assert.equal(viewOf(planner.tables, second).kind, 'service');
+});
+
+test('a damaged entry that points into the slots of another service does not free them', () => {
+  const [ours = '', theirs = ''] = keys;
+  const targets = [1, 2, 3].map((n) => ({
+    address: bytesToKey(ip(`10.0.0.${n}`)),
+    port: 80,
+    weight: 1,
+    state: 'active' as const,
+  }));
+  const to: World = new Map([
+    ['a', [{ key: ours, service: 'a', port: 'p', targets }]],
+    ['b', [{ key: theirs, service: 'b', port: 'p', targets }]],
+  ]);
+  const tight = { services: 8, slots: 16, backends: 64 };
+  const healthy = new Planner(new Tables(), { limits: tight, inVipRange });
+  go(healthy, to, 1000);
+  const broken = new Tables(healthy.tables);
+  const [a = 0, b = 0] = [broken.vips.get(ours), broken.vips.get(theirs)];
+  const stolen = { ...broken.service(b), key: broken.service(a).key };
+  broken.services.set(a, encodeService(stolen));
+  const mender = new Planner(broken, { limits: tight, inVipRange });
+  go(mender, to, 2000, true);
+  assertSeen(mender.tables, to);
+  // New sets of one service until every free block has been used.
+  for (let now = 3000; now < 8000; now += 1000) {
+    const weighted = targets.map((t) => ({ ...t, weight: now }));
+    const changed: World = new Map([
+      ['a', [{ key: ours, service: 'a', port: 'p', targets: weighted }]],
+    ]);
+    mender.applied(mender.plan(changed, now, now));
+    assert.deepEqual(seen(mender.tables, theirs), seen(healthy.tables, theirs));
+  }
+});
+
+test('more backends than a set can count are refused, and nothing is written', () => {
+  const planner = new Planner(new Tables(), {
+    limits: { services: 4, slots: 2 ** 18, backends: 2 ** 17 },
+    inVipRange,
+  });
+  const [key = ''] = keys;
+  const targets = Array.from({ length: setBackendsMax + 1 }, (_, i) => ({
+    address: bytesToKey(ip(`10.${i >> 16}.${(i >> 8) & 255}.${i & 255}`)),
+    port: 80,
+    weight: 1,
+    state: 'active' as const,
+  }));
+  const to = (count: number): World =>
+    new Map([['a', [{ key, service: 'a', port: 'p', targets: targets.slice(0, count) }]]]);
+  assert.throws(() => planner.plan(to(setBackendsMax + 1), 1, 1000), SetSizeError);
+  assert.equal(planner.used.backends, 0);
+  planner.applied(planner.plan(to(setBackendsMax), 1, 1000));
+  assert.equal(planner.plan(to(setBackendsMax), 1, 2000).writes, 0);
 });
