@@ -1,7 +1,7 @@
 /**
- * Names and numbers of uapi linux/bpf.h (6.18). Wherever a name is taken, libbpf's and bpftool's short form
- * (`hash`, `cgroup_inet4_connect`) and the number do as well; what is given out is the header's name. What
- * the linked libbpf knows is compared with it by test/addon/constants.test.ts.
+ * Names and numbers of uapi linux/bpf.h (6.18). Wherever a name is taken, libbpf's and bpftool's
+ * short form (`hash`, `cgroup_inet4_connect`) and the number do as well; what is given out is the
+ * header's name. What the linked libbpf knows is compared with it by test/addon/constants.test.ts.
  */
 import { argumentError } from './errors.ts';
 

@@ -1,6 +1,6 @@
 /**
- * What this library throws. `code` is stable: the kernel's errno name (`ENOENT`, `EPERM`, …; `ENOTSUPP` for
- * its private 524), `ERR_LIBBPF_…` for libbpf's own, and
+ * What this library throws. `code` is stable: the kernel's errno name (`ENOENT`, `EPERM`, …;
+ * `ENOTSUPP` for its private 524), `ERR_LIBBPF_…` for libbpf's own, and
  *   ERR_BPF_ARGUMENT  a wrong type, size, range or name: a bug of the caller
  *   ERR_BPF_CLOSED    the handle was closed
  *   ERR_BPF_STATE     right call, wrong phase

@@ -42,7 +42,10 @@ export class BpfLink extends Pinnable {
     };
   }
 
-  /** Swaps the program with no moment without one; with `old`, only if that one is attached now (else EPERM). */
+  /**
+   * Swaps the program with no moment without one; with `old`, only if that one is attached now
+   * (else EPERM).
+   */
   update(program: Resource, options: { readonly old?: Resource } = {}): void {
     const old = options?.old === undefined ? undefined : handleOf(options.old, 'link update');
     native.linkUpdate(handleOf(this, 'link update'), handleOf(program, 'link update'), old);

@@ -1,7 +1,7 @@
 /**
- * libbpf's own words. A sink belongs to the thread that registered it and hears what libbpf says during calls
- * of that thread, after each call and never inside of it. Errors carry libbpf's warnings anyway (`detail`),
- * verifier logs too; a sink is for the curious.
+ * libbpf's own words. A sink belongs to the thread that registered it and hears what libbpf says
+ * during calls of that thread, after each call and never inside of it. Errors carry libbpf's
+ * warnings anyway (`detail`), verifier logs too; a sink is for the curious.
  */
 import { argumentError } from './errors.ts';
 import { native } from './native.ts';
@@ -37,7 +37,10 @@ function applyLevel(): void {
   native.setLogLevel(Math.max(-1, ...[...sinks.values()].map(({ level }) => level)) + 1);
 }
 
-/** Registers a sink; the returned function removes it. A sink that throws makes an uncaught exception. */
+/**
+ * Registers a sink; the returned function removes it. A sink that throws makes an uncaught
+ * exception.
+ */
 export function onLog(sink: LogSink, options: { readonly level?: LogLevel } = {}): () => void {
   if (typeof sink !== 'function') throw argumentError('log', 'the sink must be a function');
   const level = levels.indexOf(options?.level ?? 'warn');

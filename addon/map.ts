@@ -1,9 +1,9 @@
 /**
- * BPF maps: bytes in, bytes out. Keys and values are exactly as long as the map says; a value of a per-CPU
- * map is the values of all possible CPUs one after the other, each rounded up to 8 bytes.
+ * BPF maps: bytes in, bytes out. Keys and values are exactly as long as the map says; a value of a
+ * per-CPU map is the values of all possible CPUs one after the other, each rounded up to 8 bytes.
  *
- * Reading a whole map while others change it: an entry that is there all the time is seen; one that comes or
- * goes meanwhile may be missed or seen twice. It always ends.
+ * Reading a whole map while others change it: an entry that is there all the time is seen; one
+ * that comes or goes meanwhile may be missed or seen twice. It always ends.
  */
 import { mapTypeName, mapTypeNumber } from './constants.ts';
 import type { MapType, MapTypeLike, Unknown } from './constants.ts';
@@ -50,7 +50,10 @@ export interface Entries {
 const setModes = { any: 0, noexist: 1, exist: 2 } as const;
 export type SetMode = keyof typeof setModes;
 
-/** Entries of one crossing: enough to make the crossing cheap, few enough to stay in cache. A guess. */
+/**
+ * Entries of one crossing: enough to make the crossing cheap, few enough to stay in cache. A
+ * guess.
+ */
 const CHUNK_BYTES = 256 * 1024;
 const CHUNK_ENTRIES_MAX = 16_384;
 
@@ -98,7 +101,10 @@ export class BpfMap extends Pinnable {
     return native.mapDelete(handleOf(this, 'map delete'), key);
   }
 
-  /** n keys and n values in one crossing. Stops at the first error, whose `applied` tells how far it got. */
+  /**
+   * n keys and n values in one crossing. Stops at the first error, whose `applied` tells how far
+   * it got.
+   */
   setBatch(keys: Uint8Array, values: Uint8Array): void {
     native.mapUpdateBatch(handleOf(this, 'map update batch'), keys, values);
   }
@@ -114,7 +120,8 @@ export class BpfMap extends Pinnable {
     const { keySize, valueBytes, maxEntries } = this.info;
     const fit = Math.floor(CHUNK_BYTES / Math.max(1, keySize + valueBytes));
     const entries = Math.min(Math.max(1, fit), CHUNK_ENTRIES_MAX, Math.max(1, maxEntries));
-    // Maps whose cursor is a key may start over when it is deleted; four rounds are enough for anyone.
+    // Maps whose cursor is a key may start over when it is deleted; four rounds are enough for
+    // anyone.
     const entriesMax = 4 * maxEntries + CHUNK_ENTRIES_MAX;
     let cursor: Uint8Array | undefined;
     for (let seen = 0; seen < entriesMax;) {

@@ -1,6 +1,6 @@
 /**
- * The compiled half: finds it, loads it, and says what it offers. Its functions check every argument
- * themselves (native/args.h), so the types here are a convenience, not a safeguard.
+ * The compiled half: finds it, loads it, and says what it offers. Its functions check every
+ * argument themselves (native/args.h), so the types here are a convenience, not a safeguard.
  */
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';

@@ -1,6 +1,6 @@
 /**
- * Object files in two phases, each a type: OpenObject may be changed, LoadedObject hands out maps and
- * programs. load() ends the first phase, whether it succeeds or throws.
+ * Object files in two phases, each a type: OpenObject may be changed, LoadedObject hands out maps
+ * and programs. load() ends the first phase, whether it succeeds or throws.
  */
 import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
@@ -67,7 +67,10 @@ export class OpenObject extends Resource {
     }));
   }
 
-  /** The bytes of a data section as they will be loaded: .rodata, .data, .bss or one like .rodata.name. */
+  /**
+   * The bytes of a data section as they will be loaded: .rodata, .data, .bss or one like
+   * .rodata.name.
+   */
   rodata(section = '.rodata'): DataSection {
     return {
       get: () => native.objectSection(this.#handle('section'), section),
@@ -89,7 +92,9 @@ export class OpenObject extends Resource {
     logged(() => native.objectSetMaxEntries(this.#handle('map size'), map, entries));
   }
 
-  /** Uses an existing map; type, sizes and flags must agree, its number of entries is taken over. */
+  /**
+   * Uses an existing map; type, sizes and flags must agree, its number of entries is taken over.
+   */
   reuseMap(name: string, map: BpfMap): void {
     const given = handleOf(map, 'object reuse map');
     logged(() => native.objectReuseMap(this.#handle('reuse map'), name, given));
@@ -104,7 +109,10 @@ export class OpenObject extends Resource {
     native.objectSetAutoload(this.#handle('autoload'), program, wanted);
   }
 
-  /** 0 asks for a verifier log only after a rejection; 1, 2 (more) and 4 (statistics) always, see verifierLog(). */
+  /**
+   * 0 asks for a verifier log only after a rejection; 1, 2 (more) and 4 (statistics) always, see
+   * verifierLog().
+   */
   setLogLevel(level: number): void {
     native.objectSetLogLevel(this.#handle('log level'), level);
   }
@@ -182,7 +190,10 @@ function readObject(path: string): Uint8Array {
   }
 }
 
-/** Opens an object from its file or its bytes. The bytes are copied. Objects are trusted input, see README. */
+/**
+ * Opens an object from its file or its bytes. The bytes are copied. Objects are trusted input, see
+ * README.
+ */
 export function openObject(source: string | Uint8Array, options: OpenOptions = {}): OpenObject {
   const fallback = typeof source === 'string' ? basename(source).replace(/\..*$/, '') : '';
   const { name = fallback.slice(0, 60) || 'object', pinRoot } = options ?? {};

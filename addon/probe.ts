@@ -1,4 +1,7 @@
-/** What the running kernel can do, asked by trying. An error means that it cannot be found out this way. */
+/**
+ * What the running kernel can do, asked by trying. An error means that it cannot be found out this
+ * way.
+ */
 import { existsSync } from 'node:fs';
 import { mapTypeNumber, programTypeNumber } from './constants.ts';
 import type { MapTypeLike, ProgramTypeLike } from './constants.ts';
@@ -27,7 +30,10 @@ export const probe = {
     return logged(() => native.probeMapType(number));
   },
 
-  /** By name (`bpf_get_netns_cookie`, with or without its bpf_) or number; not for tracing and LSM programs. */
+  /**
+   * By name (`bpf_get_netns_cookie`, with or without its bpf_) or number; not for tracing and LSM
+   * programs.
+   */
   helper(programType: ProgramTypeLike, helper: string | number): boolean {
     const number = programTypeNumber(programType, 'probe helper');
     const id = helperId(helper);

@@ -65,12 +65,17 @@ export class BpfProgram extends Pinnable {
     return { ...rest, type: programTypeName(type), loadedAt: new Date(loadedAtMs) };
   }
 
-  /** A link on a cgroup directory (≥ 5.7). Links always attach beside others (BPF_F_ALLOW_MULTI). */
+  /**
+   * A link on a cgroup directory (≥ 5.7). Links always attach beside others (BPF_F_ALLOW_MULTI).
+   */
   attachCgroup(cgroupPath: string, options: AttachOptions = {}): BpfLink {
     return this.#attach('cgroup', cgroupPath, options);
   }
 
-  /** A link on a network namespace, given as a path such as /proc/self/ns/net: sk_lookup, flow_dissector. */
+  /**
+   * A link on a network namespace, given as a path such as /proc/self/ns/net: sk_lookup,
+   * flow_dissector.
+   */
   attachNetns(netnsPath: string, options: AttachOptions = {}): BpfLink {
     return this.#attach('netns', netnsPath, options);
   }

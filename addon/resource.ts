@@ -1,7 +1,7 @@
 /**
- * What maps, programs, links, objects and statistics have in common: one native handle, closed explicitly
- * (`close()`, `using`). One that is collected unclosed is closed then, with a process warning: a last
- * resort against leaks, never a way of working.
+ * What maps, programs, links, objects and statistics have in common: one native handle, closed
+ * explicitly (`close()`, `using`). One that is collected unclosed is closed then, with a process
+ * warning: a last resort against leaks, never a way of working.
  */
 import { argumentError } from './errors.ts';
 import { native } from './native.ts';

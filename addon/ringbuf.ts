@@ -1,10 +1,11 @@
 /**
- * A ring buffer read on the event loop. Records of one turn cross as one buffer and are handed on one by
- * one; at most `recordsPerTurnMax` per turn, so that a flood cannot starve timers and sockets. What the
- * consumer is too slow for, the kernel side drops when the ring is full (bpf_ringbuf_reserve fails there).
+ * A ring buffer read on the event loop. Records of one turn cross as one buffer and are handed on
+ * one by one; at most `recordsPerTurnMax` per turn, so that a flood cannot starve timers and
+ * sockets. What the consumer is too slow for, the kernel side drops when the ring is full
+ * (bpf_ringbuf_reserve fails there).
  *
- * An open ring buffer is alive by itself, like a socket: it keeps the process running (unless `unref`)
- * and is never collected.
+ * An open ring buffer is alive by itself, like a socket: it keeps the process running (unless
+ * `unref`) and is never collected.
  */
 import { argumentError, BpfError } from './errors.ts';
 import { logged } from './log.ts';
@@ -17,7 +18,9 @@ export interface RingBufferOptions {
   readonly unref?: boolean;
   /** Default 1024: a guess, some 100 µs of an ordinary callback. */
   readonly recordsPerTurnMax?: number;
-  /** What the callback throws, and failures of the ring. Without it they are uncaught exceptions. */
+  /**
+   * What the callback throws, and failures of the ring. Without it they are uncaught exceptions.
+   */
   readonly onError?: (error: unknown) => void;
 }
 

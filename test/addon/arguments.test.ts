@@ -1,7 +1,11 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer } from 'node:net';
 import { after, test } from 'node:test';
 import { BpfLink, BpfMap, openObject, probe } from '../../addon/index.ts';
 import type { MapCreateOptions } from '../../addon/index.ts';
+import { native } from '../../addon/native.ts';
+import type { NativeHandle } from '../../addon/native.ts';
 import { Bench, failsWith, readU64, u32, u64 } from './support.ts';
 
 const bench = new Bench();
@@ -124,6 +128,16 @@ test('methods refuse a this and handles that are not theirs', () => {
   using program = loaded.program('emit');
   const misused = map.get.bind(program as unknown as BpfMap);
   assert.throws(() => misused(u32(1)), failsWith('ERR_BPF_ARGUMENT', /map is expected/));
+});
+
+test('a foreign External is not taken for one of ours', async () => {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const inner = Reflect.get(server, '_handle') as { readonly _externalStream: NativeHandle };
+  const foreign = inner._externalStream; // libuv's stream of the server: a pointer that is not ours
+  assert.throws(() => native.mapInfo(foreign), failsWith('ERR_BPF_ARGUMENT', /of this addon/));
+  assert.throws(() => native.close(foreign), failsWith('ERR_BPF_ARGUMENT', /of this addon/));
+  server.close();
 });
 
 test('unknown names of types and helpers are refused', () => {

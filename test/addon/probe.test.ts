@@ -32,7 +32,8 @@ test('the names and numbers are those of the linked libbpf', () => {
 });
 
 test("the names and numbers are those of the kernel's BTF", (t) => {
-  // Enumerators stand in the BTF string table; that a name exists there is all this can cheaply tell.
+  // Enumerators stand in the BTF string table; that a name exists there is all this can cheaply
+  // tell.
   if (!probe.btf()) return t.skip('this kernel has no BTF');
   const strings = readFileSync('/sys/kernel/btf/vmlinux').toString('latin1');
   const missing = [

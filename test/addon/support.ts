@@ -1,6 +1,6 @@
 /**
- * What the addon's tests stand on: compiled fixtures, a bpffs and a cgroup of their own. Everything lives in
- * one temporary directory per test file and is taken away by clean().
+ * What the addon's tests stand on: compiled fixtures, a bpffs and a cgroup of their own.
+ * Everything lives in one temporary directory per test file and is taken away by clean().
  */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmdirSync, rmSync } from 'node:fs';
@@ -78,7 +78,10 @@ export function cgroup2(): string {
   throw new Error('this host has no cgroup2 mount');
 }
 
-/** What a shell in the cgroup hears when it connects to a closed port: `refused` or `not permitted`. */
+/**
+ * What a shell in the cgroup hears when it connects to a closed port: `refused` or `not
+ * permitted`.
+ */
 export function connectIn(cgroup: string): string {
   const script = `echo $$ > "$1/cgroup.procs"; exec 3<>/dev/tcp/127.0.0.1/1`;
   const { stderr } = spawnSync('bash', ['-c', script, 'connect', cgroup], { encoding: 'utf8' });

@@ -1,8 +1,9 @@
-// 20,000 random calls with mostly wrong arguments. Whatever happens must be a value or an exception.
-// Arguments: public|native, seed, object file, a cgroup and a pin path of the test's own.
+// 20,000 random calls with mostly wrong arguments. Whatever happens must be a value or an
+// exception. Arguments: public|native, seed, object file, a cgroup and a pin path of the test's
+// own.
 //
-// Never random: ids (a real id of a neighbour would open, and change, somebody else's map), and paths
-// outside of the test's own.
+// Never random: ids (a real id of a neighbour would open, and change, somebody else's map), and
+// paths outside of the test's own.
 import { strict as assert } from 'node:assert';
 import { readFileSync } from 'node:fs';
 import { setImmediate as turn } from 'node:timers/promises';
@@ -182,7 +183,10 @@ function args(name: string): unknown[] {
   return Array.from({ length: random(7) }, thing);
 }
 
-/** A random member of the public surface: a function, a static, a constructor or a method of something alive. */
+/**
+ * A random member of the public surface: a function, a static, a constructor or a method of
+ * something alive.
+ */
 function publicCall(): unknown {
   switch (random(8)) {
     case 0: {

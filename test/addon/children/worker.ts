@@ -1,4 +1,5 @@
-// One of several worker threads. `orderly` does its work and reports; `endless` never stops by itself.
+// One of several worker threads. `orderly` does its work and reports; `endless` never stops by
+// itself.
 import { setImmediate as turn } from 'node:timers/promises';
 import { parentPort, workerData } from 'node:worker_threads';
 import { BpfError, BpfMap, onLog, openObject, RingBuffer } from '../../../addon/index.ts';
