@@ -359,6 +359,7 @@ export async function runAgent(config: Config, log: Logger): Promise<number> {
   const pins = new Pins(config.pinDir);
   pins.prepare();
   const lock = lockPins(config.pinDir);
+  pins.sweep();
   const store = openStore(config.dataDir);
   const agent = new Agent(config, log, store, cgroup, pins);
   agent.start();

@@ -11,7 +11,6 @@ import {
   mkdirSync,
   openSync,
   readFileSync,
-  realpathSync,
   rmSync,
   statSync,
   writeFileSync,
@@ -27,42 +26,63 @@ export interface Lock {
 /** Takes the lock for what lies behind `pinDir`; throws ProblemError naming the holder. */
 export function lockPins(pinDir: string, runDir = '/run/zerohop'): Lock {
   mkdirSync(runDir, { recursive: true, mode: 0o755 });
-  // The same path may be another bpffs in another mount namespace.
+  // Not the path: it may be another bpffs in another mount namespace, and a bpffs may have several.
   const { dev, ino } = statSync(pinDir);
-  const identity = `${dev}:${ino}:${realpathSync(pinDir)}`;
+  const identity = `${dev}:${ino}`;
   const name = createHash('sha256').update(identity).digest('hex').slice(0, 16);
   const file = join(runDir, `pins-${name}.lock`);
   for (let tries = 0; tries < 3; tries++) {
-    const db = tryLock(file, pinDir);
-    if (db === undefined) continue;
+    const held = tryLock(file, pinDir);
+    if (held === undefined) continue;
     writeFileSync(`${file}.pid`, `${process.pid}\n`);
-    return { release: () => release(file, db) };
+    return { release: () => release(file, held) };
   }
   throw taken(file, pinDir);
 }
 
+interface Held {
+  readonly db: DatabaseSync;
+  /**
+   * Of the file. Open as long as the lock is held: the inode cannot come back as
+   * another file's, and closing any descriptor of a file drops all POSIX locks
+   * that the process has on it, SQLite's too (fcntl_locking(2)).
+   */
+  readonly fd: number;
+}
+
 /** The lock; undefined if the file was removed by its last holder while we took it. */
-function tryLock(file: string, pinDir: string): DatabaseSync | undefined {
-  // Held open meanwhile, so that its inode cannot come back as another file's.
+function tryLock(file: string, pinDir: string): Held | undefined {
   const fd = openSync(file, 'a', 0o600);
   const db = new DatabaseSync(file);
+  let held = false;
   try {
     db.exec('PRAGMA busy_timeout = 0; PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE');
-    if (existsSync(file) && statSync(file).ino === fstatSync(fd).ino) return db;
-    db.close();
-    return undefined;
+    held = existsSync(file) && statSync(file).ino === fstatSync(fd).ino;
+    return held ? { db, fd } : undefined;
   } catch (error) {
-    db.close();
-    throw taken(file, pinDir, error);
+    // SQLITE_BUSY is somebody; anything else (a full or read-only disk) is not.
+    if (error instanceof Error && 'errcode' in error && (Number(error.errcode) & 0xff) === 5)
+      throw taken(file, pinDir, error);
+    throw broken(file, error);
   } finally {
-    closeSync(fd);
+    if (!held) {
+      db.close();
+      closeSync(fd);
+    }
   }
 }
 
-function release(file: string, db: DatabaseSync): void {
+function release(file: string, { db, fd }: Held): void {
   rmSync(`${file}.pid`, { force: true });
   rmSync(file, { force: true });
   db.close();
+  closeSync(fd);
+}
+
+function broken(file: string, cause: unknown): ProblemError {
+  const why = cause instanceof Error ? cause.message : String(cause);
+  const message = `the lock ${file} cannot be taken: ${why}`;
+  return new ProblemError([{ code: 'unavailable', message, path: 'pinDir' }], { cause });
 }
 
 function taken(file: string, pinDir: string, cause?: unknown): ProblemError {

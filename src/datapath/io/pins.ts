@@ -58,9 +58,6 @@ export class Pins {
     try {
       mkdirSync(join(this.dir, 'maps'), { recursive: true, mode: 0o700 });
       mkdirSync(join(this.dir, 'links'), { recursive: true, mode: 0o700 });
-      for (const name of readdirSync(join(this.dir, 'maps'))) {
-        if (name.startsWith(fresh)) unlinkSync(join(this.dir, 'maps', name));
-      }
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error);
       throw new ProblemError(
@@ -73,6 +70,13 @@ export class Pins {
         ],
         { cause: error },
       );
+    }
+  }
+
+  /** Removes what a killed agent was about to pin. Only under the lock: a living one pins so too. */
+  sweep(): void {
+    for (const name of readdirSync(join(this.dir, 'maps'))) {
+      if (name.startsWith(fresh)) unlinkSync(join(this.dir, 'maps', name));
     }
   }
 
