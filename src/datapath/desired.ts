@@ -71,3 +71,16 @@ export function anyPortKey(frontend: string): string {
 export function isAnyPort(key: string): boolean {
   return key === anyPortKey(key);
 }
+
+/** Every frontend's key; no two services have the same. */
+export function claimedKeys(wanted: ReadonlyMap<string, readonly Frontend[]>): Set<string> {
+  const claimed = new Set<string>();
+  for (const frontends of wanted.values()) {
+    for (const { key, service, port } of frontends) {
+      if (claimed.has(key))
+        throw new Error(`bug: two services claim the VIP of ${service}:${port}`);
+      claimed.add(key);
+    }
+  }
+  return claimed;
+}

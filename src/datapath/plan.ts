@@ -6,7 +6,6 @@
  * service's set is switched in one entry, then VIPs appear, then VIPs go, and
  * last what nobody refers to any more is cleared. Silent when all is right.
  */
-import { aliasTable } from './alias.ts';
 import { BlockPool, IndexPool, restMs, withoutOverlaps } from './allocate.ts';
 import {
   backendState,
@@ -23,7 +22,8 @@ import {
   layoutVersion,
   noSuchPort,
 } from './abi.ts';
-import { anyPortKey, isAnyPort } from './desired.ts';
+import { columnsOf, differs, endpointKey, stateNumber } from './compare.ts';
+import { anyPortKey, claimedKeys, isAnyPort } from './desired.ts';
 import type { Frontend, Target } from './desired.ts';
 import { GroupBuilder, valueBytes } from './tables.ts';
 import type { Member, TableName, Tables, WriteGroup } from './tables.ts';
@@ -111,10 +111,6 @@ interface Draft {
   readonly revision: number;
   readonly now: number;
 }
-
-const stateNumber = (target: Target): number => backendState[target.state];
-
-const endpointKey = (address: string, port: number): string => `${address}${port}`;
 
 export interface PlannerOptions {
   readonly limits: PlanLimits;
@@ -561,18 +557,6 @@ function noService(gen: number): Uint8Array {
   return encodeService({ key, members: 0, base: 0, count: 0, gen });
 }
 
-function claimedKeys(wanted: ReadonlyMap<string, readonly Frontend[]>): Set<string> {
-  const claimed = new Set<string>();
-  for (const frontends of wanted.values()) {
-    for (const { key, service, port } of frontends) {
-      if (claimed.has(key))
-        throw new Error(`bug: two services claim the VIP of ${service}:${port}`);
-      claimed.add(key);
-    }
-  }
-  return claimed;
-}
-
 function newDraft(revision: number, now: number): Draft {
   return {
     builders: new Map(),
@@ -606,43 +590,4 @@ function bump(counts: Map<string, number>, key: string, delta: number): void {
 
 function because(draft: Draft, frontend: Frontend, what: string): void {
   draft.reasons.push({ key: frontend.key, who: `${frontend.service}:${frontend.port}`, what });
-}
-
-const columnsOf = (targets: readonly Target[]): ReturnType<typeof aliasTable> =>
-  aliasTable(targets.map((t) => (t.state === 'active' ? t.weight : 0)));
-
-/** What is wrong with a frontend's set in the tables, or undefined. */
-function differs(
-  frontend: Frontend,
-  entry: { members: number; count: number; gen: number },
-  members: readonly Member[],
-): string | undefined {
-  const wanted = new Map(frontend.targets.map((t) => [endpointKey(t.address, t.port), t]));
-  if (members.length !== entry.members) return 'its slots are damaged';
-  const targets: Target[] = [];
-  for (const { backend, slot } of members) {
-    const where = endpointKey(bytesToKey(backend.addr), backend.port);
-    const target = wanted.get(where);
-    const text = (): string => backendText(bytesToKey(backend.addr), backend.port);
-    if (target === undefined) return `backend ${text()} is not wanted`;
-    wanted.delete(where);
-    if (backend.state !== stateNumber(target)) return `backend ${text()} is in the wrong state`;
-    if (slot.weight !== target.weight) {
-      return `backend ${text()} has weight ${slot.weight} instead of ${target.weight}`;
-    }
-    targets.push(target);
-  }
-  for (const { address, port } of wanted.values()) {
-    return `backend ${backendText(address, port)} is missing`;
-  }
-  const columns = columnsOf(targets);
-  if (entry.count !== columns.length) return 'the wrong number of usable slots';
-  for (const [i, { slot }] of members.entries()) {
-    const column = columns[i] ?? { threshold: 0, alias: i };
-    if (slot.gen !== entry.gen) return 'a slot of another set';
-    if (slot.threshold !== column.threshold || slot.alias !== members[column.alias]?.id) {
-      return `slot ${i} draws other backends than it should`;
-    }
-  }
-  return undefined;
 }
