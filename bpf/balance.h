@@ -43,12 +43,16 @@ static __always_inline int zh_in_vip_range(const __u32 a[4])
 static __always_inline int zh_draw(__u32 index, const struct zh_vip_key *key, struct zh_pair *pair)
 {
   struct zh_service *service = bpf_map_lookup_elem(&zh_services, &index);
-  if (!service || !zh_same_addr(service->key.addr, key->addr) ||
-      service->key.port != key->port || service->key.protocol != key->protocol)
+  if (!service)
     return -11;
-
+  /* The set first, its owner second: an index that gets a new owner in between
+   * has the new key already, so a set is never taken for another VIP's. */
   __u64 word = READ_ONCE(service->set_word);
   struct zh_set set = *(struct zh_set *)&word;
+  asm volatile("" ::: "memory");
+  if (!zh_same_addr(service->key.addr, key->addr) || service->key.port != key->port ||
+      service->key.protocol != key->protocol)
+    return -11;
   if (set.count == 0)
     return -ZH_ECONNREFUSED;
 

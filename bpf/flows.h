@@ -73,13 +73,16 @@ static __always_inline int zh_flow_put(struct zh_flows *flows, const struct zh_p
   return evicts;
 }
 
-/* Whether the flow's backend still is what it was when the flow began. */
+/* Whether the flow's backend still is what it was when the flow began. The
+ * address counts too: maps made anew count their indices and incarnations from
+ * the start, and the flow outlives them. */
 static __always_inline int zh_flow_valid(const struct zh_pair *pair)
 {
   __u32 id = pair->backend;
   struct zh_backend *backend = bpf_map_lookup_elem(&zh_backends, &id);
   return backend && backend->state != ZH_BACKEND_FREE &&
-         backend->incarnation == pair->incarnation;
+         backend->incarnation == pair->incarnation && backend->service == pair->service &&
+         backend->port == pair->port && zh_same_addr(backend->addr, pair->addr);
 }
 
 #endif

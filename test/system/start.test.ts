@@ -9,6 +9,7 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  rmdirSync,
   statSync,
   truncateSync,
   writeFileSync,
@@ -20,10 +21,11 @@ import type { Result } from '../harness/child.ts';
 import { run } from '../harness/child.ts';
 import { ask, endLoad, startLoad } from '../harness/clients.ts';
 import { smallConfig } from '../harness/config.ts';
+import { eventually } from '../harness/eventually.ts';
 import { TestHost } from '../harness/host.ts';
 import { dumpTables, linkIds, mapIds, mapPath } from '../harness/maps.ts';
 import { echoes } from '../harness/servers.ts';
-import { putBackend, putService, VIP4 } from '../harness/services.ts';
+import { putBackend, putService, removeBackend, VIP4 } from '../harness/services.ts';
 
 /** A host with a running agent and a service `web` whose backend answers. */
 async function serving(
@@ -273,6 +275,60 @@ test('other sizes in the configuration: the maps are made anew, and no connect f
   assert.deepEqual(errors, {});
   assert.ok(rounds > 0);
   await assertServes(host);
+});
+
+/** An unconnected UDP socket that asks the VIP once for every line. */
+const UDP_ASKER = `
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(2)
+for line in sys.stdin:
+    s.sendto(line.encode(), ('${VIP4}', 53))
+    print(s.recvfrom(100), flush=True)
+`;
+
+test('a UDP socket does not stay with a removed backend, though the maps were made anew meanwhile', async () => {
+  await using host = await TestHost.create();
+  await host.agent.start({ config: host.writeConfig(smallConfig) });
+  const { echoes: list } = await echoes(
+    host,
+    ...['a', 'b', 'c'].map((name) => ({ name, protocol: 'udp' as const })),
+  );
+  const [a, b, c] = list.map(({ address, port }) => ({ address, port }));
+  assert.ok(a !== undefined && b !== undefined && c !== undefined);
+  // New maps number the backends in the order of their ports; old ones in the order they came.
+  const ports = [{ port: 53, protocol: 'udp' as const }];
+  const sorted = [a, b, c].toSorted((x, y) => x.port - y.port);
+  const [first, kept, removed] = sorted as [typeof a, typeof a, typeof a];
+  await putService(host, 'dns', { vips: [VIP4], ports, backends: [first] });
+  await putBackend(host, 'dns', { ...first, weight: 0 });
+  await putBackend(host, 'dns', removed);
+  const asker = host.spawn(['python3', '-u', '-c', UDP_ASKER]);
+  asker.say('1\n');
+  const name = list.find((echo) => echo.port === removed.port)?.name ?? '';
+  await asker.says(new RegExp(`b'${name} .* 1`));
+  await putBackend(host, 'dns', kept);
+  await host.agent.stop();
+  const maps = { ...smallConfig.maps, services: 128 };
+  await host.agent.start({ config: host.writeConfig({ maps }) });
+  await removeBackend(host, 'dns', removed);
+  asker.say('2\n');
+  const other = list.find((echo) => echo.port === kept.port)?.name ?? '';
+  await asker.says(new RegExp(`b'${other} .* 2`));
+  asker.endInput();
+});
+
+test('status says so when the cgroup of the agent is removed', async () => {
+  await using host = await TestHost.create();
+  const cgroup = join(host.cgroup, 'sub');
+  mkdirSync(cgroup);
+  const config = host.writeConfig({ ...smallConfig, fullCheckIntervalMs: 100 });
+  await host.agent.start({ config, cgroup });
+  rmdirSync(cgroup);
+  await eventually('status to call it degraded', async () => {
+    const { code, stdout } = await host.zerohop('status');
+    return code === 1 && /degraded: not in effect: .*connect4/.test(stdout);
+  });
 });
 
 test('pins that are somebody else’s maps do not stop the agent for good', async () => {

@@ -98,7 +98,7 @@ export class Datapath {
     const { cgroup } = this.#options;
     return hooks.map((hook) => {
       const programId = this.#links.get(hook.name)?.info.programId ?? 0;
-      const ids = effectivePrograms(cgroup.path, hook);
+      const ids = runningPrograms(cgroup.path, hook);
       return { hook: hook.name, programId, effective: ids.includes(programId) };
     });
   }
@@ -155,6 +155,16 @@ export class Datapath {
 /** Program ids that run for sockets of the cgroup, ancestors' included. */
 export function effectivePrograms(cgroupPath: string, hook: Hook): readonly number[] {
   return queryCgroup(cgroupPath, hook.attachType, { effective: true }).programIds;
+}
+
+/** As effectivePrograms; none where the cgroup is gone. */
+function runningPrograms(cgroupPath: string, hook: Hook): readonly number[] {
+  try {
+    return effectivePrograms(cgroupPath, hook);
+  } catch (error) {
+    if (error instanceof BpfError && error.code === 'ENOENT') return [];
+    throw error;
+  }
 }
 
 function u32(bytes: Uint8Array): Uint8Array {
