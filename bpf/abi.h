@@ -115,16 +115,15 @@ struct zh_flows {
   struct zh_pair pair[ZH_FLOWS];
 };
 
+/* What was served is counted by backend alone: one atomic a connect. */
 struct zh_service_stats {
-  __u64 connects; /* connect() calls given a backend */
-  __u64 sends;    /* datagrams of unconnected UDP sockets given a backend */
-  __u64 refused;  /* calls refused because no backend was usable */
-  __u64 retries;  /* looks that met a set just being replaced */
+  __u64 refused; /* calls refused because no backend was usable */
+  __u64 retries; /* looks that met a set just being replaced */
 };
 
 struct zh_backend_stats {
-  __u64 connects;
-  __u64 sends;
+  __u64 connects; /* connect() calls given this backend */
+  __u64 sends;    /* datagrams of unconnected UDP sockets given this backend */
 };
 
 struct zh_counters {

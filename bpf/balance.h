@@ -104,9 +104,6 @@ static __always_inline void zh_refused(__u32 index)
 
 static __always_inline void zh_served(const struct zh_pair *pair, int connect)
 {
-  struct zh_service_stats *service = bpf_map_lookup_elem(&zh_svc_stats, &pair->service);
-  if (service)
-    __sync_fetch_and_add(connect ? &service->connects : &service->sends, 1);
   struct zh_backend_stats *backend = bpf_map_lookup_elem(&zh_bk_stats, &pair->backend);
   if (backend)
     __sync_fetch_and_add(connect ? &backend->connects : &backend->sends, 1);

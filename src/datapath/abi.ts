@@ -76,8 +76,8 @@ export const layouts = {
   },
   serviceStats: {
     struct: 'zh_service_stats',
-    bytes: 32,
-    fields: { connects: [0, 8], sends: [8, 8], refused: [16, 8], retries: [24, 8] },
+    bytes: 16,
+    fields: { refused: [0, 8], retries: [8, 8] },
   },
   backendStats: {
     struct: 'zh_backend_stats',
@@ -326,11 +326,9 @@ export function decodeMeta(bytes: Uint8Array): MetaEntry {
   };
 }
 
-/** Bytes as a string of the same length, one character a byte: a Map key. */
+/** Bytes as a string of the same length, one character a byte: a Map key. At most some hundred bytes. */
 export function bytesToKey(bytes: Uint8Array): string {
-  let key = '';
-  for (const byte of bytes) key += String.fromCharCode(byte);
-  return key;
+  return String.fromCharCode(...bytes);
 }
 
 export function keyToBytes(key: string): Uint8Array {

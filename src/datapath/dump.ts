@@ -159,8 +159,20 @@ function frontend(tables: Tables, key: string, stats: ReadStats): DumpFrontend |
   if (view.kind === 'pass' || view.kind === 'no-such-port') return undefined;
   const at = decodeVipKey(keyToBytes(key));
   const name = tables.names.get(view.index);
-  const [connects = 0n, sends = 0n, refused = 0n] = stats('zh_svc_stats', view.index);
+  const [refused = 0n] = stats('zh_svc_stats', view.index);
   const members = view.kind === 'service' ? view.members : [];
+  const backends = members.map((member): DumpBackend => {
+    const [c = 0n, s = 0n] = stats('zh_bk_stats', member.id);
+    return {
+      index: member.id,
+      address: formatEndpoint(formatIp(member.addr), member.port),
+      weight: member.weight,
+      state: stateName(member.state),
+      sharePercent: Number((member.share * 100).toFixed(2)),
+      connects: Number(c),
+      sends: Number(s),
+    };
+  });
   const usable = members.some((member) => member.share > 0);
   return {
     service: name?.service ?? '(no name)',
@@ -169,21 +181,10 @@ function frontend(tables: Tables, key: string, stats: ReadStats): DumpFrontend |
     protocol: protocolName(at.protocol),
     index: view.index,
     state: view.kind === 'torn' ? 'damaged' : usable ? 'serving' : 'no usable backend',
-    connects: Number(connects),
-    sends: Number(sends),
+    connects: backends.reduce((sum, backend) => sum + backend.connects, 0),
+    sends: backends.reduce((sum, backend) => sum + backend.sends, 0),
     refused: Number(refused),
-    backends: members.map((member) => {
-      const [c = 0n, s = 0n] = stats('zh_bk_stats', member.id);
-      return {
-        index: member.id,
-        address: formatEndpoint(formatIp(member.addr), member.port),
-        weight: member.weight,
-        state: stateName(member.state),
-        sharePercent: Number((member.share * 100).toFixed(2)),
-        connects: Number(c),
-        sends: Number(s),
-      };
-    }),
+    backends,
   };
 }
 
