@@ -77,16 +77,25 @@ static __always_inline int zh_draw(__u32 index, const struct zh_vip_key *key, st
   return 0;
 }
 
-/* The service index of a VIP, or ZH_NO_SUCH_PORT, or NULL when it is no VIP.
- * Strangers pay for one lookup; only addresses of the VIP range pay for two. */
-static __always_inline __u32 *zh_find(struct zh_vip_key *key)
+/* Of zh_find, beside a service index and ZH_NO_SUCH_PORT. */
+#define ZH_STRANGER 0xfffffffeU /* no VIP */
+#define ZH_STALE 0xfffffffdU    /* the element was given away while we held it */
+
+/* Strangers pay for one lookup; only addresses of the VIP range pay for two.
+ * A hash element may be reused at once, so its value is read once, and one that
+ * cannot belong to the key is not believed. */
+static __always_inline __u32 zh_find(struct zh_vip_key *key)
 {
   __u32 *index = bpf_map_lookup_elem(&zh_vips, key);
-  if (index || !zh_in_vip_range(key->addr))
-    return index;
+  if (index) {
+    __u32 at = READ_ONCE(*index);
+    return at == ZH_NO_SUCH_PORT ? ZH_STALE : at;
+  }
+  if (!zh_in_vip_range(key->addr))
+    return ZH_STRANGER;
   struct zh_vip_key any = {};
   zh_copy_addr(any.addr, key->addr);
-  return bpf_map_lookup_elem(&zh_vips, &any);
+  return bpf_map_lookup_elem(&zh_vips, &any) ? ZH_NO_SUCH_PORT : ZH_STRANGER;
 }
 
 static __always_inline void zh_refused(__u32 index)
@@ -110,24 +119,23 @@ static __always_inline void zh_served(const struct zh_pair *pair, int connect)
 }
 
 /* Draws until a look is consistent. A service removed meanwhile is refused. */
-static __always_inline int zh_pick(struct zh_vip_key *key, __u32 *index, struct zh_pair *pair)
+static __always_inline int zh_pick(struct zh_vip_key *key, __u32 index, struct zh_pair *pair)
 {
   for (int try = 0; try < ZH_TRIES; try++) {
-    if (!index)
+    if (index == ZH_STRANGER)
       return ZH_REFUSE;
-    __u32 at = *index;
-    if (at == ZH_NO_SUCH_PORT) {
-      zh_refused(at);
+    if (index == ZH_NO_SUCH_PORT) {
+      zh_refused(index);
       return ZH_REFUSE;
     }
-    int err = zh_draw(at, key, pair);
+    int err = zh_draw(index, key, pair);
     if (err == 0)
       return ZH_PICKED;
     if (err == -ZH_ECONNREFUSED || try == ZH_TRIES - 1) {
-      zh_refused(at);
+      zh_refused(index);
       return ZH_REFUSE;
     }
-    struct zh_service_stats *stats = bpf_map_lookup_elem(&zh_svc_stats, &at);
+    struct zh_service_stats *stats = bpf_map_lookup_elem(&zh_svc_stats, &index);
     if (stats)
       __sync_fetch_and_add(&stats->retries, 1);
     index = zh_find(key);

@@ -22,8 +22,9 @@ ZH_MAP(zh_names, BPF_MAP_TYPE_HASH, __u32, struct zh_name, 1024, BPF_F_NO_PREALL
 ZH_MAP(zh_svc_stats, BPF_MAP_TYPE_ARRAY, __u32, struct zh_service_stats, 1024, 0);
 ZH_MAP(zh_bk_stats, BPF_MAP_TYPE_ARRAY, __u32, struct zh_backend_stats, 1024, 0);
 ZH_MAP(zh_socks, BPF_MAP_TYPE_ARRAY, __u32, struct zh_sock, 1024, 0);
-/* Preallocated: connect() must not wait for memory. */
-ZH_MAP(zh_socks_more, BPF_MAP_TYPE_HASH, __u64, struct zh_pair, 1024, 0);
+/* Preallocated: connect() must not wait for memory. LRU: sockets of the kernel's
+ * own (NFS, SMB) leave entries that no release hook takes away; they must age. */
+ZH_MAP(zh_socks_more, BPF_MAP_TYPE_LRU_HASH, __u64, struct zh_pair, 1024, 0);
 ZH_MAP(zh_counters, BPF_MAP_TYPE_ARRAY, __u32, struct zh_counters, 1, 0);
 ZH_MAP(zh_meta, BPF_MAP_TYPE_ARRAY, __u32, struct zh_meta, 1, 0);
 
@@ -37,6 +38,7 @@ struct {
 /* Set by the loader before loading; the verifier then drops dead branches. */
 const volatile __u32 zh_socks_mask = 1023;     /* entries of zh_socks - 1; a power of two - 1 */
 const volatile __u8 zh_have_set_retval = 0;    /* bpf_set_retval, Linux >= 5.18 */
+const volatile __u8 zh_have_mptcp = 0;         /* bpf_skc_to_mptcp_sock, Linux >= 5.19 */
 const volatile __u32 zh_vip4_net = 0;          /* network order */
 const volatile __u32 zh_vip4_mask = 0xffffffff; /* network order */
 const volatile __u32 zh_vip6_net[2] = {};      /* first 64 bits, network order */

@@ -6,7 +6,8 @@
  * allocation. Cookies are handed out in sequence (net/core/sock_diag.c,
  * gen_cookie_next), so neighbours do not collide; a socket whose slot belongs
  * to another living socket goes to the hash zh_socks_more. Entries go when the
- * socket is released, so no living socket is ever forgotten.
+ * socket is released. A living socket is forgotten only if it is one of more
+ * such sockets than zh_socks_more holds, the longest unasked first.
  */
 #ifndef ZH_SOCKS_H
 #define ZH_SOCKS_H

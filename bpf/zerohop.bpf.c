@@ -22,7 +22,9 @@
 #define ZH_ALLOW 1
 #define ZH_DENY 0
 
-static long (*const zh_set_retval)(int retval) = (void *)187; /* BPF_FUNC_set_retval */
+/* By number, as older headers lack them. */
+static long (*const zh_set_retval)(int retval) = (void *)187;         /* BPF_FUNC_set_retval */
+static void *(*const zh_skc_to_mptcp_sock)(void *sk) = (void *)196; /* BPF_FUNC_skc_to_mptcp_sock */
 
 static __always_inline void zh_key4(struct bpf_sock_addr *ctx, struct zh_vip_key *key)
 {
@@ -79,11 +81,19 @@ static __always_inline void zh_refuge(struct zh_vip_key *key, struct zh_pair *pa
   pair->port = port;
 }
 
+/* A subflow of MPTCP is a socket of the kernel's own: nobody can ask for its
+ * peer, and no release hook ever runs for it (net/ipv4/af_inet.c, inet_release). */
+static __always_inline int zh_is_subflow(struct bpf_sock_addr *ctx)
+{
+  struct bpf_sock *sk = ctx->sk;
+  return zh_have_mptcp && sk && zh_skc_to_mptcp_sock(sk);
+}
+
 static __always_inline int zh_connect(struct bpf_sock_addr *ctx, struct zh_vip_key *key,
                                       struct zh_pair *pair)
 {
-  __u32 *index = zh_find(key);
-  if (!index) {
+  __u32 index = zh_find(key);
+  if (index == ZH_STRANGER) {
     /* A UDP socket may have been connected to a VIP before. */
     if (key->protocol == IPPROTO_UDP)
       zh_sock_forget(bpf_get_socket_cookie(ctx));
@@ -91,7 +101,8 @@ static __always_inline int zh_connect(struct bpf_sock_addr *ctx, struct zh_vip_k
   }
   int verdict = zh_pick(key, index, pair);
   if (verdict == ZH_PICKED) {
-    zh_sock_remember(bpf_get_socket_cookie(ctx), pair);
+    if (!zh_is_subflow(ctx))
+      zh_sock_remember(bpf_get_socket_cookie(ctx), pair);
     zh_served(pair, 1);
   } else {
     zh_refuge(key, pair, key->protocol == IPPROTO_UDP ? bpf_htons(1) : 0);
@@ -102,15 +113,15 @@ static __always_inline int zh_connect(struct bpf_sock_addr *ctx, struct zh_vip_k
 static __always_inline int zh_sendmsg(struct bpf_sock_addr *ctx, struct zh_vip_key *key,
                                       struct zh_pair *pair)
 {
-  __u32 *index = zh_find(key);
-  if (!index)
+  __u32 index = zh_find(key);
+  if (index == ZH_STRANGER)
     return ZH_PASS;
   struct bpf_sock *sk = ctx->sk;
   struct zh_flows *flows = 0;
   if (sk)
     flows = bpf_sk_storage_get(&zh_flows, sk, 0, 0);
-  if (flows && *index != ZH_NO_SUCH_PORT && zh_flow_by_vip(flows, key, pair) &&
-      pair->service == *index && zh_flow_valid(pair)) {
+  if (flows && zh_flow_by_vip(flows, key, pair) && pair->service == index &&
+      zh_flow_valid(pair)) {
     zh_served(pair, 0);
     return ZH_PICKED;
   }

@@ -32,8 +32,12 @@ import { openStore } from './state/io/store.ts';
 import { ProblemError } from './state/problem.ts';
 import type { Change, StateSnapshot, StateStore } from './state/records.ts';
 import type { Logger } from './telemetry/io/log.ts';
+import { releaseMemorySoon } from './telemetry/io/memory.ts';
 import { notifySystemd } from './telemetry/io/notify.ts';
 import { version } from './version.ts';
+
+/** Changes at once that leave enough garbage to be worth a collection. A guess. */
+const burstChanges = 1000;
 
 /** How often a plan waits for freed entries to have rested (datapath/allocate.ts). A guess. */
 const restTries = 3;
@@ -241,6 +245,7 @@ export class Agent implements Engine {
     }
     this.#catalog = catalog;
     this.#applyStored(prepared);
+    if (changes.length >= burstChanges) releaseMemorySoon();
     return done;
   }
 
@@ -380,6 +385,7 @@ export async function runAgent(config: Config, log: Logger): Promise<number> {
     'ready',
   );
   await notifySystemd({ state: 'READY', status: `${services} services` });
+  releaseMemorySoon();
   const signal = await stopped;
   log.info({ signal }, 'stopping; the kernel goes on with what is pinned');
   await notifySystemd({ state: 'STOPPING' });

@@ -1,6 +1,7 @@
 /** What remembers a socket's VIP: many sockets at once, too many, and none left over. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { canTellSubflows } from '../../src/datapath/io/features.ts';
 import { smallMaps } from '../harness/config.ts';
 import { eventually } from '../harness/eventually.ts';
 import { TestHost } from '../harness/host.ts';
@@ -48,11 +49,18 @@ async function serving(sockets: number, socketsSpilled: number): Promise<TestHos
   }
 }
 
-/** Entries of living sockets; struct zh_sock begins with the cookie, then lock and number of spilled ones. */
-async function remembered(host: TestHost): Promise<number> {
+/** Bytes of struct zh_sock that are not zero when it remembers somebody. */
+const COOKIE = [0, 8] as const;
+const SPILLED = [12, 16] as const;
+
+/** Entries of living sockets. */
+async function remembered(
+  host: TestHost,
+  ...fields: readonly (readonly [from: number, to: number])[]
+): Promise<number> {
   const slots = await dumpMap(host, 'zh_socks');
   const taken = slots.filter(({ value }) =>
-    [...value.slice(0, 8), ...value.slice(12, 16)].some((byte) => Number(byte) !== 0),
+    fields.some(([from, to]) => value.slice(from, to).some((byte) => Number(byte) !== 0)),
   );
   return taken.length + (await dumpMap(host, 'zh_socks_more')).length;
 }
@@ -78,11 +86,14 @@ for (const protocol of ['tcp', 'udp']) {
     assert.equal(await counter(host, 'untracked'), 0);
     client.endInput('\n');
     assert.equal((await client.result()).code, 0);
-    await eventually('all sockets to be forgotten', async () => (await remembered(host)) === 0);
+    await eventually(
+      'all sockets to be forgotten',
+      async () => (await remembered(host, COOKIE, SPILLED)) === 0,
+    );
   });
 }
 
-test('sockets beyond every limit work all the same; how many show their backend is counted', async () => {
+test('sockets beyond every limit work all the same; those that find no room show their backend', async () => {
   await using host = await serving(64, 16);
   const client = host.spawn(['/usr/bin/python3', '-c', CLIENT, 'tcp', '100']);
   const [, open, peers] = await client.says(/^(\d+) (\{.*\})$/m);
@@ -90,8 +101,33 @@ test('sockets beyond every limit work all the same; how many show their backend 
   const [vip, backend] = [seen[VIP4] ?? 0, seen['127.0.0.1'] ?? 0];
   assert.equal(vip + backend, Number(open));
   assert.ok(vip >= 64, `${vip} show the VIP`);
-  assert.ok((await counter(host, 'untracked')) >= backend && backend > 0, `${backend}`);
+  assert.ok(backend > 0, 'there is a limit');
   client.kill('SIGKILL');
   await client.result();
-  await eventually('all sockets to be forgotten', async () => (await remembered(host)) === 0);
+  // What aged out of zh_socks_more stays counted in its slot: only a hint where to look.
+  await eventually(
+    'all sockets to be forgotten',
+    async () => (await remembered(host, COOKIE)) === 0,
+  );
 });
+
+const MPTCP = `
+import socket
+for i in range(300):
+    s = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262)
+    s.connect(('${VIP4}', 80))
+    s.close()
+`;
+
+test(
+  'MPTCP connections leave nothing behind, though the kernel never releases their subflows to us',
+  canTellSubflows() ? {} : { skip: 'needs bpf_skc_to_mptcp_sock, Linux 5.19' },
+  async (t) => {
+    await using host = await serving(64, 64);
+    const { code, stderr } = await host.exec(['/usr/bin/python3', '-c', MPTCP]);
+    if (/Protocol not (supported|available)/.test(stderr))
+      return t.skip('this kernel has no MPTCP');
+    assert.equal(code, 0, stderr);
+    assert.equal(await remembered(host, COOKIE, SPILLED), 0);
+  },
+);

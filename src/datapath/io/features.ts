@@ -31,6 +31,11 @@ export function haveSetRetval(): boolean {
   return attempt(() => probe.helper(SOCK_ADDR, 187));
 }
 
+/** bpf_skc_to_mptcp_sock in sock_addr programs (196 in enum bpf_func_id). */
+export function canTellSubflows(): boolean {
+  return attempt(() => probe.helper(SOCK_ADDR, 196));
+}
+
 function lsmOrder(): string {
   try {
     return readFileSync('/sys/kernel/security/lsm', 'utf8').trim();
@@ -77,6 +82,13 @@ export function probeFeatures(): Feature[] {
       since: '5.18',
       without:
         'a service with no usable backend refuses through a closed loopback port: UDP connect() succeeds and the error comes with the first datagram',
+    },
+    {
+      name: 'bpf_skc_to_mptcp_sock',
+      available: canTellSubflows(),
+      required: false,
+      since: '5.19, kernel BTF',
+      without: 'each MPTCP connection to a VIP takes a place in zh_socks for good',
     },
     {
       name: 'ring buffer',

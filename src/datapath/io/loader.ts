@@ -24,7 +24,7 @@ import { layoutMagic, layoutVersion } from '../abi.ts';
 import { entriesOf, hooks, socketMaps, tableMaps } from '../hooks.ts';
 import type { Hook, MapName, MapSizes } from '../hooks.ts';
 import type { Cgroup } from './cgroup.ts';
-import { haveSetRetval } from './features.ts';
+import { canTellSubflows, haveSetRetval } from './features.ts';
 import { readPinnedMeta } from './kernel.ts';
 import { objectPath } from './object.ts';
 import type { Pins } from './pins.ts';
@@ -190,6 +190,7 @@ function configure(object: OpenObject, options: LoaderOptions): void {
   }
   object.setGlobal('zh_socks_mask', hostU32(options.sizes.sockets - 1));
   object.setGlobal('zh_have_set_retval', Uint8Array.of(haveSetRetval() ? 1 : 0));
+  object.setGlobal('zh_have_mptcp', Uint8Array.of(canTellSubflows() ? 1 : 0));
   object.setGlobal('zh_vip4_net', u32(options.vipCidr4.first.subarray(12)));
   object.setGlobal('zh_vip4_mask', maskBytes(options.vipCidr4.prefixLength));
   object.setGlobal('zh_vip6_net', options.vipPrefix6.first.slice(0, 8));
