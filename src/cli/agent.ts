@@ -1,5 +1,6 @@
 /** `zerohop agent`: the agent itself, in the foreground. */
 import { resolve } from 'node:path';
+import { setFlagsFromString } from 'node:v8';
 import type { Command } from 'commander';
 import { DEFAULT_CONFIG_PATH } from '../config/defaults.ts';
 import type { ConfigInput } from '../config/schema.ts';
@@ -19,6 +20,9 @@ function absolute(path: string | undefined): string | undefined {
 }
 
 async function run(options: AgentOptions): Promise<void> {
+  // Loading 100,000 backends is a burst of short-lived objects, after which V8 would keep its
+  // grown young generation for good: 129 MB resident with it, 99 MB without (and no slower).
+  setFlagsFromString('--semi-space-growth-factor=1');
   const { loadConfig } = await import('../config/io/load.ts');
   const config = loadConfig({
     path: resolve(options.config ?? DEFAULT_CONFIG_PATH),

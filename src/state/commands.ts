@@ -6,7 +6,7 @@
  * are already well-formed and canonical (validate.ts).
  */
 import { allocateVip, inPools, type VipPools } from '../catalog/vips.ts';
-import { formatEndpoint, type Family } from '../net/ip.ts';
+import { formatEndpoint } from '../net/ip.ts';
 import { backendKey } from './changes.ts';
 import { backendName, Draft, sameOwner, type Action } from './draft.ts';
 import type { Problem } from './problem.ts';
@@ -306,7 +306,7 @@ function resolvePort(
       'invalid',
       at(path, 'portName'),
       `"${service.name}" has ${names.length} ports: say which one the backend serves`,
-      `portName is one of ${list}`,
+      `portName (SERVICE:PORTNAME on the command line) is one of ${list}`,
     );
     return undefined;
   }
@@ -407,52 +407,62 @@ function applyDocuments(work: Work, documents: readonly Document[]): void {
   }
 }
 
+/** The service that has `vip`, other than `except`. */
+type FindOwner = (vip: string, except: string) => string | undefined;
+
+/** Above so many VIPs to look up an index pays; a guess between 4 and 10,000. */
+const SCANNED_SERVICES_MAX = 4;
+
+function ownerFinder(work: Work): FindOwner {
+  const { draft } = work;
+  if (work.needVips.size + work.givenVips.size <= SCANNED_SERVICES_MAX) {
+    return (vip, except) => {
+      for (const { name, vips } of draft.services())
+        if (name !== except && vips.includes(vip)) return name;
+      return undefined;
+    };
+  }
+  const owners = new Map<string, string>();
+  for (const { name, vips } of draft.services()) {
+    for (const vip of vips) if (!owners.has(vip)) owners.set(vip, name);
+  }
+  return (vip, except) => {
+    const owner = owners.get(vip);
+    return owner === except ? undefined : owner;
+  };
+}
+
 /** Gives VIPs to the services that have none, and refuses any VIP with two owners. */
 function settleVips(work: Work): void {
   if (work.needVips.size === 0 && work.givenVips.size === 0) return;
-  const owners = new Map<string, string>();
-  for (const service of work.draft.services()) {
-    for (const vip of service.vips) {
-      const owner = owners.get(vip);
-      if (owner === undefined) owners.set(vip, service.name);
-      else if (owner !== service.name) refuseSharedVip(work, vip, owner, service.name);
+  const ownerOf = ownerFinder(work);
+  for (const [name, path] of work.givenVips) {
+    for (const vip of work.draft.service(name)?.vips ?? []) {
+      const other = ownerOf(vip, name);
+      if (other !== undefined) refuseSharedVip(work, vip, name, other, path);
     }
   }
+  const allocated = new Set<string>();
   for (const [name, path] of work.needVips) {
+    const taken = (vip: string): boolean => allocated.has(vip) || ownerOf(vip, name) !== undefined;
+    const vips = ([4, 6] as const).flatMap((family) => {
+      const allocation = allocateVip(name, family, work.pools, taken);
+      if (allocation.ok) return allocation.vip;
+      const knob = family === 4 ? 'vipCidr4' : 'vipPrefix6';
+      const hint = `widen ${knob} in the configuration, or fix one with --vip`;
+      refuse(work, 'limit', at(path, 'vips'), allocation.reason, hint);
+      return [];
+    });
+    for (const vip of vips) allocated.add(vip);
     const record = work.draft.service(name);
-    if (record === undefined) continue;
-    const vips: string[] = [];
-    for (const family of [4, 6] satisfies Family[]) {
-      const allocation = allocateVip(name, family, work.pools, (vip) => owners.has(vip));
-      if (allocation.ok) {
-        vips.push(allocation.vip);
-        owners.set(allocation.vip, name);
-      } else {
-        const knob = family === 4 ? 'vipCidr4' : 'vipPrefix6';
-        refuse(
-          work,
-          'limit',
-          at(path, 'vips'),
-          allocation.reason,
-          `widen ${knob} in the configuration, or fix one with --vip`,
-        );
-      }
-    }
-    work.draft.putService({ ...record, vips });
+    if (record !== undefined) work.draft.putService({ ...record, vips });
   }
 }
 
-function refuseSharedVip(work: Work, vip: string, a: string, b: string): void {
-  // Either may be the one that was just given it.
-  const [asked, other] = work.givenVips.has(b) ? [b, a] : [a, b];
-  const path = at(work.givenVips.get(asked) ?? '', 'vips');
-  refuse(
-    work,
-    'conflict',
-    path,
-    `VIP ${vip} of "${asked}" belongs to service "${other}"`,
-    'a VIP belongs to one service: give it another, or a port to the other service',
-  );
+function refuseSharedVip(work: Work, vip: string, name: string, other: string, path: string): void {
+  const message = `VIP ${vip} of "${name}" belongs to service "${other}"`;
+  const hint = 'a VIP belongs to one service: give it another, or a port to the other service';
+  refuse(work, 'conflict', at(path, 'vips'), message, hint);
 }
 
 /** A port that had a usable backend and has none now refuses every connection. */

@@ -10,6 +10,7 @@ import * as z from 'zod';
 import { whyNoBackend, whyNoVip } from '../net/classes.ts';
 import { canonicalIp, parseEndpoint, parseIp } from '../net/ip.ts';
 import type { Problem } from './problem.ts';
+import type { BackendOwner, BackendState, ServicePort } from './records.ts';
 import { didYouMean } from './suggest.ts';
 
 /** Bounds what one service costs; far above what anyone was seen to need. */
@@ -185,9 +186,15 @@ export const backendSpec = strict(backendFields).transform((raw, ctx) => ({
   ...raw,
   ...targetOf(raw, ctx),
 }));
-export type BackendSpec = z.output<typeof backendSpec> & {
-  readonly owner?: z.output<typeof backendOwner> | undefined;
-};
+export interface BackendSpec {
+  /** May be left out where the service has one port. */
+  readonly portName?: string | undefined;
+  readonly address: string;
+  readonly port: number;
+  readonly weight: number;
+  readonly state: BackendState;
+  readonly owner?: BackendOwner | undefined;
+}
 
 const serviceFields = {
   vip: vipAddress.optional(),
@@ -234,7 +241,14 @@ function withVips<Raw extends RawVips>(
 /** The body of PUT /v1/services/NAME, which has its name in the path. */
 export const serviceBody = strict(serviceFields).transform(withVips);
 export const serviceSpec = strict({ name: serviceName, ...serviceFields }).transform(withVips);
-export type ServiceSpec = z.output<typeof serviceSpec>;
+export interface ServiceSpec {
+  readonly name: string;
+  /** Absent: those it has, or allocated ones. */
+  readonly vips?: readonly string[] | undefined;
+  readonly ports: readonly ServicePort[];
+  /** Absent: left alone. */
+  readonly backends?: readonly BackendSpec[] | undefined;
+}
 
 const serviceDocument = strict({
   kind: z.literal('service'),
@@ -257,7 +271,9 @@ export const document = z.discriminatedUnion('kind', [serviceDocument, backendDo
       : `kind ${show(kind)} is neither service nor backend`;
   },
 });
-export type Document = z.output<typeof document>;
+export type Document =
+  | ({ readonly kind: 'service' } & ServiceSpec)
+  | ({ readonly kind: 'backend'; readonly service: string } & BackendSpec);
 
 /** `ports[0].port`; the empty path is the whole thing. */
 export function formatPath(path: readonly PropertyKey[]): string {

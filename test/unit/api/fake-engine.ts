@@ -1,0 +1,61 @@
+/** An Engine without a kernel or a disk: decides and remembers. */
+import type { AgentStatus, Engine, Outcome, SubmitOptions } from '../../../src/api/engine.ts';
+import { applyChanges, EMPTY_SNAPSHOT } from '../../../src/state/changes.ts';
+import { decide, type Command } from '../../../src/state/commands.ts';
+import { ProblemError } from '../../../src/state/problem.ts';
+import type { StateSnapshot } from '../../../src/state/records.ts';
+import { pools } from '../state/generators.ts';
+
+export class FakeEngine implements Engine {
+  #snapshot = EMPTY_SNAPSHOT;
+  /** Thrown by the next submit(). */
+  failure: Error | undefined;
+  cgroupPath = '/sys/fs/cgroup';
+
+  snapshot(): StateSnapshot {
+    return this.#snapshot;
+  }
+
+  async submit(command: Command, options: SubmitOptions = { dryRun: false }): Promise<Outcome> {
+    const { failure } = this;
+    this.failure = undefined;
+    if (failure !== undefined) throw failure;
+    const decision = decide(this.#snapshot, command, pools);
+    if (decision.problems.length > 0) throw new ProblemError(decision.problems);
+    const { snapshot } = applyChanges(this.#snapshot, decision.changes);
+    if (!options.dryRun) this.#snapshot = snapshot;
+    const { actions, warnings, changes } = decision;
+    return await Promise.resolve({
+      revision: snapshot.revision,
+      changes: actions,
+      warnings,
+      mapWrites: changes.length,
+    });
+  }
+
+  status(): AgentStatus {
+    return {
+      version: '0.0.0',
+      pid: process.pid,
+      startedAt: '2026-01-01T00:00:00.000Z',
+      revision: this.#snapshot.revision,
+      services: this.#snapshot.services.size,
+      backends: 0,
+      node: 'test',
+      dataDir: '/data',
+      pinDir: '/pins',
+      socketPath: '/socket',
+      cgroupPath: this.cgroupPath,
+      datapath: {
+        state: 'in-sync',
+        appliedRevision: this.#snapshot.revision,
+        adoptedPins: false,
+        repairedEntries: 0,
+        attachments: [{ hook: 'cgroup/connect4', programId: 1, effective: true }],
+        maps: [{ name: 'zh_vips', used: 1, max: 10, limit: 'maps.services' }],
+        degradedFeatures: [],
+      },
+      memory: { rssBytes: 1, heapUsedBytes: 1 },
+    };
+  }
+}

@@ -1,0 +1,149 @@
+import assert from 'node:assert/strict';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { loadConfig, loadServicesDir, readDocuments } from '../../../src/config/io/load.ts';
+import type { Config } from '../../../src/config/schema.ts';
+import { parseYaml, splitPath } from '../../../src/config/yaml.ts';
+import { ProblemError } from '../../../src/state/problem.ts';
+
+const directory = mkdtempSync(join(tmpdir(), 'zerohop-config-'));
+after(() => rmSync(directory, { recursive: true }));
+const path = join(directory, 'zerohop.yaml');
+
+function load(
+  text: string | undefined,
+  overrides: Parameters<typeof loadConfig>[0]['overrides'] = {},
+): Config {
+  rmSync(path, { force: true });
+  if (text !== undefined) writeFileSync(path, text);
+  return loadConfig({ path, required: false, overrides });
+}
+
+function complaints(work: () => unknown): string[] {
+  try {
+    work();
+  } catch (error) {
+    assert.ok(error instanceof ProblemError, String(error));
+    return error.problems.map(
+      (p) => `${p.path ?? '-'}: ${p.message}${p.hint === undefined ? '' : ` | ${p.hint}`}`,
+    );
+  }
+  return assert.fail('accepted');
+}
+
+test('a host without a configuration has every default', () => {
+  const config = load(undefined);
+  assert.equal(config.socketPath, '/run/zerohop/agent.sock');
+  assert.deepEqual(config.maps, {
+    services: 65_536,
+    backends: 131_072,
+    slots: 524_288,
+    sockets: 65_536,
+    socketsSpilled: 16_384,
+  });
+  assert.equal(config.vipCidr4.prefixLength, 4);
+  assert.equal(config.servicesDir, join(directory, 'services.d'));
+  assert.deepEqual(load(''), config);
+  assert.deepEqual(load('# nothing\n'), config);
+});
+
+test('a file changes some knobs, options win over it', () => {
+  const config = load('dataDir: /data\nlogLevel: debug\nmaps:\n  services: 100\n', {
+    logLevel: 'warn',
+    socketPath: undefined,
+  });
+  assert.equal(config.dataDir, '/data');
+  assert.equal(config.logLevel, 'warn');
+  assert.equal(config.maps.services, 100);
+  assert.equal(config.maps.backends, 131_072);
+});
+
+test('a configuration file that was named must exist', () => {
+  const missing = join(directory, 'none.yaml');
+  assert.match(
+    complaints(() => loadConfig({ path: missing, required: true, overrides: {} })).join(),
+    /none\.yaml cannot be read/,
+  );
+});
+
+test('an unknown knob is told with file, line and column, and guessed', () => {
+  assert.deepEqual(
+    complaints(() => load('logLevel: info\nmaps:\n  servces: 5\n')),
+    [`${path}:3:3 (maps.servces): unknown field "servces" | did you mean "services"?`],
+  );
+});
+
+test('malformed values are told with what they should be', () => {
+  for (const [text, expected] of [
+    ['logLevel: loud', /1:1 \(logLevel\): logLevel "loud" is none of trace, debug/],
+    ['maps: {sockets: 1000}', /1:8 \(maps\.sockets\): maps\.sockets is not a power of two/],
+    ['maps: {services: 0}', /maps\.services 0 is not a whole number in 16–16777216/],
+    [
+      'vipCidr4: 10.0.0.1/8',
+      /vipCidr4 "10\.0\.0\.1\/8" has bits after its prefix: write 10\.0\.0\.0\/8/,
+    ],
+    ['vipCidr4: fd00::/64', /is not an IPv4 block/],
+    ['vipPrefix6: fd00::/48', /is not an IPv6 \/64/],
+    ['dataDir: data', /dataDir "data" is not an absolute path/],
+    [`socketPath: /${'a'.repeat(107)}`, /longer than the 107 bytes/],
+    ['fullCheckIntervalMs: 1s', /fullCheckIntervalMs "1s" is not a whole number/],
+    ['- a', /a configuration is a map of knobs/],
+    ['a: 1\n---\nb: 1', /one YAML document/],
+    ['dataDir: /a\ndataDir: /b', /2:1.*unique/],
+    ['dataDir: [', /YAML/],
+  ] as const) {
+    assert.match(complaints(() => load(text)).join('\n'), expected, text);
+  }
+});
+
+test('paths of problems are split and found again in a file', () => {
+  assert.deepEqual(splitPath('documents[1].ports[0].port'), ['documents', 1, 'ports', 0, 'port']);
+  const file = parseYaml('kind: a\n---\nports:\n  - port: 5\n    name: x\n', 'f.yaml');
+  assert.deepEqual(file.values, [{ kind: 'a' }, { ports: [{ port: 5, name: 'x' }] }]);
+  assert.equal(file.locate(1, 'ports[0].name'), 'f.yaml:5:5');
+  assert.equal(file.locate(1, 'ports[0].nothing'), 'f.yaml:4:5');
+  assert.equal(file.locate(1, ''), 'f.yaml:3:1');
+});
+
+test('a file that multiplies itself by aliases is refused', () => {
+  const lines = ['a: &a [x,x,x,x,x,x,x,x,x]'];
+  for (let i = 1; i < 9; i++)
+    lines.push(
+      `b${i}: &b${i} [${Array.from({ length: 9 }, () => (i === 1 ? '*a' : `*b${i - 1}`)).join()}]`,
+    );
+  const { problems, values } = parseYaml(lines.join('\n'), 'bomb.yaml');
+  assert.deepEqual(values, []);
+  assert.match(problems[0]?.message ?? '', /[Aa]lias/);
+});
+
+test('services.d is read in order, and a bad file spoils no other', () => {
+  const dir = join(directory, 'services.d');
+  mkdirSync(dir);
+  writeFileSync(join(dir, '20-b.yaml'), 'kind: service\nname: b\nports: [{port: 1}]\n');
+  writeFileSync(join(dir, '10-a.yml'), 'kind: service\nname: a\nports:\n  - prot: 1\n');
+  writeFileSync(join(dir, '.hidden.yaml'), 'x');
+  writeFileSync(join(dir, 'notes.txt'), 'x');
+  const { files, problems } = loadServicesDir(dir);
+  assert.deepEqual(
+    files.map((file) => [file.path, file.documents.length]),
+    [[join(dir, '20-b.yaml'), 1]],
+  );
+  assert.deepEqual(
+    problems.map((p) => p.path),
+    [
+      `${join(dir, '10-a.yml')}:4:5 (ports[0].port)`,
+      `${join(dir, '10-a.yml')}:4:5 (ports[0].prot)`,
+    ],
+  );
+  assert.deepEqual(loadServicesDir(join(directory, 'absent')), { files: [], problems: [] });
+});
+
+test('problems found later are told by the place in the file too', () => {
+  const file = readDocuments('kind: backend\nservice: web\naddress: 10.0.0.1:1\n', 'b.yaml');
+  const [problem] = file.locate([
+    { code: 'not-found', message: 'x', path: 'documents[0].service' },
+  ]);
+  assert.equal(problem?.path, 'b.yaml:2:1 (service)');
+});

@@ -1,0 +1,79 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { applyChanges, EMPTY_SNAPSHOT } from '../../../src/state/changes.ts';
+import type {
+  BackendRecord,
+  Change,
+  ServiceRecord,
+  StateSnapshot,
+} from '../../../src/state/records.ts';
+import { change } from './generators.ts';
+
+/** The obvious way: everything in one list, rebuilt each time. */
+function naive(lists: readonly (readonly Change[])[]): StateSnapshot {
+  const services = new Map<string, ServiceRecord>();
+  let all: BackendRecord[] = [];
+  const same = (
+    a: { service: string; portName: string; address: string; port: number },
+    b: BackendRecord,
+  ): boolean =>
+    a.service === b.service &&
+    a.portName === b.portName &&
+    a.address === b.address &&
+    a.port === b.port;
+  let revision = 0;
+  for (const list of lists) {
+    if (list.length > 0) revision += 1;
+    for (const one of list) {
+      if (one.kind === 'put-service') services.set(one.service.name, one.service);
+      else if (one.kind === 'remove-service') {
+        services.delete(one.name);
+        all = all.filter((backend) => backend.service !== one.name);
+      } else if (one.kind === 'put-backend') {
+        all = [...all.filter((backend) => !same(one.backend, backend)), one.backend];
+      } else all = all.filter((backend) => !same(one, backend));
+    }
+  }
+  const key = (b: BackendRecord): string =>
+    `${b.portName}\0${b.address}\0${String(b.port).padStart(5, '0')}`;
+  all.sort((a, b) => (key(a) < key(b) ? -1 : 1));
+  const backends = new Map<string, BackendRecord[]>();
+  for (const backend of all)
+    backends.set(backend.service, [...(backends.get(backend.service) ?? []), backend]);
+  return { revision, services, backends };
+}
+
+test('applyChanges() makes what a naive rebuild makes', () => {
+  fc.assert(
+    fc.property(fc.array(fc.array(change, { maxLength: 6 }), { maxLength: 8 }), (lists) => {
+      let snapshot = EMPTY_SNAPSHOT;
+      for (const list of lists) snapshot = applyChanges(snapshot, list).snapshot;
+      assert.deepEqual(snapshot, naive(lists));
+    }),
+  );
+});
+
+test('applyChanges() leaves the old snapshot alone and touches what differs, sharing the rest', () => {
+  fc.assert(
+    fc.property(
+      fc.array(change, { maxLength: 12 }),
+      fc.array(change, { maxLength: 6 }),
+      (before, after) => {
+        const old = applyChanges(EMPTY_SNAPSHOT, before).snapshot;
+        const copy = structuredClone(old);
+        const { snapshot, touched } = applyChanges(old, after);
+        assert.deepEqual(old, copy);
+        for (const name of new Set([
+          ...old.services.keys(),
+          ...snapshot.services.keys(),
+          ...snapshot.backends.keys(),
+        ])) {
+          if (touched.has(name)) continue;
+          assert.equal(snapshot.services.get(name), old.services.get(name));
+          assert.equal(snapshot.backends.get(name), old.backends.get(name));
+        }
+      },
+    ),
+  );
+});
