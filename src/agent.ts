@@ -36,6 +36,12 @@ import { releaseMemorySoon } from './telemetry/io/memory.ts';
 import { notifySystemd } from './telemetry/io/notify.ts';
 import { version } from './version.ts';
 
+/** After a write that the kernel refused. A guess. */
+const retryMs = 1000;
+
+/** Of a repair, in one log record. */
+const reasonsMax = 100;
+
 /** Changes at once that leave enough garbage to be worth a collection. A guess. */
 const burstChanges = 1000;
 
@@ -146,17 +152,36 @@ export class Agent implements Engine {
         if (repair !== undefined) {
           this.#repaired += repair.writes;
           const { writes, reasons } = repair;
-          this.#log.warn({ writes, reasons }, 'someone changed the maps: put right');
+          const details = {
+            writes,
+            frontends: reasons.length,
+            reasons: reasons.slice(0, reasonsMax),
+          };
+          this.#log.warn(details, 'someone changed the maps: put right');
         }
-        const inert = this.#datapath.attachments().filter((at) => !at.effective);
-        if (inert.length > 0)
-          this.#problem = `not in effect: ${inert.map((at) => at.hook).join(', ')}`;
+        this.#checkAttachments();
       } catch (error) {
         this.#problem = error instanceof Error ? error.message : String(error);
         this.#log.error({ error }, 'the comparison with the kernel failed');
       }
       return Promise.resolve();
     });
+  }
+
+  /** Attaches anew what somebody detached; says so when that does not help. */
+  #checkAttachments(): void {
+    const inert = this.#datapath.attachments().filter((at) => !at.effective);
+    if (inert.length === 0) return;
+    const hooks = inert.map((at) => at.hook).join(', ');
+    try {
+      if (this.#datapath.heal()) {
+        this.#log.warn({ hooks }, 'programs were not in effect: attached anew');
+        return;
+      }
+      this.#problem = `not in effect: ${hooks}`;
+    } catch (error) {
+      this.#problem = `not in effect: ${hooks}: ${error instanceof Error ? error.message : String(error)}`;
+    }
   }
 
   status(): AgentStatus {
@@ -238,7 +263,7 @@ export class Agent implements Engine {
       return { ...done, revision: before.revision };
     }
     try {
-      this.#store.commit(changes);
+      this.#store.commit(changes, snapshot);
     } catch (error) {
       prepared.abandon();
       throw error;
@@ -256,12 +281,13 @@ export class Agent implements Engine {
       const why = error instanceof Error ? error.message : String(error);
       this.#problem = why;
       this.#log.error({ error }, 'the kernel refused a change that is stored; it is tried again');
+      setTimeout(() => void this.check(), retryMs).unref();
       throw new ProblemError(
         [
           {
             code: 'kernel',
             message: `stored, but not in the kernel yet: ${why}`,
-            hint: 'the agent tries again at its next full check; see zerohop status',
+            hint: 'the agent tries again in a second, and at every full check; see zerohop status',
           },
         ],
         { cause: error },

@@ -1,6 +1,6 @@
 /** The BPF maps and links as the kernel has them, read by bpftool and not by us. */
 import { readdirSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { run } from './child.ts';
 import type { TestHost } from './host.ts';
 
@@ -14,17 +14,16 @@ const RESTLESS = [
   'zh_flows',
 ];
 
-/** Every pin of the host, by name. */
-export function pins(host: TestHost): ReadonlyMap<string, string> {
-  const files = readdirSync(host.bpffs, { recursive: true, withFileTypes: true });
-  const paths = files.filter((file) => !file.isDirectory() && file.parentPath !== host.bpffs);
-  return new Map(paths.map((file) => [file.name, join(file.parentPath, file.name)]));
+/** The pins in one folder of the agent's, by name. */
+function pins(host: TestHost, folder: 'maps' | 'links'): ReadonlyMap<string, string> {
+  const path = join(host.pinDir, folder);
+  return new Map(readdirSync(path).map((name) => [name, join(path, name)]));
 }
 
 export function mapPath(host: TestHost, map: string): string {
-  const path = pins(host).get(map);
+  const path = pins(host, 'maps').get(map);
   if (path === undefined)
-    throw new Error(`${map} is not pinned; there are ${[...pins(host).keys()].join(', ')}`);
+    throw new Error(`${map} is not pinned; there are ${[...pins(host, 'maps').keys()].join(', ')}`);
   return path;
 }
 
@@ -57,9 +56,7 @@ export async function dumpMap(host: TestHost, map: string): Promise<RawEntry[]> 
 
 /** What the agent wrote: all entries of all maps but counters and sockets, as text to compare. */
 export async function dumpTables(host: TestHost): Promise<ReadonlyMap<string, readonly string[]>> {
-  const names = [...pins(host).keys()].filter(
-    (name) => name.startsWith('zh_') && !RESTLESS.includes(name),
-  );
+  const names = [...pins(host, 'maps').keys()].filter((name) => !RESTLESS.includes(name));
   const tables = names.map(async (name): Promise<[string, string[]]> => {
     const lines = (await dumpMap(host, name)).map(({ key, value }) =>
       `${key.join(' ')} = ${value.join(' ')}`.replaceAll('0x', ''),
@@ -77,23 +74,19 @@ export interface LinkIds {
 /** Ids of the pinned links and their programs: the same ids mean that nothing was attached anew. */
 export async function linkIds(host: TestHost): Promise<ReadonlyMap<string, LinkIds>> {
   const links = new Map<string, LinkIds>();
-  for (const [name, path] of pins(host)) {
-    if (name.startsWith('zh_')) continue; // a map
-    const text = await run(['bpftool', '-j', 'link', 'show', 'pinned', path]).catch(
-      () => undefined,
-    );
-    if (text === undefined) continue; // a map or a program
+  for (const [name, path] of pins(host, 'links')) {
+    const text = await run(['bpftool', '-j', 'link', 'show', 'pinned', path]);
     const { id, prog_id } = JSON.parse(text) as LinkIds;
-    links.set(basename(name), { id, prog_id });
+    links.set(name, { id, prog_id });
   }
   return links;
 }
 
 export async function mapIds(host: TestHost): Promise<ReadonlyMap<string, number>> {
   const ids = new Map<string, number>();
-  for (const [name, path] of pins(host)) {
-    const text = await run(['bpftool', '-j', 'map', 'show', 'pinned', path]).catch(() => undefined);
-    if (text !== undefined) ids.set(name, (JSON.parse(text) as { id: number }).id);
+  for (const [name, path] of pins(host, 'maps')) {
+    const text = await run(['bpftool', '-j', 'map', 'show', 'pinned', path]);
+    ids.set(name, (JSON.parse(text) as { id: number }).id);
   }
   return ids;
 }

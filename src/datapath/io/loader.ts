@@ -7,7 +7,7 @@
  *
  * Where everything pinned is what this agent would make, nothing is touched.
  */
-import { existsSync, unlinkSync } from 'node:fs';
+import { existsSync, rmSync, unlinkSync } from 'node:fs';
 import {
   BpfError,
   BpfLink,
@@ -23,6 +23,7 @@ import { ProblemError } from '../../state/problem.ts';
 import { layoutMagic, layoutVersion } from '../abi.ts';
 import { entriesOf, hooks, socketMaps, tableMaps } from '../hooks.ts';
 import type { Hook, MapName, MapSizes } from '../hooks.ts';
+import { openCgroup } from './cgroup.ts';
 import type { Cgroup } from './cgroup.ts';
 import { canTellSubflows, haveSetRetval } from './features.ts';
 import { readPinnedMeta } from './kernel.ts';
@@ -52,9 +53,11 @@ export class Datapath {
   /** Names whose maps were made by this load and are not pinned yet. */
   readonly #fresh: ReadonlySet<MapName>;
   readonly #links = new Map<string, BpfLink>();
+  #cgroup: Cgroup;
 
   private constructor(options: LoaderOptions, object: LoadedObject, fresh: ReadonlySet<MapName>) {
     this.#options = options;
+    this.#cgroup = options.cgroup;
     this.#object = object;
     this.#fresh = fresh;
   }
@@ -83,9 +86,12 @@ export class Datapath {
 
   /** Attaches what is not attached, swaps what differs, pins what is new. */
   activate(): void {
+    this.#attachAll();
     const { pins } = this.#options;
-    for (const hook of hooks) this.#links.set(hook.name, this.#attach(hook));
-    for (const name of this.#fresh) {
+    // Without zh_meta nothing counts as pinned: a crash between two maps is no mixture.
+    if (this.#fresh.has('zh_meta')) rmSync(pins.map('zh_meta'), { force: true });
+    const last = (name: MapName): number => (name === 'zh_meta' ? 1 : 0);
+    for (const name of [...this.#fresh].toSorted((x, y) => last(x) - last(y))) {
       const map = this.#object.map(name);
       map.pin(pins.freshMap(name));
       map.close();
@@ -93,9 +99,20 @@ export class Datapath {
     }
   }
 
+  /**
+   * Attaches anew where somebody detached us or the cgroup was made again.
+   * Returns whether every hook is in effect then.
+   */
+  heal(): boolean {
+    this.#cgroup = openCgroup(this.#cgroup.path);
+    for (const link of this.#links.values()) link.close();
+    this.#attachAll();
+    return this.attachments().every((at) => at.effective);
+  }
+
   /** What the kernel says of each hook now. */
   attachments(): Attachment[] {
-    const { cgroup } = this.#options;
+    const cgroup = this.#cgroup;
     return hooks.map((hook) => {
       const programId = this.#links.get(hook.name)?.info.programId ?? 0;
       const ids = runningPrograms(cgroup.path, hook);
@@ -108,27 +125,40 @@ export class Datapath {
     this.#object.close();
   }
 
-  #attach(hook: Hook): BpfLink {
-    const program = this.#object.program(hook.program);
-    try {
-      const link = this.#pinnedLink(hook);
-      if (link === undefined) return this.#attachAnew(hook, program);
-      const why = difference(link, program);
-      if (why !== undefined) {
-        link.update(program);
-        this.#options.notice('swapped an attached program', { hook: hook.name, why });
-      }
-      return link;
-    } finally {
-      program.close();
+  /**
+   * All or nothing: the programs of one load share their settings, so one that
+   * differs has all swapped (each swap is atomic in the kernel).
+   */
+  #attachAll(): void {
+    const links = hooks.map((hook) => ({ hook, link: this.#pinnedLink(hook) }));
+    const reasons = links.map(({ hook, link }) => this.#difference(hook, link));
+    const why = reasons.find((reason) => reason !== undefined);
+    for (const { hook, link } of links) {
+      if (link === undefined) this.#links.set(hook.name, this.#attachAnew(hook));
+      else this.#links.set(hook.name, why === undefined ? link : this.#swap(hook, link));
     }
+    if (why === undefined) return;
+    if (links.some(({ link }) => link !== undefined)) {
+      this.#options.notice('swapped the attached programs', { why });
+    }
+    using settings = this.#settings();
+    rmSync(this.#options.pins.settings, { force: true });
+    settings.pin(this.#options.pins.settings);
   }
 
-  #attachAnew(hook: Hook, program: BpfProgram): BpfLink {
-    const { pins, cgroup } = this.#options;
-    const link = program.attachCgroup(cgroup.path);
+  #swap(hook: Hook, link: BpfLink): BpfLink {
+    using program = this.#object.program(hook.program);
+    link.update(program);
+    this.#pinProgram(hook, program);
+    return link;
+  }
+
+  #attachAnew(hook: Hook): BpfLink {
+    using program = this.#object.program(hook.program);
+    const link = program.attachCgroup(this.#cgroup.path);
     try {
-      link.pin(pins.link(hook.name));
+      link.pin(this.#options.pins.link(hook.name));
+      this.#pinProgram(hook, program);
       return link;
     } catch (error) {
       link.close();
@@ -136,9 +166,48 @@ export class Datapath {
     }
   }
 
+  /** Only for #difference: opening a program by its id would take CAP_SYS_ADMIN. */
+  #pinProgram(hook: Hook, program: BpfProgram): void {
+    const path = this.#options.pins.program(hook.name);
+    rmSync(path, { force: true });
+    program.pin(path);
+  }
+
+  /** The map of the object's `const volatile` settings. */
+  #settings(): BpfMap {
+    const name = this.#object.mapNames.find((map) => map.endsWith('.rodata'));
+    if (name === undefined) throw new Error('bug: the object has no settings');
+    return this.#object.map(name);
+  }
+
+  /** Why a hook does not run the loaded program; undefined when it does. */
+  #difference(hook: Hook, link: BpfLink | undefined): string | undefined {
+    const { pins } = this.#options;
+    if (link === undefined) return `${hook.name} was not attached`;
+    if (!existsSync(pins.program(hook.name)) || !existsSync(pins.settings))
+      return 'unknown program';
+    using attached = BpfProgram.openPinned(pins.program(hook.name));
+    using program = this.#object.program(hook.program);
+    if (attached.info.id !== link.info.programId) return 'unknown program';
+    if (attached.info.tag !== program.info.tag) return 'other instructions';
+    using before = BpfMap.openPinned(pins.settings);
+    using now = this.#settings();
+    const others = (all: readonly number[], settings: BpfMap): string =>
+      all
+        .filter((id) => id !== settings.info.id)
+        .toSorted((x, y) => x - y)
+        .join();
+    if (others(attached.info.mapIds, before) !== others(program.info.mapIds, now)) {
+      return 'other maps';
+    }
+    const [old, wanted] = [before, now].map((map) => Buffer.from(map.get(new Uint8Array(4)) ?? []));
+    return wanted !== undefined && old?.equals(wanted) === true ? undefined : 'other settings';
+  }
+
   /** The pinned link if it still acts on our cgroup; otherwise its pin goes. */
   #pinnedLink(hook: Hook): BpfLink | undefined {
-    const { pins, cgroup, notice } = this.#options;
+    const { pins, notice } = this.#options;
+    const cgroup = this.#cgroup;
     const path = pins.link(hook.name);
     if (!existsSync(path)) return undefined;
     const link = BpfLink.openPinned(path);
@@ -245,7 +314,7 @@ function misfit(object: OpenObject, name: MapName, path: string): string | undef
   const map = BpfMap.openPinned(path);
   try {
     const { info } = map;
-    for (const field of ['type', 'keySize', 'valueSize', 'maxEntries'] as const) {
+    for (const field of ['type', 'keySize', 'valueSize', 'maxEntries', 'flags'] as const) {
       if (info[field] !== wanted[field])
         return `${field} ${info[field]} instead of ${wanted[field]}`;
     }
@@ -297,33 +366,4 @@ function loadObject(object: OpenObject): LoadedObject {
     }
     throw error;
   }
-}
-
-/** Why the attached program is not the loaded one; undefined when it is the same. */
-function difference(link: BpfLink, program: BpfProgram): string | undefined {
-  const attached = BpfProgram.openById(link.info.programId);
-  try {
-    if (attached.info.tag !== program.info.tag) return 'other instructions';
-    const [a, b] = [mapsOf(attached), mapsOf(program)];
-    if (a.ids !== b.ids) return 'other maps';
-    return a.constants === b.constants ? undefined : 'other settings';
-  } finally {
-    attached.close();
-  }
-}
-
-/** Ids of a program's maps, and the bytes of its read-only settings. */
-function mapsOf(program: BpfProgram): { ids: string; constants: string } {
-  const ids: number[] = [];
-  let constants = '';
-  for (const id of program.info.mapIds) {
-    const map = BpfMap.openById(id);
-    if (map.info.name.endsWith('.rodata')) {
-      constants += Buffer.from(map.get(new Uint8Array(4)) ?? []).toString('hex');
-    } else {
-      ids.push(id);
-    }
-    map.close();
-  }
-  return { ids: ids.toSorted((x, y) => x - y).join(), constants };
 }

@@ -1,5 +1,5 @@
 /**
- * The pin folder: maps/ and links/ below a bpffs directory. While anything is
+ * The pin folder: maps/, links/ and programs/ below a bpffs directory. While anything is
  * pinned there the kernel goes on with it, agent or not.
  */
 import {
@@ -38,6 +38,16 @@ export class Pins {
     return join(this.dir, 'links', hook);
   }
 
+  /** What a link runs, so that the next agent can tell whether it would run the same. */
+  program(hook: string): string {
+    return join(this.dir, 'programs', hook);
+  }
+
+  /** The settings that the pinned programs share. */
+  get settings(): string {
+    return join(this.dir, 'programs', 'settings');
+  }
+
   get exist(): boolean {
     return existsSync(this.map('zh_meta'));
   }
@@ -56,8 +66,9 @@ export class Pins {
       ]);
     }
     try {
-      mkdirSync(join(this.dir, 'maps'), { recursive: true, mode: 0o700 });
-      mkdirSync(join(this.dir, 'links'), { recursive: true, mode: 0o700 });
+      for (const folder of ['maps', 'links', 'programs']) {
+        mkdirSync(join(this.dir, folder), { recursive: true, mode: 0o700 });
+      }
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error);
       throw new ProblemError(
