@@ -132,6 +132,31 @@ test('without its capabilities the agent names them', async () => {
   assert.match(`${stderr}${stdout}`, /CAP_BPF.*CAP_NET_ADMIN/);
 });
 
+/** `CAP_BPF CAP_…` of the unit, in the words of setpriv(1). */
+function unitCapabilities(): string {
+  const unit = readFileSync(new URL('../../scripts/zerohop.service', import.meta.url), 'utf8');
+  const names = /^CapabilityBoundingSet=(.+)$/m.exec(unit)?.[1] ?? assert.fail('no bounding set');
+  return names
+    .split(' ')
+    .map((name) => `+${name.replace('CAP_', '').toLowerCase()}`)
+    .join(',');
+}
+
+test('the capabilities of the systemd unit are enough, to start and to take over pins', async () => {
+  await using host = await TestHost.create();
+  const config = host.writeConfig(smallConfig);
+  const wrapper = ['setpriv', '--bounding-set', `-all,${unitCapabilities()}`];
+  await host.agent.start({ config, wrapper });
+  const before = [await linkIds(host), await mapIds(host)];
+  await host.agent.kill('SIGKILL');
+  await host.agent.start({ config, wrapper });
+  assert.deepEqual([await linkIds(host), await mapIds(host)], before);
+  const { datapath } = (await host.api('GET', '/v1/status')).json() as {
+    datapath: { adoptedPins: boolean; state: string };
+  };
+  assert.deepEqual([datapath.adoptedPins, datapath.state], [true, 'in-sync']);
+});
+
 test('without kernel BTF services work', async () => {
   await using host = await TestHost.create();
   const hide = [
