@@ -220,6 +220,7 @@ export class Agent implements Engine {
       adoptedPins: this.#datapath.adopted,
       ...(this.#lastCheck === undefined ? {} : { lastFullCheckAt: this.#lastCheck.toISOString() }),
       repairedEntries: this.#repaired,
+      counters: this.#datapath.counters(),
       attachments: this.#datapath.attachments(),
       maps: this.#fill(),
       degradedFeatures: this.#degraded,

@@ -50,6 +50,13 @@ export interface AgentStatus {
     readonly lastFullCheckAt?: string;
     /** Map entries that the periodic comparison had to put right since start. */
     readonly repairedEntries: number;
+    /** Counted by the programs since the maps were made (struct zh_counters of bpf/abi.h). */
+    readonly counters: {
+      readonly spilled: number;
+      readonly untracked: number;
+      readonly flowsEvicted: number;
+      readonly noSuchPort: number;
+    };
     readonly attachments: readonly {
       readonly hook: string;
       readonly programId: number;

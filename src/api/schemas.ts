@@ -119,6 +119,12 @@ export const statusAnswer = z.object({
     adoptedPins: z.boolean(),
     lastFullCheckAt: z.string().optional(),
     repairedEntries: count,
+    counters: z.object({
+      spilled: count,
+      untracked: count,
+      flowsEvicted: count,
+      noSuchPort: count,
+    }),
     attachments: z.array(
       z.object({ hook: z.string(), programId: z.int(), effective: z.boolean() }),
     ),

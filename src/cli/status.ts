@@ -8,6 +8,11 @@ function mebibytes(bytes: number): string {
   return `${(bytes / 1024 / 1024).toFixed(0)} MiB`;
 }
 
+/** `untracked` ones show their backend in getpeername(). */
+function socketsText({ spilled, untracked }: StatusAnswer['datapath']['counters']): string {
+  return `${spilled} met a taken place (maps.sockets), ${untracked} found none (maps.socketsSpilled)`;
+}
+
 function facts(status: StatusAnswer): string[][] {
   const { datapath } = status;
   const attached = datapath.attachments.filter((one) => one.effective).length;
@@ -25,6 +30,7 @@ function facts(status: StatusAnswer): string[][] {
     ['pins', `${status.pinDir}${datapath.adoptedPins ? ', adopted from an earlier agent' : ''}`],
     ['last full check', datapath.lastFullCheckAt ?? 'none yet'],
     ['repaired entries', String(datapath.repairedEntries)],
+    ['sockets', socketsText(datapath.counters)],
     [
       'memory',
       `${mebibytes(status.memory.rssBytes)} resident, ${mebibytes(status.memory.heapUsedBytes)} heap`,

@@ -20,7 +20,7 @@ import {
 import type { LoadedObject, OpenObject } from '../../../addon/index.ts';
 import type { Cidr } from '../../net/cidr.ts';
 import { ProblemError } from '../../state/problem.ts';
-import { layoutMagic, layoutVersion } from '../abi.ts';
+import { decodeU64s, encodeU32, layoutMagic, layouts, layoutVersion } from '../abi.ts';
 import { entriesOf, hooks, socketMaps, tableMaps } from '../hooks.ts';
 import type { Hook, MapName, MapSizes } from '../hooks.ts';
 import { openCgroup } from './cgroup.ts';
@@ -108,6 +108,14 @@ export class Datapath {
     for (const link of this.#links.values()) link.close();
     this.#attachAll();
     return this.attachments().every((at) => at.effective);
+  }
+
+  /** What the programs counted. */
+  counters(): { spilled: number; untracked: number; flowsEvicted: number; noSuchPort: number } {
+    using map = this.#object.map('zh_counters');
+    const counts = decodeU64s(map.get(encodeU32(0)) ?? new Uint8Array(layouts.counters.bytes));
+    const [spilled = 0, untracked = 0, flowsEvicted = 0, noSuchPort = 0] = counts.map(Number);
+    return { spilled, untracked, flowsEvicted, noSuchPort };
   }
 
   /** What the kernel says of each hook now. */

@@ -51,6 +51,7 @@ export class FakeEngine implements Engine {
         appliedRevision: this.#snapshot.revision,
         adoptedPins: false,
         repairedEntries: 0,
+        counters: { spilled: 0, untracked: 0, flowsEvicted: 0, noSuchPort: 0 },
         attachments: [{ hook: 'cgroup/connect4', programId: 1, effective: true }],
         maps: [{ name: 'zh_vips', used: 1, max: 10, limit: 'maps.services' }],
         degradedFeatures: [],
