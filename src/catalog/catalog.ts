@@ -2,6 +2,7 @@
  * The Catalog: one immutable picture of all services that the reconciler, the
  * resolver and the CLI read. Built from state; knows nothing of the kernel.
  */
+import { BucketMap } from '../state/bucket-map.ts';
 import type { BackendState, Protocol, ServicePort, StateSnapshot } from '../state/records.ts';
 
 export interface CatalogBackend {
@@ -52,11 +53,11 @@ export function buildCatalog(
   snapshot: StateSnapshot,
   previous?: { readonly catalog: Catalog; readonly touched: Iterable<string> },
 ): Catalog {
-  const services = new Map(previous?.catalog.services);
+  const services = BucketMap.from(previous?.catalog.services ?? new Map()).edit();
   for (const name of previous?.touched ?? snapshot.services.keys()) {
     const service = catalogService(snapshot, name);
     if (service === undefined) services.delete(name);
     else services.set(name, service);
   }
-  return { revision: snapshot.revision, services };
+  return { revision: snapshot.revision, services: services.build() };
 }

@@ -1,11 +1,12 @@
 /**
  * The next snapshot from the last one and a list of changes. Copies only what
- * changed: one backend among 100,000 costs one copied list and one copied map.
+ * changed: one backend among 100,000 costs one copied list and one copied bucket.
  *
  * Total: a change that means nothing (removing what is not there) does nothing.
  * Whether a change is right is decided before, in commands.ts.
  */
-import type { BackendRecord, Change, ServiceRecord, StateSnapshot } from './records.ts';
+import { BucketMap } from './bucket-map.ts';
+import type { BackendRecord, Change, StateSnapshot } from './records.ts';
 
 export interface Applied {
   readonly snapshot: StateSnapshot;
@@ -33,7 +34,7 @@ export function compareBackends(a: BackendId, b: BackendId): number {
 
 export function applyChanges(snapshot: StateSnapshot, changes: readonly Change[]): Applied {
   if (changes.length === 0) return { snapshot, touched: new Set() };
-  let services: Map<string, ServiceRecord> | undefined;
+  const services = BucketMap.from(snapshot.services).edit();
   const lists = new Map<string, Map<string, BackendRecord>>();
   const touched = new Set<string>();
   const listOf = (service: string): Map<string, BackendRecord> => {
@@ -48,12 +49,10 @@ export function applyChanges(snapshot: StateSnapshot, changes: readonly Change[]
   for (const change of changes) {
     switch (change.kind) {
       case 'put-service':
-        services ??= new Map(snapshot.services);
         services.set(change.service.name, change.service);
         touched.add(change.service.name);
         break;
       case 'remove-service':
-        services ??= new Map(snapshot.services);
         services.delete(change.name);
         lists.set(change.name, new Map());
         touched.add(change.name);
@@ -71,8 +70,8 @@ export function applyChanges(snapshot: StateSnapshot, changes: readonly Change[]
 
   const next: StateSnapshot = {
     revision: snapshot.revision + 1,
-    services: services ?? snapshot.services,
-    backends: lists.size === 0 ? snapshot.backends : withLists(snapshot.backends, lists),
+    services: services.build(),
+    backends: withLists(snapshot.backends, lists),
   };
   return { snapshot: next, touched };
 }
@@ -81,16 +80,16 @@ function withLists(
   before: StateSnapshot['backends'],
   lists: ReadonlyMap<string, ReadonlyMap<string, BackendRecord>>,
 ): StateSnapshot['backends'] {
-  const after = new Map(before);
+  const after = BucketMap.from(before).edit();
   for (const [service, list] of lists) {
     if (list.size === 0) after.delete(service);
     else after.set(service, [...list.values()].toSorted(compareBackends));
   }
-  return after;
+  return after.build();
 }
 
 export const EMPTY_SNAPSHOT: StateSnapshot = {
   revision: 0,
-  services: new Map(),
-  backends: new Map(),
+  services: new BucketMap(),
+  backends: new BucketMap(),
 };

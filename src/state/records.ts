@@ -73,9 +73,10 @@ export interface StateStore {
   /** The newest committed snapshot; cheap, immutable. */
   snapshot(): StateSnapshot;
   /**
-   * Makes the changes durable, all or none, then visible. Returns only after
-   * fsync; throws StoreError (disk full, read-only, damaged) with nothing changed.
+   * Makes the changes durable, all or none, then `next` visible, which is what
+   * applyChanges() made of them and snapshot(). Returns only after fsync; throws
+   * StoreError (disk full, read-only, damaged) with nothing changed.
    */
-  commit(changes: readonly Change[]): StateSnapshot;
+  commit(changes: readonly Change[], next: StateSnapshot): void;
   close(): void;
 }

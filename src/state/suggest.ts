@@ -25,13 +25,17 @@ export function editDistance(a: string, b: string, max: number): number {
   return old[b.length] ?? max + 1;
 }
 
-/** The candidate nearest to `word`, if one is near enough to be a slip of the fingers. */
+/**
+ * The candidate nearest to `word`, if one is near enough to be a slip of the
+ * fingers; the first by name of several.
+ */
 export function nearest(word: string, candidates: Iterable<string>): string | undefined {
   let best: string | undefined;
-  let bestDistance = Math.min(2, Math.ceil(word.length / 3)) + 1;
+  let bestDistance = Math.min(2, Math.ceil(word.length / 3));
   for (const candidate of candidates) {
-    const distance = editDistance(word, candidate, bestDistance - 1);
-    if (distance < bestDistance) {
+    const distance = editDistance(word, candidate, bestDistance);
+    if (distance > bestDistance) continue;
+    if (best === undefined || distance < bestDistance || candidate < best) {
       best = candidate;
       bestDistance = distance;
     }

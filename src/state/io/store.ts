@@ -27,7 +27,7 @@ import {
 import { dirname, join } from 'node:path';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { crc32 } from 'node:zlib';
-import { applyChanges } from '../changes.ts';
+import { BucketMap } from '../bucket-map.ts';
 import type {
   BackendOwner,
   BackendRecord,
@@ -189,8 +189,8 @@ function open(file: string): DatabaseSync {
   }
 }
 
-function loadServices(db: DatabaseSync, file: string): Map<string, ServiceRecord> {
-  const services = new Map<string, ServiceRecord>();
+function loadServices(db: DatabaseSync, file: string): BucketMap<ServiceRecord> {
+  const services = new BucketMap<ServiceRecord>().edit();
   const statement = db.prepare('SELECT name, vips, ports, crc FROM services ORDER BY name');
   statement.setReturnArrays(true);
   for (const row of statement.iterate() as Iterable<unknown> as Iterable<ServiceRow>) {
@@ -203,15 +203,15 @@ function loadServices(db: DatabaseSync, file: string): Map<string, ServiceRecord
       ports: JSON.parse(ports) as readonly ServicePort[],
     });
   }
-  return services;
+  return services.build();
 }
 
 function loadBackends(
   db: DatabaseSync,
   file: string,
   services: ReadonlyMap<string, ServiceRecord>,
-): Map<string, readonly BackendRecord[]> {
-  const backends = new Map<string, BackendRecord[]>();
+): BucketMap<readonly BackendRecord[]> {
+  const backends = new BucketMap<readonly BackendRecord[]>().edit();
   const statement = db.prepare(
     // The order of the primary key is the order of StateSnapshot.backends.
     'SELECT service, port_name, address, port, weight, state, owner, crc FROM backends ORDER BY service, port_name, address, port',
@@ -247,7 +247,7 @@ function loadBackends(
     } as const;
     list.push(row[6] === null ? record : { ...record, owner: JSON.parse(row[6]) as BackendOwner });
   }
-  return backends;
+  return backends.build();
 }
 
 interface Statements {
@@ -310,21 +310,23 @@ class SqliteStore implements StateStore {
     return this.#snapshot;
   }
 
-  commit(changes: readonly Change[]): StateSnapshot {
-    if (changes.length === 0) return this.#snapshot;
-    const { snapshot } = applyChanges(this.#snapshot, changes);
+  commit(changes: readonly Change[], next: StateSnapshot): void {
+    if (changes.length === 0) return;
+    const { revision } = this.#snapshot;
+    if (next.revision !== revision + 1) {
+      throw new Error(`bug: revision ${next.revision} was not made from ${revision}`);
+    }
     try {
       this.#db.exec('BEGIN IMMEDIATE');
       for (const change of changes) write(this.#statements, change);
-      this.#statements.revision.run(snapshot.revision);
+      this.#statements.revision.run(next.revision);
       this.#db.exec('COMMIT');
     } catch (error) {
       // SQLite rolls back by itself after some errors (full disk among them).
       if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
       throw classify(error, this.#file);
     }
-    this.#snapshot = snapshot;
-    return snapshot;
+    this.#snapshot = next;
   }
 
   close(): void {
