@@ -106,7 +106,7 @@ test('applying what was exported changes nothing, and brings all of it back from
       const documents = JSON.parse(JSON.stringify(exportDocuments(snapshot))) as unknown[];
       assert.deepEqual(apply(snapshot, documents).changes, []);
       const copy = applyChanges(EMPTY_SNAPSHOT, apply(EMPTY_SNAPSHOT, documents).changes).snapshot;
-      assert.deepEqual(copy.services, new Map(snapshot.services));
+      assert.deepEqual(new Map(copy.services), new Map(snapshot.services));
       assert.deepEqual(exportDocuments(copy), exportDocuments(snapshot));
     }),
     { numRuns: 500 },
