@@ -343,14 +343,9 @@ export class Planner {
     because(draft, frontend, wrong);
     this.#writeSet(draft, frontend, index, (entry.gen + 1) & 0xffff, members);
     if (ownsBlock(entry, members)) draft.freedBlocks.push(entry.base);
-    const wanted = new Set(frontend.targets.map((t) => endpointKey(t.address, t.port)));
-    for (const { id, backend } of members) {
-      if (!wanted.has(endpointKey(bytesToKey(backend.addr), backend.port)))
-        this.#freeBackend(draft, id);
-    }
   }
 
-  /** Backends and slots of a frontend's new set, then the entry that shows them. */
+  /** Backends and slots of a frontend's new set, then the entry that shows them; other members go. */
   #writeSet(
     draft: Draft,
     frontend: Frontend,
@@ -372,6 +367,9 @@ export class Planner {
       ids.push(id);
       targets.push(target);
     }
+    // By index: a damaged table may show one address, or one index, twice.
+    const kept = new Set(ids);
+    for (const { id } of members) if (!kept.has(id)) this.#freeBackend(draft, id);
     for (const target of wanted.values()) {
       ids.push(this.#newBackend(draft, index, target));
       targets.push(target);

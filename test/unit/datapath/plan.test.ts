@@ -185,7 +185,7 @@ test('whatever is broken in the tables, a whole plan puts right', () => {
       const after = new Planner(new Tables(mender.tables), { limits, inVipRange });
       assert.equal(after.plan(everyService(to), 2000, 3000, true).writes, 0);
     }),
-    { numRuns: 1000 },
+    { numRuns: 3000 },
   );
 });
 
