@@ -49,8 +49,8 @@ const WAL_BYTES_KEPT = 4 * 1024 * 1024;
 const PAGE_CACHE_KIB = 1024;
 
 const SCHEMA = `
-CREATE TABLE meta (revision INTEGER NOT NULL);
-INSERT INTO meta VALUES (0);
+CREATE TABLE meta (revision INTEGER NOT NULL, crc INTEGER NOT NULL) STRICT;
+INSERT INTO meta VALUES (0, ${crc32('0')});
 CREATE TABLE services (
   name TEXT NOT NULL PRIMARY KEY,
   vips TEXT NOT NULL,
@@ -170,9 +170,8 @@ function open(file: string): DatabaseSync {
   const db = new DatabaseSync(file, { timeout: 0 });
   try {
     // Exclusive before the first access: SQLite then keeps the WAL index on the heap, not in a file.
-    db.exec(`PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
-      PRAGMA cache_size = -${PAGE_CACHE_KIB}; PRAGMA journal_size_limit = ${WAL_BYTES_KEPT};
-      BEGIN IMMEDIATE; COMMIT;`);
+    db.exec('PRAGMA locking_mode = EXCLUSIVE');
+    // Before the first write: another program's database stays as it is.
     if (firstValue(db, 'PRAGMA application_id') !== APPLICATION_ID) {
       throw storeError('damaged', file, 'it is a database of another program');
     }
@@ -180,6 +179,9 @@ function open(file: string): DatabaseSync {
     if (version > SCHEMA_VERSION) {
       throw storeError('newer', file, `its schema is ${version}, this one knows ${SCHEMA_VERSION}`);
     }
+    db.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
+      PRAGMA cache_size = -${PAGE_CACHE_KIB}; PRAGMA journal_size_limit = ${WAL_BYTES_KEPT};
+      BEGIN IMMEDIATE; COMMIT;`);
     const verdict = firstValue(db, 'PRAGMA quick_check(1)');
     if (verdict !== 'ok') throw storeError('damaged', file, String(verdict).replaceAll('\n', '; '));
     return db;
@@ -187,6 +189,13 @@ function open(file: string): DatabaseSync {
     db.close();
     throw error;
   }
+}
+
+function loadRevision(db: DatabaseSync, file: string): number {
+  const row = db.prepare('SELECT revision, crc FROM meta').get();
+  const revision = Number(row?.['revision']);
+  if (row?.['crc'] !== crc32(String(revision))) throw storeError('damaged', file, 'its revision');
+  return revision;
 }
 
 function loadServices(db: DatabaseSync, file: string): BucketMap<ServiceRecord> {
@@ -268,7 +277,7 @@ function prepareStatements(db: DatabaseSync): Statements {
     removeBackend: db.prepare(
       'DELETE FROM backends WHERE service = ? AND port_name = ? AND address = ? AND port = ?',
     ),
-    revision: db.prepare('UPDATE meta SET revision = ?'),
+    revision: db.prepare('UPDATE meta SET revision = ?, crc = ?'),
   };
 }
 
@@ -301,8 +310,7 @@ class SqliteStore implements StateStore {
     this.#db = db;
     const services = loadServices(db, file);
     const backends = loadBackends(db, file, services);
-    const revision = Number(firstValue(db, 'SELECT revision FROM meta'));
-    this.#snapshot = { revision, services, backends };
+    this.#snapshot = { revision: loadRevision(db, file), services, backends };
     this.#statements = prepareStatements(db);
   }
 
@@ -319,7 +327,7 @@ class SqliteStore implements StateStore {
     try {
       this.#db.exec('BEGIN IMMEDIATE');
       for (const change of changes) write(this.#statements, change);
-      this.#statements.revision.run(next.revision);
+      this.#statements.revision.run(next.revision, crc32(String(next.revision)));
       this.#db.exec('COMMIT');
     } catch (error) {
       // SQLite rolls back by itself after some errors (full disk among them).
