@@ -164,7 +164,7 @@ test('a second agent on the directory is refused, and told which process has it'
   const directory = fresh();
   const writer = spawn(
     process.execPath,
-    [join(import.meta.dirname, 'children/writer.ts'), directory],
+    [join(import.meta.dirname, 'children/writer.ts'), directory, '1'],
     { stdio: ['ignore', 'pipe', 'inherit'] },
   );
   await once(writer.stdout, 'data');
