@@ -1,12 +1,14 @@
 /** The client and server programs of test/system, compiled once per content into .cache/. */
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, renameSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { run, testEnvironment } from './child.ts';
 import { checkout } from './host.ts';
 
 const sources = join(checkout, 'test/system');
 const cache = join(checkout, '.cache/test-programs');
+
+let compilations = 0;
 
 async function compiled(
   source: string,
@@ -17,9 +19,12 @@ async function compiled(
   const to = join(cache, `${basename(source)}-${hash}`);
   if (!existsSync(to)) {
     mkdirSync(cache, { recursive: true });
-    const half = `${to}.${process.pid}`;
+    // Several compile at once: each into a file of its own, the last one stays.
+    const half = `${to}.${process.pid}-${++compilations}`;
     await compile(from, half);
-    renameSync(half, to);
+    // A folder (Java) cannot replace one that another compilation has put there meanwhile.
+    if (existsSync(to)) rmSync(half, { recursive: true });
+    else renameSync(half, to);
   }
   return to;
 }

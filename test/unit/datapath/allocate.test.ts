@@ -54,7 +54,7 @@ test('blocks that were there before are never given out', () => {
   ]);
   assert.equal(pool.used, 24);
   const bases = [pool.take(16, 0), pool.take(16, 0), pool.take(8, 0), pool.take(1, 0)];
-  assert.deepEqual(bases.toSorted(), [32, 48, 8, undefined].toSorted());
+  assert.deepEqual(new Set(bases), new Set([8, 32, 48, undefined]));
 });
 
 test('a freed index comes back only after its rest, an untaken one at once', () => {

@@ -43,6 +43,9 @@ const keys = [0, 1, 2].flatMap((n) => [80, 443].map((p) => frontendKey(ip(`240.0
 const everyService = (to: World): World =>
   new Map(['a', 'b', 'c'].map((name) => [name, to.get(name) ?? []]));
 
+const byName = ([a]: readonly [string, number], [b]: readonly [string, number]): number =>
+  a < b ? -1 : 1;
+
 type Seen = readonly [name: unknown, rows: readonly (readonly [string, number])[]] | string;
 
 /** What the tables say: backend with weight and state → share of the draws. */
@@ -52,7 +55,7 @@ function seen(tables: Tables, key: string): Seen {
   const rows = view.members.map(
     (m) => [`${bytesToKey(m.addr)}:${m.port}=${m.weight},${m.state}`, m.share] as const,
   );
-  return [view.name, rows.toSorted()];
+  return [view.name, rows.toSorted(byName)];
 }
 
 function wanted(to: World, key: string): Seen {
@@ -64,7 +67,7 @@ function wanted(to: World, key: string): Seen {
     const share = total === 0 ? 0 : (usable[i] ?? 0) / total;
     return [`${t.address}:${t.port}=${t.weight},${t.state === 'active' ? 1 : 2}`, share] as const;
   });
-  return [{ service: f.service, port: f.port }, rows.toSorted()];
+  return [{ service: f.service, port: f.port }, rows.toSorted(byName)];
 }
 
 /** Shares are equal to what 2^32 can tell, and exactly 0 where nothing may go. */
@@ -168,7 +171,7 @@ test('whatever is broken in the tables, a whole plan puts right', () => {
           if (key !== undefined && hit.byte % 2 === 0) broken.vips.delete(key);
           else if (key !== undefined) broken.vips.set(key, hit.value);
         } else {
-          const table = broken[hit.table as 'services' | 'slots' | 'backends'];
+          const table = broken[hit.table];
           if (hit.at >= table.high) continue;
           const bytes = table.get(hit.at).slice();
           bytes[hit.byte % bytes.length] = hit.value;
