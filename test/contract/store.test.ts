@@ -169,9 +169,12 @@ test('a second agent on the directory is refused, and told which process has it'
   );
   await once(writer.stdout, 'data');
   writer.stdout.resume();
-  refused(directory, 'in-use', new RegExp(`another agent uses it \\(process ${writer.pid}\\)`));
-  writer.kill('SIGKILL');
-  await once(writer, 'exit');
+  try {
+    refused(directory, 'in-use', new RegExp(`another agent uses it \\(process ${writer.pid}\\)`));
+  } finally {
+    writer.kill('SIGKILL');
+    await once(writer, 'exit');
+  }
   assert.ok(reopened(directory).revision > 0);
 });
 

@@ -1,0 +1,278 @@
+/** The command line as a process, against an agent without a kernel. */
+import assert from 'node:assert/strict';
+import { execFile, execFileSync, spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { startApi, type ApiServer } from '../../../src/api/io/server.ts';
+import { columns } from '../../../src/cli/table.ts';
+import { parsePort, splitService, wholeNumber } from '../../../src/cli/options.ts';
+import { UsageError } from '../../../src/cli/output.ts';
+import { createProgram } from '../../../src/cli/program.ts';
+import { FakeEngine } from '../api/fake-engine.ts';
+
+const directory = mkdtempSync(join(tmpdir(), 'zerohop-cli-'));
+const socket = join(directory, 'agent.sock');
+const main = join(import.meta.dirname, '../../../src/main.ts');
+let api: ApiServer;
+
+before(async () => {
+  const log = { debug: () => undefined, error: () => undefined };
+  api = await startApi(new FakeEngine(), { socketPath: socket, version: '0', log });
+});
+after(async () => {
+  await api.close();
+  rmSync(directory, { recursive: true });
+});
+
+interface Result {
+  readonly code: number;
+  readonly out: string;
+  readonly err: string;
+}
+
+async function zerohop(
+  args: readonly string[],
+  input = '',
+  env: NodeJS.ProcessEnv = {},
+): Promise<Result> {
+  return await new Promise((resolve) => {
+    const child = execFile(
+      process.execPath,
+      [main, ...args],
+      { env: { ...process.env, ZEROHOP_SOCKET: socket, ...env } },
+      (error, out, err) =>
+        resolve({ code: typeof error?.code === 'number' ? error.code : 0, out, err }),
+    );
+    child.stdin?.end(input);
+  });
+}
+
+/** Succeeds, prints nothing on standard error, and gives back what it printed. */
+async function must(...args: string[]): Promise<string> {
+  const { code, out, err } = await zerohop(args);
+  assert.equal(code, 0, err);
+  assert.equal(err, '');
+  return out;
+}
+
+test('a service and its backends from first to last', async () => {
+  assert.match(
+    await must('service', 'add', 'web', '--port', 'http:80'),
+    /^created service web\nreachable at 252\.189\.37\.169 and fd7a:/,
+  );
+  assert.equal(
+    await must('backend', 'add', 'web', '10.0.0.1:8080'),
+    'created backend web:http 10.0.0.1:8080\n',
+  );
+  assert.equal(
+    await must('backend', 'add', 'web', '[FD00::1]:8080', '--weight', '3'),
+    'created backend web:http [fd00::1]:8080\n',
+  );
+  assert.equal(
+    await must('backend', 'add', 'web:http', '10.0.0.1:8080', '--weight', '7'),
+    'updated backend web:http 10.0.0.1:8080\n',
+  );
+  assert.equal(
+    await must('backend', 'add', 'web', '10.0.0.1:8080', '--weight', '7'),
+    'nothing to change\n',
+  );
+  assert.equal(
+    await must('backend', 'drain', 'web', '10.0.0.1:8080'),
+    'updated backend web:http 10.0.0.1:8080\n',
+  );
+  assert.equal(await must('service', 'ls', '-q'), 'web\n');
+  assert.deepEqual((await must('backend', 'ls')).split('\n'), [
+    'SERVICE  PORT  BACKEND         WEIGHT  STATE     OWNER',
+    'web      http  10.0.0.1:8080   7       draining',
+    'web      http  [fd00::1]:8080  3       active',
+    '',
+  ]);
+  assert.equal(
+    await must('backend', 'drain', 'web', '10.0.0.1:8080', '--undo'),
+    'updated backend web:http 10.0.0.1:8080\n',
+  );
+  assert.match(await must('service', 'show', 'web'), /port http: 80\/tcp, 2 backends/);
+  const exported = await must('export');
+  const again = await zerohop(['apply', '-f', '-'], exported);
+  assert.equal(again.out, 'nothing to change\n', again.err);
+  assert.match(
+    await must('backend', 'rm', 'web', '10.0.0.1:8080', '--dry-run'),
+    /^would remove backend/,
+  );
+  assert.match(
+    await must('service', 'rm', 'web'),
+    /removed service web\nremoved backend web:http 10\.0\.0\.1:8080/,
+  );
+  const back = await zerohop(['apply', '-f', '-'], exported);
+  assert.match(back.out, /created service web/);
+  assert.equal(await must('export'), exported);
+  await must('service', 'rm', 'web');
+});
+
+test('everything that prints is one JSON document with --json', async () => {
+  await must('service', 'add', 'js', '--port', '80', '--port', '53/udp', '--vip', '240.0.0.7');
+  for (const args of [
+    ['service', 'ls'],
+    ['service', 'show', 'js'],
+    ['backend', 'ls'],
+    ['backend', 'ls', 'js'],
+    ['export'],
+    ['status'],
+    ['service', 'rm', 'js'],
+  ]) {
+    const value: unknown = JSON.parse(await must(...args, '--json'));
+    assert.ok(typeof value === 'object' && value !== null, args.join(' '));
+  }
+  const { code, out, err } = await zerohop(['service', 'rm', 'js', '--json']);
+  assert.equal(code, 1);
+  assert.equal(out, '');
+  assert.match((JSON.parse(err) as { error: { code: string } }).error.code, /not-found/);
+});
+
+const REFUSED: readonly (readonly [string, readonly string[], number, RegExp])[] = [
+  ['no command', [], 2, /Usage:/],
+  ['an unknown command', ['servce'], 2, /unknown command 'servce'[^]*Did you mean service/],
+  ['an unknown option', ['status', '--jsn'], 2, /unknown option '--jsn'/],
+  ['a missing option', ['service', 'add', 'x'], 2, /required option '--port/],
+  ['a missing argument', ['backend', 'add', 'x'], 2, /missing required argument/],
+  ['one argument too many', ['service', 'show', 'x', 'y'], 2, /too many arguments/],
+  [
+    'a malformed port',
+    ['service', 'add', 'x', '--port', 'http:'],
+    2,
+    /port "http:" is not \[NAME:\]PORT/,
+  ],
+  ['a port of 65536', ['service', 'add', 'x', '--port', '65536'], 2, /65536/],
+  ['a malformed backend', ['backend', 'add', 'x', '10.0.0.1'], 2, /is no ADDR:PORT/],
+  [
+    'a malformed weight',
+    ['backend', 'add', 'x', '10.0.0.1:1', '--weight', '1.5'],
+    2,
+    /weight "1\.5"/,
+  ],
+  ['a service that is not there', ['service', 'show', 'nope'], 1, /there is no service "nope"/],
+  [
+    'a file that is not there',
+    ['apply', '-f', '/nonexistent.yaml'],
+    1,
+    /\/nonexistent\.yaml cannot be read/,
+  ],
+  ['run without a command', ['run', '--service', 'x'], 2, /missing required argument/],
+  [
+    'run of a program that is not there',
+    ['run', '--service', 'x', '--', 'no-such-program'],
+    127,
+    /command not found/,
+  ],
+  [
+    'run for a service that is not there',
+    ['run', '--service', 'nope', '--', 'true'],
+    1,
+    /--service nope:PORT/,
+  ],
+  [
+    'an agent that is away',
+    ['status', '--socket', '/nonexistent.sock'],
+    3,
+    /no agent is running[^]*systemctl start zerohop/,
+  ],
+  [
+    'an unreadable configuration',
+    ['agent', '--config', '/nonexistent.yaml'],
+    1,
+    /nonexistent\.yaml cannot be read/,
+  ],
+  ['a malformed log level', ['agent', '--log-level', 'loud'], 1, /logLevel "loud" is none of/],
+];
+
+for (const [what, args, code, expected] of REFUSED) {
+  test(`${what} ends with exit code ${code} and says why`, async () => {
+    const result = await zerohop(args);
+    assert.equal(result.code, code, result.err);
+    assert.match(result.err, expected);
+    assert.equal(result.out, '');
+    assert.doesNotMatch(result.err, /^\s+at /m, 'a stack trace');
+  });
+}
+
+test('apply tells problems by file, line and column', async () => {
+  const file = join(directory, 'web.yaml');
+  writeFileSync(
+    file,
+    'kind: service\nname: web\nports:\n  - prot: 80\n---\nkind: backend\nservice: wbe\naddress: 10.0.0.1:1\n',
+  );
+  const { code, err } = await zerohop(['apply', '-f', file]);
+  assert.equal(code, 1);
+  assert.match(
+    err,
+    /web\.yaml:4:5 \(ports\[0\]\.prot\): unknown field "prot"\n {2}did you mean "port"\?/,
+  );
+});
+
+test('every option has an environment variable', async () => {
+  assert.match((await zerohop(['service', 'ls'], '', { ZEROHOP_JSON: '1' })).out, /^\{/);
+  assert.equal((await zerohop(['status'], '', { ZEROHOP_SOCKET: '/nonexistent.sock' })).code, 3);
+  const lacking: string[] = [];
+  const walk = (command: ReturnType<typeof createProgram>): void => {
+    for (const option of command.options) {
+      if (option.long !== '--version' && option.envVar === undefined)
+        lacking.push(`${command.name()} ${option.flags}`);
+    }
+    for (const child of command.commands) walk(child);
+  };
+  walk(createProgram());
+  assert.deepEqual(lacking, []);
+});
+
+test('a reader that goes away early is no error', () => {
+  const { stderr } = spawnSync(
+    '/bin/sh',
+    ['-c', `"${process.execPath}" "${main}" completion bash | head -n 1`],
+    { encoding: 'utf8' },
+  );
+  assert.equal(stderr, '');
+});
+
+test('the completion script is bash, and completes commands, options and sub-commands', async () => {
+  const script = await must('completion', 'bash');
+  const complete = (...words: string[]): string[] => {
+    const program = `${script}\nCOMP_WORDS=(zerohop ${words.map((word) => `'${word}'`).join(' ')})\nCOMP_CWORD=${words.length}\n_zerohop\nprintf '%s\\n' "\${COMPREPLY[@]}"`;
+    return execFileSync('bash', ['-c', program], { encoding: 'utf8' }).split('\n').filter(Boolean);
+  };
+  assert.deepEqual(complete('se'), ['service']);
+  assert.deepEqual(complete('service', 's'), ['show']);
+  assert.deepEqual(complete('service', 'ls', '--q'), ['--quiet']);
+  assert.ok(complete('maps', 'd').includes('dump'));
+  assert.ok(complete('apply', '--file', directory.slice(0, -2)).includes(directory));
+  assert.ok(complete('run', '--service', 'web', '--', 'bas').includes('bash'));
+});
+
+test('arguments are read as the help says', () => {
+  assert.deepEqual(parsePort('80'), { port: 80, protocol: 'tcp' });
+  assert.deepEqual(parsePort('dns:53/UDP'), { name: 'dns', port: 53, protocol: 'udp' });
+  assert.deepEqual(splitService('web'), { service: 'web', port: undefined });
+  assert.deepEqual(splitService('web:http'), { service: 'web', port: 'http' });
+  for (const wrong of ['', 'http', ':80', 'a:b:80', '80/', '80/sctp', '-1', '0', '70000', '8 0']) {
+    assert.throws(() => parsePort(wrong), UsageError, wrong);
+  }
+  for (const wrong of [':80', 'web:']) assert.throws(() => splitService(wrong), UsageError, wrong);
+  for (const wrong of ['', '1e3', '0x10', ' 1', '-1', '11']) {
+    assert.throws(() => wholeNumber(wrong, 'x', 0, 10), UsageError, wrong);
+  }
+});
+
+test('columns are aligned and have nothing at their ends', () => {
+  assert.equal(
+    columns(
+      [
+        ['a', 'bbb'],
+        ['cccc', ''],
+      ],
+      ['X', 'Y'],
+    ),
+    'X     Y\na     bbb\ncccc',
+  );
+  assert.equal(columns([], ['X', 'Y']), 'X  Y');
+});
