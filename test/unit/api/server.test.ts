@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { chmodSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -152,6 +152,12 @@ test('the description is OpenAPI 3.1 with every route in it', async () => {
   assert.equal(description.info.version, '1.2.3');
   for (const { method, path } of ROUTES)
     assert.ok(description.paths[path]?.[method.toLowerCase()], `${method} ${path}`);
+});
+
+test('the README names every path', () => {
+  const text = readFileSync(join(import.meta.dirname, '../../../src/api/README.md'), 'utf8');
+  for (const { method, path } of ROUTES)
+    assert.ok(text.includes(`\`${method} ${path}\``), `${method} ${path}`);
 });
 
 const REFUSED: readonly (readonly [
