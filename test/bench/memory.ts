@@ -5,7 +5,9 @@ import { run } from '../harness/child.ts';
 import type { TestHost } from '../harness/host.ts';
 import { mapIds } from '../harness/maps.ts';
 
-const SETTLE_MS = 5000;
+const SETTLE_MS = 15_000;
+/** Longer than the agent waits before it gives memory of a burst back (src/telemetry/io/memory.ts). */
+const STILL_SECONDS = 4;
 
 export interface Resident {
   readonly now: number;
@@ -23,14 +25,14 @@ export function residentBytes(pid: number): Resident {
   return { now: field('VmRSS'), anonymous: field('RssAnon'), most: field('VmHWM') };
 }
 
-/** Waits until the resident size stands still for a second, five at most. */
+/** Waits until the resident size stands still for four seconds, fifteen at most. */
 export async function settledBytes(pid: number): Promise<Resident> {
   const end = performance.now() + SETTLE_MS;
   let last = residentBytes(pid);
-  while (performance.now() < end) {
+  for (let still = 0; still < STILL_SECONDS && performance.now() < end;) {
     await pause(1000);
     const now = residentBytes(pid);
-    if (Math.abs(now.now - last.now) < 2 ** 18) return now;
+    still = Math.abs(now.now - last.now) < 2 ** 18 ? still + 1 : 0;
     last = now;
   }
   return last;
