@@ -6,7 +6,7 @@ import { decide, type Command, type Decision } from '../../../src/state/commands
 import { exportDocuments } from '../../../src/state/export.ts';
 import type { StateSnapshot } from '../../../src/state/records.ts';
 import { parse, parseDocuments, serviceSpec } from '../../../src/state/validate.ts';
-import { command, pools } from './generators.ts';
+import { cidr, command, pools } from './generators.ts';
 
 function after(commands: readonly Command[], start: StateSnapshot = EMPTY_SNAPSHOT): StateSnapshot {
   let snapshot = start;
@@ -298,4 +298,54 @@ test('documents described twice are refused, by their places', () => {
     'conflict documents[2].name: service "web" is described twice | first in documents[0]',
     'conflict documents[3]: backend web:tcp-80 10.0.0.1:1 is described twice | first in documents[1]',
   ]);
+});
+
+test('a port that goes takes its backends along, and says so', () => {
+  const state = after([
+    shop,
+    {
+      kind: 'put-backend',
+      service: 'shop',
+      backend: { portName: 'https', address: '10.0.0.1', port: 1, weight: 1, state: 'active' },
+    },
+  ]);
+  const { changes, actions } = apply(state, [
+    { kind: 'service', name: 'shop', ports: [{ name: 'http', port: 80 }] },
+  ]);
+  assert.deepEqual(actions, [
+    { action: 'update', kind: 'service', name: 'shop' },
+    { action: 'remove', kind: 'backend', name: 'shop:https 10.0.0.1:1' },
+  ]);
+  assert.equal(applyChanges(state, changes).snapshot.backends.get('shop'), undefined);
+});
+
+test('services made by one apply get different VIPs, and the one for which none is left is named', () => {
+  const tiny = { ...pools, v4: cidr('10.1.2.0/30') };
+  const service = (name: string): unknown => ({ kind: 'service', name, ports: [{ port: 80 }] });
+  const decided = (names: string[]): Decision => {
+    const parsed = parseDocuments(names.map(service));
+    assert.ok(parsed.ok);
+    return decide(EMPTY_SNAPSHOT, { kind: 'apply', documents: parsed.value }, tiny);
+  };
+  // Few enough to scan for owners, and enough for an index.
+  const { snapshot } = applyChanges(EMPTY_SNAPSHOT, decided(['a', 'b', 'c']).changes);
+  assert.equal(new Set([...snapshot.services.values()].map((one) => one.vips[0])).size, 3);
+  assert.match(
+    complaints(decided(['a', 'b', 'c', 'd', 'e'])).join('\n'),
+    /^limit documents\[3\]\.vips: no IPv4 VIP is left in 10\.1\.2\.0\/30 \| widen vipCidr4/,
+  );
+});
+
+test('backends that belong to a process are not exported', () => {
+  const owner = { pid: 1, startTicks: 2, bootId: 'b', command: 'c' };
+  const backend = {
+    portName: undefined,
+    address: '127.0.0.1',
+    port: 9,
+    weight: 1,
+    state: 'active' as const,
+    owner,
+  };
+  const state = after([web, at('10.0.0.1'), { kind: 'put-backend', service: 'web', backend }]);
+  assert.deepEqual(exportDocuments(state)[0]?.backends, [{ address: '10.0.0.1:8080' }]);
 });

@@ -108,7 +108,7 @@ export const command: fc.Arbitrary<Command> = fc.oneof(
     arbitrary: serviceSpec.map((service) => ({ kind: 'add-service' as const, service })),
   },
   {
-    weight: 1,
+    weight: 3,
     arbitrary: serviceSpec.map((service) => ({ kind: 'put-service' as const, service })),
   },
   { weight: 1, arbitrary: name.map((one) => ({ kind: 'remove-service' as const, name: one })) },
