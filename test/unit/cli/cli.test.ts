@@ -41,7 +41,15 @@ async function zerohop(
     const child = execFile(
       process.execPath,
       [main, ...args],
-      { env: { ...process.env, ZEROHOP_SOCKET: socket, ...env } },
+      {
+        env: {
+          ...process.env,
+          // Types are stripped once, not in each of these processes.
+          NODE_COMPILE_CACHE: join(directory, 'cache'),
+          ZEROHOP_SOCKET: socket,
+          ...env,
+        },
+      },
       (error, out, err) =>
         resolve({ code: typeof error?.code === 'number' ? error.code : 0, out, err }),
     );
