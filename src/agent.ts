@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { hostname } from 'node:os';
 import type { AgentStatus, Engine, MapFill, Outcome, SubmitOptions } from './api/engine.ts';
 import { startApi } from './api/io/server.ts';
+import { claimSocketPath } from './api/io/socket.ts';
 import { buildCatalog } from './catalog/catalog.ts';
 import type { Catalog } from './catalog/catalog.ts';
 import { loadServicesDir } from './config/io/load.ts';
@@ -347,13 +348,14 @@ async function applyServicesDir(agent: Agent, config: Config, log: Logger): Prom
   if (config.servicesDir === undefined) return;
   const { files, problems } = loadServicesDir(config.servicesDir);
   for (const problem of problems) log.error({ problem }, 'a file of services.d was left out');
-  for (const { path, documents } of files) {
+  for (const { path, documents, locate } of files) {
     try {
       const { changes } = await agent.submit({ kind: 'apply', documents });
       log.info({ path, changes: changes.length }, 'applied');
     } catch (error) {
       if (!(error instanceof ProblemError)) throw error;
-      log.error({ path, problems: error.problems }, 'a file of services.d was left out');
+      const problems = locate(error.problems);
+      log.error({ path, problems }, 'a file of services.d was left out');
     }
   }
 }
@@ -391,6 +393,8 @@ export async function runAgent(config: Config, log: Logger): Promise<number> {
   const pins = new Pins(config.pinDir);
   pins.prepare();
   const lock = lockPins(config.pinDir);
+  // Before anything is touched: a living agent's socket means another one's host.
+  await claimSocketPath(config.socketPath);
   pins.sweep();
   const store = openStore(config.dataDir);
   const agent = new Agent(config, log, store, cgroup, pins);
