@@ -348,14 +348,15 @@ async function applyServicesDir(agent: Agent, config: Config, log: Logger): Prom
   if (config.servicesDir === undefined) return;
   const { files, problems } = loadServicesDir(config.servicesDir);
   for (const problem of problems) log.error({ problem }, 'a file of services.d was left out');
-  for (const { path, documents, locate } of files) {
+  for (const file of files) {
+    const { path, documents } = file;
     try {
       const { changes } = await agent.submit({ kind: 'apply', documents });
       log.info({ path, changes: changes.length }, 'applied');
     } catch (error) {
       if (!(error instanceof ProblemError)) throw error;
-      const problems = locate(error.problems);
-      log.error({ path, problems }, 'a file of services.d was left out');
+      const located = file.locate(error.problems);
+      log.error({ path, problems: located }, 'a file of services.d was left out');
     }
   }
 }
