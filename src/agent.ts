@@ -416,7 +416,7 @@ export async function runAgent(config: Config, log: Logger): Promise<number> {
     { pid: process.pid, socket: config.socketPath, cgroup: cgroup.path, services, revision },
     'ready',
   );
-  await notifySystemd({ state: 'READY', status: `${services} services` });
+  await notifySystemd({ state: 'READY', status: 'serving' });
   releaseMemorySoon();
   const signal = await stopped;
   log.info({ signal }, 'stopping; the kernel goes on with what is pinned');

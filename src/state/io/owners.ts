@@ -7,12 +7,9 @@ export function bootId(): string {
   return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
 }
 
+/** undefined if the process has ended; throws if it cannot be read. */
 function startTicks(pid: number): number | undefined {
-  try {
-    return startTicksOf(readFileSync(`/proc/${pid}/stat`, 'latin1'));
-  } catch {
-    return undefined; // gone
-  }
+  return startTicksOf(readFileSync(`/proc/${pid}/stat`, 'latin1'));
 }
 
 /** This process, as the owner of what it registers. */
@@ -20,11 +17,26 @@ export function ownerOfSelf(command: string): BackendOwner {
   return { pid: process.pid, startTicks: startTicks(process.pid) ?? 0, bootId: bootId(), command };
 }
 
+/** Whether there is such a process; under hidepid (proc(5)) that is all one can learn of another user's. */
+function exists(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+}
+
+function runs(owner: BackendOwner): boolean {
+  try {
+    return startTicks(owner.pid) === owner.startTicks;
+  } catch {
+    return exists(owner.pid);
+  }
+}
+
 /** Removals for backends whose process has exited, or ran before this boot. */
 export function deadOwners(snapshot: StateSnapshot): readonly Change[] {
   const boot = bootId();
-  return removalsOfDead(
-    snapshot,
-    (owner) => owner.bootId === boot && startTicks(owner.pid) === owner.startTicks,
-  );
+  return removalsOfDead(snapshot, (owner) => owner.bootId === boot && runs(owner));
 }
