@@ -17,6 +17,12 @@ undo() {
     [ -d "$1" ] && sleep 0.02
     tries=$((tries + 1))
   done
+  # An agent killed with -9 leaves its lock files (src/datapath/io/lock.ts names them so).
+  if identity=$(stat -c %d:%i "$3/bpf/zerohop" 2>/dev/null); then
+    name=$(printf %s "$identity" | sha256sum | cut -c1-16)
+    rm -f "/run/zerohop/pins-$name.lock" "/run/zerohop/pins-$name.lock.pid"
+    rmdir /run/zerohop 2>/dev/null
+  fi
   awk -v under="$3/" 'index($5, under) == 1 { print $5 }' /proc/self/mountinfo | sort -r |
     while read -r mount; do umount "$mount" || umount -l "$mount"; done
   if [ -e "/run/netns/$2" ]; then ip netns del "$2"; fi
