@@ -1,4 +1,4 @@
-/** `zerohop apply`: make what a YAML file says so, all of it or nothing. */
+/** `zerohop apply`: make what a file says so, all of it or nothing. */
 import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import type { OutcomeAnswer } from '../api/schemas.ts';
@@ -23,8 +23,8 @@ function readText(file: string): string {
 }
 
 async function apply(options: ApplyOptions): Promise<void> {
-  const { locateProblems, parseYaml } = await import('../config/yaml.ts');
-  const file = parseYaml(readText(options.file), options.file === '-' ? 'stdin' : options.file);
+  const { locateProblems, parseServices } = await import('../config/yaml.ts');
+  const file = parseServices(readText(options.file), options.file === '-' ? 'stdin' : options.file);
   if (file.problems.length > 0) throw new ProblemError(file.problems);
   const agent = await connect(options);
   try {
@@ -62,7 +62,7 @@ Examples:
 
 export function registerApply(program: Command): void {
   clientCommand(program.command('apply'))
-    .description('make what a YAML file says so, all of it or nothing')
+    .description('make what a YAML file (or `export --json`) says so, all of it or nothing')
     .addOption(option('-f, --file <file>', 'the file; "-" is standard input').makeOptionMandatory())
     .addOption(option('--dry-run', 'say what would change, and change nothing'))
     .addHelpText('after', HELP)

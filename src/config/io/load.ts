@@ -6,7 +6,7 @@ import { dirname, join } from 'node:path';
 import { ProblemError, type Problem } from '../../state/problem.ts';
 import { parse, parseDocuments, type Document } from '../../state/validate.ts';
 import { configSchema, type Config, type ConfigInput } from '../schema.ts';
-import { locateProblems, parseYaml } from '../yaml.ts';
+import { locateProblems, parseServices, parseYaml } from '../yaml.ts';
 
 function codeOf(error: unknown): unknown {
   return error instanceof Error && 'code' in error ? error.code : undefined;
@@ -92,7 +92,7 @@ export interface ServiceFile {
 
 /** The documents of one YAML file, or ProblemError with file, line and column. */
 export function readDocuments(text: string, path: string): ServiceFile {
-  const file = parseYaml(text, path);
+  const file = parseServices(text, path);
   if (file.problems.length > 0) throw new ProblemError(file.problems);
   const parsed = parseDocuments(file.values);
   if (!parsed.ok) throw new ProblemError(locateProblems(file, parsed.problems));

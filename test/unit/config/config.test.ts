@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { loadConfig, loadServicesDir, readDocuments } from '../../../src/config/io/load.ts';
 import type { Config } from '../../../src/config/schema.ts';
-import { parseYaml, splitPath } from '../../../src/config/yaml.ts';
+import { parseServices, parseYaml, splitPath } from '../../../src/config/yaml.ts';
 import { ProblemError } from '../../../src/state/problem.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'zerohop-config-'));
@@ -146,4 +146,14 @@ test('problems found later are told by the place in the file too', () => {
     { code: 'not-found', message: 'x', path: 'documents[0].service' },
   ]);
   assert.equal(problem?.path, 'b.yaml:2:1 (service)');
+});
+
+test('what export --json prints is read as documents, and a mistake in it is found by its line', () => {
+  const text =
+    '{\n  "revision": 7,\n  "documents": [\n    {"kind": "a"},\n    {"kind": "b",\n     "ports": [{"port": 5}]}\n  ]\n}\n';
+  const file = parseServices(text, 'x.json');
+  assert.deepEqual(file.values, [{ kind: 'a' }, { kind: 'b', ports: [{ port: 5 }] }]);
+  assert.match(file.locate(1, 'ports[0].port'), /^x\.json:6:/);
+  assert.deepEqual(parseServices('{kind: a}', 'y.yaml').values, [{ kind: 'a' }]);
+  assert.deepEqual(parseServices('{"kind": "a"}', 'z.json').values, [{ kind: 'a' }]);
 });
