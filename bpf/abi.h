@@ -128,7 +128,7 @@ struct zh_backend_stats {
 
 struct zh_counters {
   __u64 spilled;       /* sockets that went to zh_socks_more, ever */
-  __u64 untracked;     /* zh_socks_more was full: getpeername shows the backend */
+  __u64 untracked;     /* no memory to remember a socket: it shows its backend */
   __u64 flows_evicted; /* UDP sockets with more than ZH_FLOWS VIPs */
   __u64 no_such_port;  /* VIP of ours, port of nobody */
 };

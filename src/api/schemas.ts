@@ -63,7 +63,6 @@ export const backendAnswer = z.object({
     .object({ pid: z.int(), startTicks: z.int(), bootId: z.string(), command: z.string() })
     .optional(),
 });
-export type BackendAnswer = z.output<typeof backendAnswer>;
 
 export const serviceListAnswer = z.object({
   revision: count,

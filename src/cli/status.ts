@@ -10,7 +10,7 @@ function mebibytes(bytes: number): string {
 
 /** `untracked` ones show their backend in getpeername(). */
 function socketsText({ spilled, untracked }: StatusAnswer['datapath']['counters']): string {
-  return `${spilled} met a taken place (maps.sockets), ${untracked} found none (maps.socketsSpilled)`;
+  return `${spilled} met a taken place (maps.sockets), ${untracked} could not be remembered`;
 }
 
 function facts(status: StatusAnswer): string[][] {
