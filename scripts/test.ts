@@ -13,7 +13,7 @@ const CHECKS = [
   {
     name: 'lint',
     label: 'shell scripts',
-    command: 'shellcheck -x $(grep -lE "^#!.*bash" scripts/* .ci/*)',
+    command: 'shellcheck -x $(grep -rlE "^#!.*bash" scripts .ci vagrant)',
   },
   { name: 'types', label: 'types', command: 'tsc --noEmit -p tsconfig.json' },
   {
