@@ -1,0 +1,30 @@
+#!/bin/busybox sh
+# First process of the initramfs: modules, the host's root (read only) under an overlay on tmpfs, then guest.sh there.
+PATH=/bin
+mount -t devtmpfs dev /dev
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+while read -r m; do insmod "$m" || echo "vm: insmod $m failed" >/dev/kmsg; done </m/order
+read -r up </vm/overlay-size
+case $(cat /vm/root) in
+  virtiofs)
+    mount -t virtiofs -o ro hostroot /l || reboot -f
+    lower=/l
+    ;;
+  images) # vda is the system, vdb the checkout over it
+    mkdir /c
+    mount -t squashfs -o ro /dev/vda /l || reboot -f
+    mount -t squashfs -o ro /dev/vdb /c || reboot -f
+    lower=/c:/l
+    ;;
+esac
+mount -t tmpfs -o "size=$up,mode=755" tmpfs /t || reboot -f
+mkdir /t/u /t/w
+chmod 755 /t/u
+mount -t overlay -o "lowerdir=$lower,upperdir=/t/u,workdir=/t/w" overlay /n || reboot -f
+mkdir -p /n/.vm /n/proc /n/sys /n/dev /n/run
+cp /vm/* /bin/busybox /n/.vm/
+mount -o move /proc /n/proc
+mount -o move /sys /n/sys
+mount -o move /dev /n/dev
+exec switch_root /n /.vm/busybox sh /.vm/guest.sh
