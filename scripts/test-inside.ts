@@ -64,6 +64,18 @@ function leftovers(before: Before): string[] {
   ];
 }
 
+/** spec for people; and where ZEROHOP_TEST_RESULTS says, what the matrix of kernels counts. */
+function reporters(): string[] {
+  const results = process.env['ZEROHOP_TEST_RESULTS'];
+  const spec = ['--test-reporter=spec', '--test-reporter-destination=stdout'];
+  if (results === undefined) return spec;
+  return [
+    ...spec,
+    '--test-reporter=./vagrant/qemu/reporter.ts',
+    `--test-reporter-destination=${results}`,
+  ];
+}
+
 seal();
 const before: Before = { mounts: mounts(), pins: pins() };
 const child = spawn(
@@ -72,7 +84,7 @@ const child = spawn(
   [
     '--test',
     '--test-concurrency=1',
-    '--test-reporter=spec',
+    ...reporters(),
     '--test-timeout=900000',
     ...process.argv.slice(2),
   ],

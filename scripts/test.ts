@@ -3,10 +3,10 @@
 // mounts) lives in there and is gone when this ends, however it ends; so two runs never meet on one machine.
 import { spawn, spawnSync } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { existsSync, globSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { makeTestCgroup, removeCgroup, removeStaleTestCgroups } from './cgroup.ts';
+import { testFiles } from './test-files.ts';
 
-const FOLDERS = ['unit', 'contract', 'sim', 'scenarios', 'addon', 'bpf', 'system', 'cluster'];
 const CHECKS = [
   { name: 'lint', label: 'format', command: 'oxfmt --check .' },
   { name: 'lint', label: 'lint', command: 'oxlint --type-aware --deny-warnings' },
@@ -24,21 +24,6 @@ const CHECKS = [
 ];
 /** Where an agent without options keeps its files: a test that forgets its options shows here. */
 const HOST_PATHS = ['/etc/zerohop', '/var/lib/zerohop', '/run/zerohop', '/sys/fs/bpf/zerohop'];
-
-function testFiles(filters: readonly string[]): string[] {
-  const folder = (file: string): string => file.split('/')[1] ?? '';
-  return globSync('test/**/*.test.ts')
-    .filter((file) => FOLDERS.includes(folder(file)))
-    .filter((file) => filters.length === 0 || filters.some((f) => matches(file, folder(file), f)))
-    .toSorted(
-      (a, b) => FOLDERS.indexOf(folder(a)) - FOLDERS.indexOf(folder(b)) || (a < b ? -1 : 1),
-    );
-}
-
-function matches(file: string, folder: string, filter: string): boolean {
-  const wanted = filter.replace(/^\.\//, '').replace(/\/$/, '');
-  return FOLDERS.includes(wanted) ? folder === wanted : file.includes(wanted);
-}
 
 function check(label: string, command: string): boolean {
   const start = performance.now();
@@ -99,7 +84,8 @@ async function main(args: readonly string[]): Promise<number> {
   const dashes = args.indexOf('--');
   const mine = dashes < 0 ? args : args.slice(0, dashes);
   const nodeArgs = dashes < 0 ? [] : args.slice(dashes + 1);
-  const filters = mine.filter((arg) => arg !== '--list');
+  const testsOnly = mine.includes('--tests-only');
+  const filters = mine.filter((arg) => arg !== '--list' && arg !== '--tests-only');
   const checkNames = filters.filter((f) => CHECKS.some(({ name }) => name === f));
   const fileFilters = filters.filter((f) => !checkNames.includes(f));
   const files = filters.length === 0 || fileFilters.length > 0 ? testFiles(fileFilters) : [];
@@ -114,7 +100,9 @@ async function main(args: readonly string[]): Promise<number> {
     );
     return 2;
   }
-  const checks = CHECKS.filter(({ name }) => filters.length === 0 || checkNames.includes(name));
+  const checks = CHECKS.filter(
+    ({ name }) => (filters.length === 0 && !testsOnly) || checkNames.includes(name),
+  );
   const failed = checks.filter(({ label, command }) => !check(label, command));
 
   const before = HOST_PATHS.filter((path) => existsSync(path));
