@@ -3,7 +3,7 @@
 # and Ubuntu have it off by default, later Debians on. The caller reboots.
 set -euo pipefail
 now=$(cat /sys/kernel/security/lsm)
-wanted=$(tr ',' '\n' <<<"$now" | grep -vx -e bpf -e capability | paste -sd,) # capability is always there, and first
+wanted=$(tr ',' '\n' <<<"$now" | grep -vx -e bpf -e capability | paste -sd,) # capability is always there
 case ${1-} in
   bpf) wanted=$wanted,bpf ;;
   none) ;;
