@@ -27,11 +27,14 @@ import {
   lock,
 } from './cache.ts';
 import { initrdOf, vmlinuxOf } from './image.ts';
-import { type Archive, type KernelSource, KERNELS } from './rows.ts';
+import { type Archive, type KernelSource, KERNELS, NEWEST } from './rows.ts';
 
 const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
 const DAY_MS = 86_400_000;
 const APT_TIMEOUT_MS = 300_000;
+
+/** The series is not to be had now, and none of it is cached. */
+export class KernelUnavailable extends Error {}
 
 export type Say = (text: string) => void;
 const exec = promisify(execFile);
@@ -219,6 +222,7 @@ function sweep(): void {
 
 /** The series' kernel, newest as of today. One that is cached is used when there is no newer to be had. */
 export async function kernelOf(label: string, say: Say, always = false): Promise<Kernel> {
+  if (label === NEWEST) return await newestKernel(say);
   const source = KERNELS.get(label);
   if (source === undefined) throw new Error(`no kernel "${label}"`);
   const ready = cachedKernel(label);
@@ -233,7 +237,7 @@ export async function kernelOf(label: string, say: Say, always = false): Promise
   } catch (error) {
     const kernel = cachedKernel(label);
     if (kernel === undefined)
-      throw new Error(`kernel ${label} cannot be had: ${(error as Error).message}`, {
+      throw new KernelUnavailable(`kernel ${label} cannot be had: ${(error as Error).message}`, {
         cause: error,
       });
     say(
@@ -245,4 +249,16 @@ export async function kernelOf(label: string, say: Say, always = false): Promise
   const kernel = cachedKernel(label);
   if (kernel === undefined) throw new Error(`kernel ${label}: not in the cache after fetching`);
   return kernel;
+}
+
+async function newestKernel(say: Say): Promise<Kernel> {
+  for (const label of [...KERNELS.keys()].toReversed()) {
+    try {
+      return await kernelOf(label, say);
+    } catch (error) {
+      if (!(error instanceof KernelUnavailable)) throw error;
+      say(error.message);
+    }
+  }
+  throw new KernelUnavailable('no kernel can be had');
 }

@@ -1,4 +1,5 @@
 #!/.vm/busybox sh
+# shellcheck shell=dash disable=SC2086,SC1091
 # First process after the switch to the overlay: file systems, modules, then the command, with its output, its results
 # and its exit code each through a virtio port. busybox throughout: each dynamic program costs 50-100 ms under TCG.
 exec </dev/null >/dev/ttyS0 2>&1 # complaints of this script itself go to the console

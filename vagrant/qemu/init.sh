@@ -1,4 +1,5 @@
 #!/bin/busybox sh
+# shellcheck shell=dash disable=SC2086,SC1091
 # First process of the initramfs: modules, the host's root (read only) under an overlay on tmpfs, then guest.sh there.
 PATH=/bin
 mount -t devtmpfs dev /dev

@@ -1,18 +1,26 @@
 // scripts/vm: real Debian kernels in QEMU, for tests. Parses its arguments; the work is in the files beside.
 import { once } from 'node:events';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { cachedKernel } from './cache.ts';
 import { kernelOf, type Say } from './fetch.ts';
 import { shellWords } from './guest.ts';
 import { Complaint } from './machine.ts';
-import { DEFAULT_ROWS, KERNELS, parseRow } from './rows.ts';
+import { guestTestFiles } from '../../scripts/test-files.ts';
+import { checkout, type RowResult, runMatrix, summary } from './matrix.ts';
+import { DEFAULT_ROWS, KERNELS, OPTIONAL_ROWS, parseRow } from './rows.ts';
 import { run } from './run.ts';
+import { matrixTable, withTable } from './table.ts';
 
 const USAGE = `usage: scripts/vm run ROW [OPTION…] -- COMMAND…   one command as root in a guest
+       scripts/vm test [OPTION…]                  the repository's tests in a guest of each row
+       scripts/vm table FILE… [--write]           Markdown of what test --json wrote; --write: into README.md
        scripts/vm fetch [KERNEL…]                 the newest kernels into the cache
        scripts/vm ls                              the rows, and what is in the cache
 
-ROW: a kernel (${[...KERNELS.keys()].join(', ')}) with bpf in lsm=, or with -nobpf after it without.
+ROW: a kernel (${[...KERNELS.keys()].join(', ')}) with bpf in lsm=, or with -nobpf after it without; newest is the newest
+of them that can be had.
 
 run: a COMMAND of one word goes to bash as it is; of several, each is taken literally. It starts in this folder, as root,
 on this machine's files; what it writes is gone afterwards. The exit code is the command's; 124: timeout; 125: the guest
@@ -23,6 +31,14 @@ did not come to its command, or died.
   -a ARGUMENTS   for the kernel's command line
   -c CPU         for QEMU's -cpu
   -v             the guest's console, and times
+
+test: without options the short set of tests (scripts/test-files.ts) on ${DEFAULT_ROWS.join(', ')}.
+  --kernel ROW   these rows, repeatable
+  --grep TEXT    these test files, repeatable: a folder of test/ or a part of a path, as for scripts/test
+  --full         all tests that depend on the kernel
+  --jobs N       guests at once (default: by cores and memory)
+  --json FILE    writes what came of each row and test file
+  -t SECONDS     for each guest (default 1500, with --full 3600)
 
 ZEROHOP_VM_CACHE: where kernels are kept (default ~/.cache/zerohop/vm). ZEROHOP_VM_JOBS: guests at once (default 2).`;
 
@@ -86,6 +102,62 @@ async function runCommand(args: readonly string[]): Promise<number> {
   return end.code;
 }
 
+async function testCommand(args: readonly string[]): Promise<number> {
+  const { values } = parseArgs({
+    args: [...args],
+    options: {
+      kernel: { type: 'string', short: 'k', multiple: true, default: [] },
+      grep: { type: 'string', short: 'g', multiple: true, default: [] },
+      full: { type: 'boolean', default: false },
+      jobs: { type: 'string', short: 'j' },
+      json: { type: 'string' },
+      timeout: { type: 'string', short: 't' },
+    },
+  });
+  process.chdir(checkout);
+  const files = guestTestFiles(values.grep, values.full);
+  if (files.length === 0)
+    throw new Complaint(`no test file matches ${values.grep.join(', ')}; see scripts/test --list`);
+  const rows = (values.kernel.length > 0 ? values.kernel : DEFAULT_ROWS).map(parseRow);
+  const results = await runMatrix({
+    rows,
+    files,
+    timeoutMs: seconds(values.timeout ?? (values.full ? '3600' : '1500')),
+    jobs: values.jobs === undefined ? undefined : Number(values.jobs),
+    say,
+  });
+  if (values.json !== undefined)
+    writeFileSync(values.json, `${JSON.stringify(results, undefined, 2)}\n`);
+  console.log(`\nkernels:\n${results.map((result) => `  ${summary(result)}`).join('\n')}`);
+  const asked = (name: string): boolean =>
+    values.kernel.length > 0 || !OPTIONAL_ROWS.includes(name);
+  return Number(
+    results.some(
+      ({ row, verdict }) => verdict === 'failed' || (verdict === 'not run' && asked(row)),
+    ),
+  );
+}
+
+function tableCommand(args: readonly string[]): number {
+  const { values, positionals } = parseArgs({
+    args: [...args],
+    allowPositionals: true,
+    options: { write: { type: 'boolean', default: false } },
+  });
+  const results = positionals.flatMap(
+    (file) => JSON.parse(readFileSync(file, 'utf8')) as RowResult[],
+  );
+  if (results.length === 0) throw new Complaint('table needs files written by test --json');
+  const table = matrixTable(results);
+  if (!values.write) {
+    console.log(table);
+    return 0;
+  }
+  const readme = join(checkout, 'README.md');
+  writeFileSync(readme, withTable(readFileSync(readme, 'utf8'), table));
+  return 0;
+}
+
 async function fetchCommand(args: readonly string[]): Promise<number> {
   const labels = args.length > 0 ? args.map((arg) => parseRow(arg).kernel) : [...KERNELS.keys()];
   let status = 0;
@@ -117,6 +189,10 @@ async function main([command, ...args]: readonly string[]): Promise<number> {
   switch (command) {
     case 'run':
       return await runCommand(args);
+    case 'test':
+      return await testCommand(args);
+    case 'table':
+      return tableCommand(args);
     case 'fetch':
       return await fetchCommand(args);
     case 'ls':

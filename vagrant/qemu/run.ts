@@ -1,5 +1,6 @@
 // A guest for a command, with all that has to be had for it: the kernel, a place on this machine, KVM when it works, and
 // a second try when a guest did not come to its command.
+import type { Kernel } from './cache.ts';
 import { kernelOf, type Say } from './fetch.ts';
 import { problemsIn } from './console.ts';
 import { type Accel, type GuestEnd, type GuestOptions, runGuest } from './guest.ts';
@@ -14,6 +15,7 @@ export interface RunOptions extends Omit<GuestOptions, 'kernel' | 'accel' | 'way
 }
 
 export interface RunEnd extends GuestEnd {
+  readonly kernel: Kernel;
   /** What the kernel complained of. */
   readonly problems: readonly string[];
 }
@@ -58,7 +60,7 @@ export async function run(options: RunOptions): Promise<RunEnd> {
     if (end.died) explain(end, timeoutMs, options.console !== undefined, say);
     const problems = problemsIn(end.console);
     if (problems.length > 0) say(`its kernel complained:\n  ${problems.join('\n  ')}`);
-    return { ...end, problems };
+    return { ...end, kernel, problems };
   } finally {
     held.release();
   }
