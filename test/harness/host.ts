@@ -48,7 +48,8 @@ export class TestHost implements AsyncDisposable {
 
   private constructor() {
     this.name = `zh-${process.pid}-${++hostsMade}`;
-    this.cgroup = join(cgroup2Root(), this.name);
+    // A slice, as rules for units see through slices only.
+    this.cgroup = join(cgroup2Root(), `${this.name}.slice`);
     this.dir = mkdtempSync(join(tmpdir(), `${this.name}-`));
     this.dataDir = join(this.dir, 'data');
     this.socket = join(this.dir, 'agent.sock');

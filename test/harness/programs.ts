@@ -1,7 +1,7 @@
 /** The client and server programs of test/system, compiled once per content into .cache/. */
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import { run, testEnvironment } from './child.ts';
 import { checkout } from './host.ts';
 
@@ -10,13 +10,22 @@ const cache = join(checkout, '.cache/test-programs');
 
 let compilations = 0;
 
+/** Changes with the source and the headers beside it. */
+function contentOf(source: string): string {
+  const folder = dirname(source);
+  const headers = readdirSync(folder).filter((name) => name.endsWith('.h'));
+  const hash = createHash('sha256');
+  for (const file of [source, ...headers.toSorted().map((name) => join(folder, name))])
+    hash.update(readFileSync(file));
+  return hash.digest('hex').slice(0, 12);
+}
+
 async function compiled(
   source: string,
   compile: (from: string, to: string) => Promise<unknown>,
 ): Promise<string> {
   const from = join(sources, source);
-  const hash = createHash('sha256').update(readFileSync(from)).digest('hex').slice(0, 12);
-  const to = join(cache, `${basename(source)}-${hash}`);
+  const to = join(cache, `${basename(source)}-${contentOf(from)}`);
   if (!existsSync(to)) {
     mkdirSync(cache, { recursive: true });
     // Several compile at once: each into a file of its own, the last one stays.
@@ -29,7 +38,8 @@ async function compiled(
   return to;
 }
 
-async function cProgram(source: string): Promise<string> {
+/** Compiles one of test/system's C programs. */
+export async function cProgram(source: string): Promise<string> {
   return await compiled(source, (from, to) =>
     run(['gcc', '-O2', '-Wall', '-Wextra', '-Werror', '-o', to, from]),
   );

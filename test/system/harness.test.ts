@@ -23,7 +23,7 @@ test('a test host is a network of its own with nothing but loopback, and its pro
   assert.match(await host.output(['ip', '-o', 'link']), /^1: lo: <LOOPBACK,UP[^\n]*\n$/);
   assert.match(
     await host.output(['cat', '/proc/self/cgroup']),
-    new RegExp(`^0::.*/${host.name}$`, 'm'),
+    new RegExp(`^0::.*/${host.name}\\.slice$`, 'm'),
   );
 });
 
