@@ -38,7 +38,12 @@ const KERNEL_FOLDERS = ['scenarios', 'addon', 'bpf', 'system', 'cluster'];
  * break, and by time in an emulated guest (vagrant/README.md).
  */
 export const SHORT_SET = [
-  'addon',
+  'addon/errors',
+  'addon/map',
+  'addon/object',
+  'addon/probe',
+  'addon/program',
+  'addon/ringbuf',
   'bpf',
   'acl', // wherever they are
   'system/datapath',

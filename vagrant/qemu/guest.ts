@@ -9,10 +9,12 @@ import type { Kernel } from './cache.ts';
 import { cpio, type Entry } from './cpio.ts';
 import type { Row } from './rows.ts';
 import { share, type Way } from './share.ts';
+import { snapshot } from './snapshot.ts';
 
 /** To load before the command, when the kernel has them: what tests want and cannot make the kernel load by itself. */
 const MODULES =
   'veth bridge dummy tun ip_vs ip_vs_rr ip_vs_wrr wireguard sch_netem sch_ingress cls_bpf nf_tables';
+export const checkout = join(import.meta.dirname, '../..');
 const START_MS = 120_000; // a guess: 3 s is usual, and the machine may be busy with much else
 const CONSOLE_CHARS_MAX = 4 << 20;
 const PORTS = ['out', 'err', 'ctl', 'res'] as const;
@@ -86,6 +88,7 @@ function guestFiles(options: GuestOptions): Entry[] {
   return [
     { path: 'init', data: here('init.sh'), executable: true },
     ...Object.entries(files).map(([name, data]) => ({ path: `vm/${name}`, data })),
+    ...snapshot(checkout, 's'),
   ];
 }
 
@@ -227,32 +230,35 @@ export async function runGuest(options: GuestOptions): Promise<GuestEnd> {
     console: '',
     results: [],
   };
-  const leave = (): void => {
+  const kill = (): void => {
     for (const child of children) child.kill('SIGKILL');
+  };
+  const leave = (): void => {
+    kill();
     remove();
   };
   atExit.add(leave);
   const timers = new Set<NodeJS.Timeout>();
   const later = (ms: number, then: () => void): void => void timers.add(setTimeout(then, ms));
+  const ports = {
+    out: listen(`${run}/out.s`, options.out),
+    err: listen(`${run}/err.s`, options.err),
+    res: listen(`${run}/res.s`, (data) => void progress.results.push(data)),
+    ctl: listen(`${run}/ctl.s`, (data) => {
+      listenToControl(progress, data);
+      // It only has to reset itself now.
+      if (progress.code !== undefined) later(PANIC_GRACE_MS, kill);
+    }),
+    con: listen(`${run}/con.s`, (data) => {
+      progress.console = (progress.console + data.toString()).slice(-CONSOLE_CHARS_MAX);
+      options.console?.(data);
+    }),
+  };
   try {
     writeFileSync(
       `${run}/initrd`,
       Buffer.concat([readFileSync(options.kernel.initrd), cpio(guestFiles(options))]),
     );
-    const ports = {
-      out: listen(`${run}/out.s`, options.out),
-      err: listen(`${run}/err.s`, options.err),
-      res: listen(`${run}/res.s`, (data) => void progress.results.push(data)),
-      ctl: listen(`${run}/ctl.s`, (data) => {
-        listenToControl(progress, data);
-        // It only has to reset itself now.
-        if (progress.code !== undefined) later(PANIC_GRACE_MS, () => qemu.kill('SIGKILL'));
-      }),
-      con: listen(`${run}/con.s`, (data) => {
-        progress.console = (progress.console + data.toString()).slice(-CONSOLE_CHARS_MAX);
-        options.console?.(data);
-      }),
-    };
     await Promise.all([
       share(run, options.way, children),
       ...Object.values(ports).map((port) => port.ready),
@@ -289,8 +295,9 @@ export async function runGuest(options: GuestOptions): Promise<GuestEnd> {
     };
   } finally {
     for (const timer of timers) clearTimeout(timer);
+    for (const port of Object.values(ports)) port.close();
     atExit.delete(leave);
-    for (const child of children) child.kill('SIGKILL');
+    kill();
     await Promise.all(children.map(ended));
     remove();
   }

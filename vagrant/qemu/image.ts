@@ -7,7 +7,7 @@ import { gunzipSync, zstdDecompressSync } from 'node:zlib';
 import { cpio, type Entry } from './cpio.ts';
 
 const BUSYBOX = '/bin/busybox';
-const APPLETS = 'sh mount umount insmod mkdir chmod cp switch_root echo sleep cat reboot';
+const APPLETS = 'sh mount umount insmod mkdir chmod cp mv switch_root echo sleep cat reboot';
 /** To reach the root file system and the ports. */
 const BOOT_MODULES = ['virtio_pci', 'virtio_console', 'virtiofs', 'overlay'];
 const IMAGE_MODULES = ['virtio_blk', 'squashfs'];

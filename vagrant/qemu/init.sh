@@ -20,7 +20,8 @@ case $(cat /vm/root) in
     ;;
 esac
 mount -t tmpfs -o "size=$up,mode=755" tmpfs /t || reboot -f
-mkdir /t/u /t/w
+mkdir /t/w
+mv /s /t/u # the checkout as it was when this guest was made
 chmod 755 /t/u
 mount -t overlay -o "lowerdir=$lower,upperdir=/t/u,workdir=/t/w" overlay /n || reboot -f
 mkdir -p /n/.vm /n/proc /n/sys /n/dev /n/run

@@ -2,15 +2,13 @@
 // name before it, and what came of it. Honest about rows that did not run.
 import { execFileSync } from 'node:child_process';
 import { availableParallelism } from 'node:os';
-import { join } from 'node:path';
 import { KernelUnavailable, type Say } from './fetch.ts';
-import { shellWords } from './guest.ts';
+import { checkout, shellWords } from './guest.ts';
 import { guestsAtOnce, needMachine } from './machine.ts';
 import type { TestResult } from './reporter.ts';
 import type { Row } from './rows.ts';
 import { run, type RunEnd } from './run.ts';
 
-export const checkout = join(import.meta.dirname, '../..');
 const RESULTS = '/.vm/results';
 const MEMORY_MB = 2048;
 
