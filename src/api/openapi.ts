@@ -2,7 +2,7 @@
  * The OpenAPI 3.1 description of the API, made from the table of routes.
  */
 import * as z from 'zod';
-import { document } from '../state/validate.ts';
+import { document } from '../state/documents.ts';
 import { ROUTES, type Route } from './routes.ts';
 import { errorAnswer } from './schemas.ts';
 

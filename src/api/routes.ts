@@ -7,7 +7,8 @@ import { ProblemError } from '../state/problem.ts';
 import { exportDocuments } from '../state/export.ts';
 import { unknownService, type Command } from '../state/commands.ts';
 import type { BackendOwner, BackendRecord, StateSnapshot } from '../state/records.ts';
-import { parse, parseDocuments, serviceBody, serviceSpec } from '../state/validate.ts';
+import { parseDocuments } from '../state/documents.ts';
+import { parse, serviceBody, serviceSpec } from '../state/validate.ts';
 import type { Engine } from './engine.ts';
 import * as s from './schemas.ts';
 

@@ -41,7 +41,7 @@ export const outcomeAnswer = z.object({
   changes: z.array(
     z.object({
       action: z.enum(['create', 'update', 'remove']),
-      kind: z.enum(['service', 'backend']),
+      kind: z.enum(['service', 'backend', 'acl']),
       name: z.string(),
     }),
   ),

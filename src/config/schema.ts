@@ -58,6 +58,28 @@ const mapsSchema = strict({
     .default(65_536),
   /** Sockets that met a taken slot and live in a hash table. sockets ÷ 4, a guess. */
   socketsSpilled: count('maps.socketsSpilled', 16, ENTRIES_MAX).default(16_384),
+  /** Access rules, with counters per CPU. A guess: far above any hand-written policy. 72 bytes each, and 24 for each CPU. */
+  aclRules: count('maps.aclRules', 16, 2 ** 20).default(16_384),
+  /**
+   * Entries that one policy may take in each of four maps: endpoints, blocks,
+   * matches and sources. 2 × backends, as a backend on a local address is
+   * protected on all of them. Two policies fit while one replaces the other; 40
+   * to 60 bytes for each entry in use.
+   */
+  aclEntries: count('maps.aclEntries', 64, ENTRIES_MAX).default(262_144),
+  /** Cgroups whose programs are told apart by rules. A guess: busy hosts have 1,000. Two sets fit; 150 bytes each. */
+  aclCgroups: count('maps.aclCgroups', 64, 2 ** 20).default(8192),
+  /** Steps of the automaton that all units and cgroups of rules make together: about 1.5 for each letter of a pattern. Two fit; 60 bytes each. */
+  aclGlobs: count('maps.aclGlobs', 64, 2 ** 20).default(32_768),
+});
+
+const aclSchema = strict({
+  /** What happens to a connection that no rule allows or denies: `deny` closes every destination to this host's programs. What comes from outside is closed by rules only. */
+  defaultAction: z
+    .enum(['allow', 'deny'], {
+      error: (issue) => `acl.defaultAction ${show(issue.input)} is neither allow nor deny`,
+    })
+    .default('allow'),
 });
 
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error'] as const;
@@ -94,6 +116,7 @@ export const configSchema = strict({
   vipPrefix6: cidr('vipPrefix6', (c) =>
     c.family !== 6 || c.prefixLength !== 64 ? 'is not an IPv6 /64' : undefined,
   ).default(parsedCidr('fd7a:6572:6f68:6f70::/64')),
+  acl: aclSchema.default(() => aclSchema.parse({})),
   maps: mapsSchema.default(() => mapsSchema.parse({})),
   /** Milliseconds between full comparisons with the kernel's maps. A guess; it reads every entry once. */
   fullCheckIntervalMs: count('fullCheckIntervalMs', 100, 86_400_000).default(30_000),

@@ -12,6 +12,8 @@ export interface Applied {
   readonly snapshot: StateSnapshot;
   /** Names of the services whose record or backends changed. */
   readonly touched: ReadonlySet<string>;
+  /** Whether there is another rule, one less, or one that says something else. */
+  readonly aclsChanged: boolean;
 }
 
 type BackendId = Pick<BackendRecord, 'portName' | 'address' | 'port'>;
@@ -33,8 +35,9 @@ export function compareBackends(a: BackendId, b: BackendId): number {
 }
 
 export function applyChanges(snapshot: StateSnapshot, changes: readonly Change[]): Applied {
-  if (changes.length === 0) return { snapshot, touched: new Set() };
+  if (changes.length === 0) return { snapshot, touched: new Set(), aclsChanged: false };
   const services = BucketMap.from(snapshot.services).edit();
+  const acls = BucketMap.from(snapshot.acls).edit();
   const lists = new Map<string, Map<string, BackendRecord>>();
   const touched = new Set<string>();
   const listOf = (service: string): Map<string, BackendRecord> => {
@@ -65,6 +68,12 @@ export function applyChanges(snapshot: StateSnapshot, changes: readonly Change[]
         listOf(change.service).delete(backendKey(change));
         touched.add(change.service);
         break;
+      case 'put-acl':
+        acls.set(change.acl.name, change.acl);
+        break;
+      case 'remove-acl':
+        acls.delete(change.name);
+        break;
     }
   }
 
@@ -72,8 +81,9 @@ export function applyChanges(snapshot: StateSnapshot, changes: readonly Change[]
     revision: snapshot.revision + 1,
     services: services.build(),
     backends: withLists(snapshot.backends, lists),
+    acls: acls.build(),
   };
-  return { snapshot: next, touched };
+  return { snapshot: next, touched, aclsChanged: next.acls !== snapshot.acls };
 }
 
 function withLists(
@@ -92,4 +102,5 @@ export const EMPTY_SNAPSHOT: StateSnapshot = {
   revision: 0,
   services: new BucketMap(),
   backends: new BucketMap(),
+  acls: new BucketMap(),
 };

@@ -7,10 +7,13 @@
  */
 import { allocateVip, inPools, type VipPools } from '../catalog/vips.ts';
 import { formatEndpoint } from '../net/ip.ts';
+import { AclCommands } from './acl-commands.ts';
 import { backendKey } from './changes.ts';
+import type { Document } from './documents.ts';
 import { backendName, Draft, sameOwner, type Action } from './draft.ts';
 import type { Problem } from './problem.ts';
 import type {
+  AclRecord,
   BackendOwner,
   BackendRecord,
   BackendState,
@@ -20,7 +23,7 @@ import type {
   StateSnapshot,
 } from './records.ts';
 import { didYouMean } from './suggest.ts';
-import type { BackendSpec, Document, ServiceSpec } from './validate.ts';
+import type { BackendSpec, ServiceSpec } from './validate.ts';
 
 /** Names backends of a service: those at this endpoint, on one port or on all. */
 export interface BackendSelector {
@@ -50,6 +53,9 @@ export type Command =
       /** Only if it still belongs to this process; silently nothing otherwise. */
       readonly owner?: BackendOwner | undefined;
     }
+  /** Exactly this rule, new or not. */
+  | { readonly kind: 'put-acl'; readonly acl: AclRecord }
+  | { readonly kind: 'remove-acl'; readonly name: string }
   /** Every document as if put, all or none. What no document names stays as it is. */
   | { readonly kind: 'apply'; readonly documents: readonly Document[] };
 
@@ -67,6 +73,7 @@ interface Work {
   readonly pools: VipPools;
   readonly problems: Problem[];
   readonly warnings: Problem[];
+  readonly acls: AclCommands;
   /** Services that still need VIPs, and where they were asked for. */
   readonly needVips: Map<string, string>;
   /** Services whose VIPs were given, and where. */
@@ -74,16 +81,21 @@ interface Work {
 }
 
 export function decide(snapshot: StateSnapshot, command: Command, pools: VipPools): Decision {
+  const draft = new Draft(snapshot);
+  const problems: Problem[] = [];
+  const warnings: Problem[] = [];
   const work: Work = {
-    draft: new Draft(snapshot),
+    draft,
     pools,
-    problems: [],
-    warnings: [],
+    problems,
+    warnings,
+    acls: new AclCommands({ draft, pools, problems, warnings }),
     needVips: new Map(),
     givenVips: new Map(),
   };
   perform(work, command);
   settleVips(work);
+  work.acls.warnOfMissingServices(snapshot);
   if (work.problems.length > 0)
     return { changes: [], actions: [], problems: work.problems, warnings: [] };
   const diff = work.draft.diff();
@@ -110,6 +122,10 @@ function perform(work: Work, command: Command): void {
       return;
     case 'remove-backend':
       return removeBackend(work, command.backend, command.owner);
+    case 'put-acl':
+      return work.acls.put(command.acl, '');
+    case 'remove-acl':
+      return work.acls.remove(command.name);
     case 'apply':
       return applyDocuments(work, command.documents);
   }
@@ -405,6 +421,7 @@ function applyDocuments(work: Work, documents: readonly Document[]): void {
     backends.set(name, index);
     putBackend(work, document.service, document, path);
   }
+  work.acls.apply(documents);
 }
 
 /** The service that has `vip`, other than `except`. */

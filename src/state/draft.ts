@@ -4,7 +4,9 @@
  * again what is already so changes nothing.
  */
 import { backendKey, compareBackends } from './changes.ts';
+import { sameAcl } from './export.ts';
 import type {
+  AclRecord,
   BackendOwner,
   BackendRecord,
   Change,
@@ -14,8 +16,8 @@ import type {
 
 export interface Action {
   readonly action: 'create' | 'update' | 'remove';
-  readonly kind: 'service' | 'backend';
-  /** `web`, or `web:http 10.0.0.1:80` for a backend. */
+  readonly kind: 'service' | 'backend' | 'acl';
+  /** `web`, `web:http 10.0.0.1:80` for a backend, the name of a rule. */
   readonly name: string;
 }
 
@@ -24,6 +26,8 @@ export class Draft {
   /** Services written so far, in order; undefined: removed. */
   readonly #services = new Map<string, ServiceRecord | undefined>();
   readonly #backends = new Map<string, Map<string, BackendRecord>>();
+  /** Rules written so far, in order; undefined: removed. */
+  readonly #acls = new Map<string, AclRecord | undefined>();
 
   constructor(base: StateSnapshot) {
     this.#base = base;
@@ -79,6 +83,29 @@ export class Draft {
     this.#writable(record.service).delete(backendKey(record));
   }
 
+  acl(name: string): AclRecord | undefined {
+    return this.#acls.has(name) ? this.#acls.get(name) : this.#base.acls.get(name);
+  }
+
+  putAcl(record: AclRecord): void {
+    this.#acls.set(record.name, record);
+  }
+
+  removeAcl(name: string): void {
+    this.#acls.set(name, undefined);
+  }
+
+  /** Every rule as it would be. */
+  *acls(): Iterable<AclRecord> {
+    for (const [name, record] of this.#base.acls) if (!this.#acls.has(name)) yield record;
+    for (const record of this.#acls.values()) if (record !== undefined) yield record;
+  }
+
+  /** Names of the services whose record was written or removed. */
+  writtenServices(): Iterable<string> {
+    return this.#services.keys();
+  }
+
   /**
    * Additions before removals, so that every prefix is a state worth having.
    * A removed service takes its backends along: one change, but an action each.
@@ -107,7 +134,22 @@ export class Draft {
         else if (!gone) removals.push(removalOf(backend));
       });
     }
+    this.#diffAcls(puts, removals, actions);
     return { changes: [...puts, ...removals], actions };
+  }
+
+  #diffAcls(puts: Change[], removals: Change[], actions: Action[]): void {
+    for (const [name, after] of this.#acls) {
+      const before = this.#base.acls.get(name);
+      if (after === undefined) {
+        if (before === undefined) continue;
+        removals.push({ kind: 'remove-acl', name });
+        actions.push({ action: 'remove', kind: 'acl', name });
+      } else if (before === undefined || !sameAcl(before, after)) {
+        puts.push({ kind: 'put-acl', acl: after });
+        actions.push({ action: before === undefined ? 'create' : 'update', kind: 'acl', name });
+      }
+    }
   }
 }
 

@@ -6,7 +6,17 @@
  * go with it.
  */
 import { formatEndpoint } from '../net/ip.ts';
-import type { BackendRecord, ServicePort, StateSnapshot } from './records.ts';
+import type {
+  AclAction,
+  AclPort,
+  AclRecord,
+  AclSelector,
+  AclTarget,
+  BackendRecord,
+  ServicePort,
+  ServiceRecord,
+  StateSnapshot,
+} from './records.ts';
 
 export interface BackendDocument {
   readonly address: string;
@@ -23,6 +33,52 @@ export interface ServiceDocument {
   readonly backends: readonly BackendDocument[];
 }
 
+export interface AclDocument {
+  readonly kind: 'acl';
+  readonly name: string;
+  readonly to: Readonly<Record<string, string | readonly string[]>>;
+  readonly from?: readonly Readonly<Record<string, string | number>>[];
+  readonly action: AclAction;
+}
+
+/** As people write it: `443/tcp`. */
+export function formatAclPort({ port, protocol }: AclPort): string {
+  return `${port}/${protocol}`;
+}
+
+function targetDocument(to: AclTarget): AclDocument['to'] {
+  switch (to.kind) {
+    case 'service':
+      return { service: to.service, ...(to.portName === undefined ? {} : { port: to.portName }) };
+    case 'cidr':
+      return {
+        cidr: to.cidr,
+        ...(to.ports.length === 0 ? {} : { ports: to.ports.map(formatAclPort) }),
+      };
+    case 'ports':
+      return { ports: to.ports.map(formatAclPort) };
+  }
+}
+
+function selectorDocument({ kind, value }: AclSelector): Readonly<Record<string, string | number>> {
+  const isId = (kind === 'user' || kind === 'group') && /^[0-9]+$/.test(value);
+  return { [kind]: isId ? Number(value) : value };
+}
+
+export function aclDocument({ name, to, from, action }: AclRecord): AclDocument {
+  return {
+    kind: 'acl',
+    name,
+    to: targetDocument(to),
+    ...(from.length === 0 ? {} : { from: from.map(selectorDocument) }),
+    action,
+  };
+}
+
+export function sameAcl(a: AclRecord, b: AclRecord): boolean {
+  return JSON.stringify(aclDocument(a)) === JSON.stringify(aclDocument(b));
+}
+
 /** Leaves out what `apply` would assume anyway. */
 function backendDocument(backend: BackendRecord, onlyPort: boolean): BackendDocument {
   return {
@@ -33,10 +89,27 @@ function backendDocument(backend: BackendRecord, onlyPort: boolean): BackendDocu
   };
 }
 
-/** In the order of names, so that two exports can be compared with diff(1). */
-export function exportDocuments(snapshot: StateSnapshot): readonly ServiceDocument[] {
-  const services = [...snapshot.services.values()].toSorted((a, b) => (a.name < b.name ? -1 : 1));
-  return services.map(({ name, vips, ports }) => ({
+function byName(a: { readonly name: string }, b: { readonly name: string }): number {
+  return a.name < b.name ? -1 : 1;
+}
+
+/** Services, then rules, in the order of names: two exports can be compared with diff(1). */
+export function exportDocuments(
+  snapshot: StateSnapshot,
+): readonly (ServiceDocument | AclDocument)[] {
+  const services = [...snapshot.services.values()].toSorted(byName);
+  const acls = [...snapshot.acls.values()].toSorted(byName);
+  return [
+    ...services.map((service) => serviceDocument(snapshot, service)),
+    ...acls.map(aclDocument),
+  ];
+}
+
+function serviceDocument(
+  snapshot: StateSnapshot,
+  { name, vips, ports }: ServiceRecord,
+): ServiceDocument {
+  return {
     kind: 'service',
     name,
     vips,
@@ -44,5 +117,5 @@ export function exportDocuments(snapshot: StateSnapshot): readonly ServiceDocume
     backends: (snapshot.backends.get(name) ?? [])
       .filter((backend) => backend.owner === undefined)
       .map((backend) => backendDocument(backend, ports.length === 1)),
-  }));
+  };
 }

@@ -1,5 +1,6 @@
 /**
- * What operators say, as it is stored: services, backends, nothing derived.
+ * What operators say, as it is stored: services, backends, rules,
+ * nothing derived.
  *
  * Records are plain immutable values. Names and addresses in them are already
  * valid and canonical (see validate.ts); a record never holds both text forms
@@ -48,12 +49,47 @@ export interface BackendRecord {
   readonly owner?: BackendOwner;
 }
 
+export interface AclPort {
+  readonly port: number;
+  readonly protocol: Protocol;
+}
+
+/** What a rule protects (src/acl/README.md). */
+export type AclTarget =
+  /** The endpoints of its backends, or of those of one port; neither needs to exist. */
+  | { readonly kind: 'service'; readonly service: string; readonly portName?: string }
+  /** A block in canonical text; without ports all of it, whatever the protocol. */
+  | { readonly kind: 'cidr'; readonly cidr: string; readonly ports: readonly AclPort[] }
+  /** These ports everywhere; at least one. */
+  | { readonly kind: 'ports'; readonly ports: readonly AclPort[] };
+
+export type AclSelectorKind = 'unit' | 'cgroup' | 'user' | 'group' | 'cidr';
+
+export interface AclSelector {
+  readonly kind: AclSelectorKind;
+  /** A pattern, a block in canonical text, or a name; of users and groups also an id in digits. */
+  readonly value: string;
+}
+
+export type AclAction = 'allow' | 'deny' | 'audit';
+
+export interface AclRecord {
+  /** At most 63 bytes of a–z, 0–9, `-` and `.`. */
+  readonly name: string;
+  readonly to: AclTarget;
+  /** Alternatives; empty: every program of this host. */
+  readonly from: readonly AclSelector[];
+  readonly action: AclAction;
+}
+
 /** Everything known at one revision. Each change makes a new one. */
 export interface StateSnapshot {
   readonly revision: number;
   readonly services: ReadonlyMap<string, ServiceRecord>;
   /** By service name; ordered by port name, address, port. */
   readonly backends: ReadonlyMap<string, readonly BackendRecord[]>;
+  /** By name. */
+  readonly acls: ReadonlyMap<string, AclRecord>;
 }
 
 export type Change =
@@ -66,7 +102,9 @@ export type Change =
       readonly portName: string;
       readonly address: string;
       readonly port: number;
-    };
+    }
+  | { readonly kind: 'put-acl'; readonly acl: AclRecord }
+  | { readonly kind: 'remove-acl'; readonly name: string };
 
 /** The seam where replicated state will come: one durable local store for now. */
 export interface StateStore {

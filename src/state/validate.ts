@@ -40,7 +40,7 @@ export function strict<const Shape extends z.core.$ZodShape>(
   });
 }
 
-function wholeNumber(what: string, min: number, max: number): z.ZodNumber {
+export function wholeNumber(what: string, min: number, max: number): z.ZodNumber {
   const error = (issue: { input?: unknown }): string =>
     issue.input === undefined
       ? `${what} is missing`
@@ -48,7 +48,7 @@ function wholeNumber(what: string, min: number, max: number): z.ZodNumber {
   return z.number({ error }).int({ error }).min(min, { error }).max(max, { error });
 }
 
-function text(what: string): z.ZodString {
+export function text(what: string): z.ZodString {
   return z.string({
     error: (issue) =>
       issue.input === undefined ? `${what} is missing` : `${what} ${show(issue.input)} is not text`,
@@ -82,7 +82,7 @@ export function whyNoPortName(name: string): string | undefined {
   return /[a-z]/.test(name) ? undefined : 'it needs at least one letter';
 }
 
-function checked(
+export function checked(
   schema: z.ZodString,
   what: string,
   why: (value: string) => string | undefined,
@@ -151,7 +151,10 @@ interface RawTarget {
 }
 
 /** `address: 10.0.0.1, port: 80` and `address: 10.0.0.1:80` say the same. */
-function targetOf(raw: RawTarget, ctx: z.core.$RefinementCtx): { address: string; port: number } {
+export function targetOf(
+  raw: RawTarget,
+  ctx: z.core.$RefinementCtx,
+): { address: string; port: number } {
   const complain = (message: string, path: string): never => {
     ctx.addIssue({ code: 'custom', message, path: [path] });
     return z.NEVER;
@@ -174,7 +177,7 @@ function targetOf(raw: RawTarget, ctx: z.core.$RefinementCtx): { address: string
   return port === undefined ? complain('port is missing', 'port') : { address, port };
 }
 
-const backendFields = {
+export const backendFields = {
   portName: portName.optional(),
   address: text('address'),
   port: portNumber.optional(),
@@ -196,7 +199,7 @@ export interface BackendSpec {
   readonly owner?: BackendOwner | undefined;
 }
 
-const serviceFields = {
+export const serviceFields = {
   vip: vipAddress.optional(),
   vips: z
     .array(vipAddress, { error: 'vips is not a list' })
@@ -222,7 +225,7 @@ function orderVips(vips: readonly string[]): readonly string[] {
   return [...vips.filter((vip) => !vip.includes(':')), ...vips.filter((vip) => vip.includes(':'))];
 }
 
-function withVips<Raw extends RawVips>(
+export function withVips<Raw extends RawVips>(
   raw: Raw,
   ctx: z.core.$RefinementCtx,
 ): Omit<Raw, 'vip' | 'vips'> & { vips: readonly string[] | undefined } {
@@ -249,31 +252,6 @@ export interface ServiceSpec {
   /** Absent: left alone. */
   readonly backends?: readonly BackendSpec[] | undefined;
 }
-
-const serviceDocument = strict({
-  kind: z.literal('service'),
-  name: serviceName,
-  ...serviceFields,
-}).transform(withVips);
-const backendDocument = strict({
-  kind: z.literal('backend'),
-  service: serviceName,
-  ...backendFields,
-}).transform((raw, ctx) => ({ ...raw, ...targetOf(raw, ctx) }));
-
-export const document = z.discriminatedUnion('kind', [serviceDocument, backendDocument], {
-  error: (issue) => {
-    const input: unknown = issue.input;
-    const kind =
-      typeof input === 'object' && input !== null && 'kind' in input ? input.kind : undefined;
-    return kind === undefined
-      ? 'kind is missing: service or backend'
-      : `kind ${show(kind)} is neither service nor backend`;
-  },
-});
-export type Document =
-  | ({ readonly kind: 'service' } & ServiceSpec)
-  | ({ readonly kind: 'backend'; readonly service: string } & BackendSpec);
 
 /** `ports[0].port`; the empty path is the whole thing. */
 export function formatPath(path: readonly PropertyKey[]): string {
@@ -327,12 +305,4 @@ export function parse<T>(
   const result = schema.safeParse(value);
   if (result.success) return { ok: true, value: result.data };
   return { ok: false, problems: problemsOf(result.error, prefix) };
-}
-
-/** Checks every document of a file or request body; `documents[i]` starts each path. */
-export function parseDocuments(values: readonly unknown[]): Parsed<readonly Document[]> {
-  const parsed = values.map((value, index) => parse(document, value, ['documents', index]));
-  const problems = parsed.flatMap((result) => (result.ok ? [] : result.problems));
-  if (problems.length > 0) return { ok: false, problems };
-  return { ok: true, value: parsed.flatMap((result) => (result.ok ? [result.value] : [])) };
 }

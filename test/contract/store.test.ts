@@ -44,6 +44,7 @@ function content(snapshot: StateSnapshot): unknown {
     revision: snapshot.revision,
     services: [...snapshot.services],
     backends: [...snapshot.backends],
+    acls: [...snapshot.acls],
   };
 }
 
@@ -74,6 +75,17 @@ function filled(): { directory: string; file: string; before: StateSnapshot } {
   const directory = fresh();
   const store = openStore(directory);
   for (let revision = 1; revision <= 60; revision++) commit(store, [changeOf(revision)]);
+  commit(store, [
+    {
+      kind: 'put-acl',
+      acl: {
+        name: 'only-deploy-to-web',
+        to: { kind: 'service', service: 'web' },
+        from: [{ kind: 'user', value: 'deploy' }],
+        action: 'allow',
+      },
+    },
+  ]);
   store.close();
   return { directory, file: join(directory, 'state.db'), before: store.snapshot() };
 }
@@ -268,7 +280,37 @@ test("a file that is no database, another program's, or a newer one is refused a
   const newer = new DatabaseSync(file);
   newer.exec('PRAGMA user_version = 99');
   newer.close();
-  refused(directory, 'newer', /its schema is 99, this one knows 1/);
+  refused(directory, 'newer', /its schema is 99, this one knows 2/);
+});
+
+test('a file made before there were rules is brought up to date, with all that is in it', () => {
+  const { directory, file, before } = filled();
+  const old = new DatabaseSync(file);
+  old.exec('DROP TABLE acls; PRAGMA user_version = 1;');
+  old.close();
+  const store = openStore(directory);
+  assert.deepEqual(content(store.snapshot()), { ...(content(before) as object), acls: [] });
+  const acl = {
+    name: 'nobody-to-web',
+    to: { kind: 'service', service: 'web' },
+    from: [],
+    action: 'deny',
+  } as const;
+  commit(store, [{ kind: 'put-acl', acl }]);
+  store.close();
+  assert.deepEqual([...reopened(directory).acls.values()], [acl]);
+});
+
+test('a rule whose bytes were changed is refused by its name', () => {
+  const { directory, file } = filled();
+  const store = openStore(directory);
+  const to = { kind: 'cidr', cidr: '10.0.0.0/8', ports: [] } as const;
+  commit(store, [{ kind: 'put-acl', acl: { name: 'block-ten', to, from: [], action: 'deny' } }]);
+  store.close();
+  const other = new DatabaseSync(file);
+  other.exec(`UPDATE acls SET rule = replace(rule, 'deny', 'audit')`);
+  other.close();
+  refused(directory, 'damaged', /the record of rule "block-ten"/);
 });
 
 test('a bit that flipped anywhere in the file is refused or harmless, never another state', () => {

@@ -34,6 +34,7 @@ const catalog = buildCatalog({
     ],
   ]),
   backends: new Map(),
+  acls: new Map(),
 });
 
 /** Attaches the programs to the host's cgroup without an agent; they go with the returned stack. */

@@ -4,7 +4,8 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { ProblemError, type Problem } from '../../state/problem.ts';
-import { parse, parseDocuments, type Document } from '../../state/validate.ts';
+import { parseDocuments, type Document } from '../../state/documents.ts';
+import { parse } from '../../state/validate.ts';
 import { configSchema, type Config, type ConfigInput } from '../schema.ts';
 import { locateProblems, parseServices, parseYaml } from '../yaml.ts';
 

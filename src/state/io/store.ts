@@ -29,6 +29,7 @@ import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { crc32 } from 'node:zlib';
 import { BucketMap } from '../bucket-map.ts';
 import type {
+  AclRecord,
   BackendOwner,
   BackendRecord,
   Change,
@@ -39,14 +40,22 @@ import type {
 } from '../records.ts';
 import { classify, storeError } from './store-error.ts';
 
-/** Raised by any change of the tables; a file with a higher one is refused. */
-const SCHEMA_VERSION = 1;
+/** Raised by any change of the tables; a file with a higher one is refused. 2: acls. */
+const SCHEMA_VERSION = 2;
 /** "zhop": tells our files from other people's (sqlite.org/fileformat.html, 1.3.16). */
 const APPLICATION_ID = 0x7a686f70;
 /** The log is cut back to this after a checkpoint; a burst may exceed it. */
 const WAL_BYTES_KEPT = 4 * 1024 * 1024;
 /** SQLite's page cache: all is held in memory as records anyway. */
 const PAGE_CACHE_KIB = 1024;
+
+const ACLS_TABLE = `
+CREATE TABLE acls (
+  name TEXT NOT NULL PRIMARY KEY,
+  rule TEXT NOT NULL,
+  crc INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+`;
 
 const SCHEMA = `
 CREATE TABLE meta (revision INTEGER NOT NULL, crc INTEGER NOT NULL) STRICT;
@@ -68,9 +77,13 @@ CREATE TABLE backends (
   crc INTEGER NOT NULL,
   PRIMARY KEY (service, port_name, address, port)
 ) STRICT, WITHOUT ROWID;
+${ACLS_TABLE}
 PRAGMA application_id = ${APPLICATION_ID};
 PRAGMA user_version = ${SCHEMA_VERSION};
 `;
+
+/** What brings a file of that version to the next one. */
+const MIGRATIONS: ReadonlyMap<number, string> = new Map([[1, ACLS_TABLE]]);
 
 type ServiceRow = [name: string, vips: string, ports: string, crc: number];
 type BackendRow = [
@@ -100,6 +113,14 @@ function backendRow(backend: BackendRecord): BackendRow {
   const row: BackendRow = [service, portName, address, port, weight, state, owner, 0];
   row[7] = backendCrc(row);
   return row;
+}
+
+/** Everything but its name, as JSON. */
+type AclRow = [name: string, rule: string, crc: number];
+
+function aclRow({ name, ...rule }: AclRecord): AclRow {
+  const text = JSON.stringify(rule);
+  return [name, text, crc32(`${name}\n${text}`)];
 }
 
 function syncDirectory(path: string): void {
@@ -184,11 +205,19 @@ function open(file: string): DatabaseSync {
       BEGIN IMMEDIATE; COMMIT;`);
     const verdict = firstValue(db, 'PRAGMA quick_check(1)');
     if (verdict !== 'ok') throw storeError('damaged', file, String(verdict).replaceAll('\n', '; '));
+    migrate(db, version);
     return db;
   } catch (error) {
     db.close();
     throw error;
   }
+}
+
+/** All steps or none: a file is never between two versions. */
+function migrate(db: DatabaseSync, from: number): void {
+  if (from === SCHEMA_VERSION) return;
+  const steps = Array.from({ length: SCHEMA_VERSION - from }, (_, i) => MIGRATIONS.get(from + i));
+  db.exec(`BEGIN IMMEDIATE; ${steps.join('')} PRAGMA user_version = ${SCHEMA_VERSION}; COMMIT;`);
 }
 
 function loadRevision(db: DatabaseSync, file: string): number {
@@ -259,12 +288,27 @@ function loadBackends(
   return backends.build();
 }
 
+function loadAcls(db: DatabaseSync, file: string): BucketMap<AclRecord> {
+  const acls = new BucketMap<AclRecord>().edit();
+  const statement = db.prepare('SELECT name, rule, crc FROM acls ORDER BY name');
+  statement.setReturnArrays(true);
+  for (const row of statement.iterate() as Iterable<unknown> as Iterable<AclRow>) {
+    const [name, rule, crc] = row;
+    if (crc !== crc32(`${name}\n${rule}`))
+      throw storeError('damaged', file, `the record of rule "${name}"`);
+    acls.set(name, { name, ...(JSON.parse(rule) as Omit<AclRecord, 'name'>) });
+  }
+  return acls.build();
+}
+
 interface Statements {
   readonly putService: StatementSync;
   readonly removeService: StatementSync;
   readonly removeBackends: StatementSync;
   readonly putBackend: StatementSync;
   readonly removeBackend: StatementSync;
+  readonly putAcl: StatementSync;
+  readonly removeAcl: StatementSync;
   readonly revision: StatementSync;
 }
 
@@ -277,6 +321,8 @@ function prepareStatements(db: DatabaseSync): Statements {
     removeBackend: db.prepare(
       'DELETE FROM backends WHERE service = ? AND port_name = ? AND address = ? AND port = ?',
     ),
+    putAcl: db.prepare('INSERT OR REPLACE INTO acls VALUES (?, ?, ?)'),
+    removeAcl: db.prepare('DELETE FROM acls WHERE name = ?'),
     revision: db.prepare('UPDATE meta SET revision = ?, crc = ?'),
   };
 }
@@ -296,6 +342,12 @@ function write(statements: Statements, change: Change): void {
     case 'remove-backend':
       statements.removeBackend.run(change.service, change.portName, change.address, change.port);
       return;
+    case 'put-acl':
+      statements.putAcl.run(...aclRow(change.acl));
+      return;
+    case 'remove-acl':
+      statements.removeAcl.run(change.name);
+      return;
   }
 }
 
@@ -310,7 +362,8 @@ class SqliteStore implements StateStore {
     this.#db = db;
     const services = loadServices(db, file);
     const backends = loadBackends(db, file, services);
-    this.#snapshot = { revision: loadRevision(db, file), services, backends };
+    const acls = loadAcls(db, file);
+    this.#snapshot = { revision: loadRevision(db, file), services, backends, acls };
     this.#statements = prepareStatements(db);
   }
 

@@ -42,7 +42,12 @@ test('a host without a configuration has every default', () => {
     slots: 524_288,
     sockets: 65_536,
     socketsSpilled: 16_384,
+    aclRules: 16_384,
+    aclEntries: 262_144,
+    aclCgroups: 8192,
+    aclGlobs: 32_768,
   });
+  assert.deepEqual(config.acl, { defaultAction: 'allow' });
   assert.equal(config.vipCidr4.prefixLength, 4);
   assert.equal(config.servicesDir, join(directory, 'services.d'));
   assert.deepEqual(load(''), config);

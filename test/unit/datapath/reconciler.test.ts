@@ -50,7 +50,7 @@ const service = (name: string, vip: string, ...addresses: string[]): CatalogServ
 };
 
 const catalogOf = (revision: number, ...services: CatalogService[]): Catalog => ({
-  ...buildCatalog({ revision, services: new Map(), backends: new Map() }),
+  ...buildCatalog({ revision, services: new Map(), backends: new Map(), acls: new Map() }),
   services: new Map(services.map((one) => [one.name, one])),
 });
 

@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { applyChanges, EMPTY_SNAPSHOT } from '../../../src/state/changes.ts';
 import type {
+  AclRecord,
   BackendRecord,
   Change,
   ServiceRecord,
@@ -13,6 +14,7 @@ import { change } from './generators.ts';
 /** The obvious way: everything in one list, rebuilt each time. */
 function naive(lists: readonly (readonly Change[])[]): StateSnapshot {
   const services = new Map<string, ServiceRecord>();
+  const acls = new Map<string, AclRecord>();
   let all: BackendRecord[] = [];
   const same = (
     a: { service: string; portName: string; address: string; port: number },
@@ -32,7 +34,9 @@ function naive(lists: readonly (readonly Change[])[]): StateSnapshot {
         all = all.filter((backend) => backend.service !== one.name);
       } else if (one.kind === 'put-backend') {
         all = [...all.filter((backend) => !same(one.backend, backend)), one.backend];
-      } else all = all.filter((backend) => !same(one, backend));
+      } else if (one.kind === 'put-acl') acls.set(one.acl.name, one.acl);
+      else if (one.kind === 'remove-acl') acls.delete(one.name);
+      else all = all.filter((backend) => !same(one, backend));
     }
   }
   const key = (b: BackendRecord): string =>
@@ -41,12 +45,17 @@ function naive(lists: readonly (readonly Change[])[]): StateSnapshot {
   const backends = new Map<string, BackendRecord[]>();
   for (const backend of all)
     backends.set(backend.service, [...(backends.get(backend.service) ?? []), backend]);
-  return { revision, services, backends };
+  return { revision, services, backends, acls };
 }
 
 /** With plain Maps, which deepEqual() and structuredClone() know. */
-function plain({ revision, services, backends }: StateSnapshot): StateSnapshot {
-  return { revision, services: new Map(services), backends: new Map(backends) };
+function plain({ revision, services, backends, acls }: StateSnapshot): StateSnapshot {
+  return {
+    revision,
+    services: new Map(services),
+    backends: new Map(backends),
+    acls: new Map(acls),
+  };
 }
 
 test('applyChanges() makes what a naive rebuild makes', () => {

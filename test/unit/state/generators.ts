@@ -3,7 +3,14 @@ import fc from 'fast-check';
 import type { VipPools } from '../../../src/catalog/vips.ts';
 import { parseCidr, type Cidr } from '../../../src/net/cidr.ts';
 import type { Command } from '../../../src/state/commands.ts';
-import type { BackendRecord, Change, ServicePort } from '../../../src/state/records.ts';
+import type {
+  AclRecord,
+  AclSelector,
+  AclTarget,
+  BackendRecord,
+  Change,
+  ServicePort,
+} from '../../../src/state/records.ts';
 
 export function cidr(text: string): Cidr {
   const result = parseCidr(text);
@@ -89,6 +96,54 @@ const selector = record({
   port: fc.constantFrom(8080, 8081),
 });
 
+const aclPorts = fc.uniqueArray(
+  record({
+    port: fc.constantFrom(53, 443, 8080),
+    protocol: fc.constantFrom('tcp' as const, 'udp' as const),
+  }),
+  { minLength: 1, maxLength: 3, selector: ({ port, protocol }) => `${port}/${protocol}` },
+);
+
+const selectorOf = (kind: AclSelector['kind'], ...values: string[]): fc.Arbitrary<AclSelector> =>
+  fc.constantFrom(...values).map((value) => ({ kind, value }));
+
+const workload = fc.oneof(
+  selectorOf('unit', 'web.service', 'getty@*.service'),
+  selectorOf('cgroup', '/', '/batch/*', '/a/**/b'),
+  selectorOf('user', 'deploy', '1000', '0'),
+  selectorOf('group', 'ops', '100'),
+);
+const source = selectorOf('cidr', '192.0.2.0/24', 'fd00::/64', '0.0.0.0/0');
+
+const aclTarget: fc.Arbitrary<AclTarget> = fc.oneof(
+  fc
+    .tuple(name, fc.option(fc.constantFrom(...portNames), { nil: undefined }))
+    .map(([service, portName]): AclTarget => ({
+      kind: 'service',
+      service,
+      ...(portName === undefined ? {} : { portName }),
+    })),
+  fc
+    .tuple(
+      fc.constantFrom('10.0.0.0/8', '::/0', 'fd00::1/128'),
+      fc.option(aclPorts, { nil: undefined }),
+    )
+    .map(([block, ports = []]): AclTarget => ({ kind: 'cidr', cidr: block, ports })),
+  aclPorts.map((ports): AclTarget => ({ kind: 'ports', ports })),
+);
+
+export const aclRecord: fc.Arbitrary<AclRecord> = aclTarget.chain((to) =>
+  record({
+    name: fc.constantFrom('only-web', 'no.mail', 'a'),
+    to: fc.constant(to),
+    from: fc.uniqueArray(to.kind === 'cidr' ? workload : fc.oneof(workload, source), {
+      maxLength: 3,
+      selector: ({ kind, value }) => `${kind} ${value}`,
+    }),
+    action: fc.constantFrom('allow' as const, 'deny' as const, 'audit' as const),
+  }),
+);
+
 const document = fc.oneof(
   serviceSpec.map((spec) => ({ kind: 'service' as const, ...spec })),
   fc.tuple(name, backendSpec).map(([service, { portName, address: ip, port, weight, state }]) => ({
@@ -100,6 +155,7 @@ const document = fc.oneof(
     weight,
     state,
   })),
+  aclRecord.map((acl) => ({ kind: 'acl' as const, ...acl })),
 );
 
 export const command: fc.Arbitrary<Command> = fc.oneof(
@@ -140,6 +196,14 @@ export const command: fc.Arbitrary<Command> = fc.oneof(
       .map(([backend, who]) => ({ kind: 'remove-backend' as const, backend, owner: who })),
   },
   {
+    weight: 3,
+    arbitrary: aclRecord.map((acl) => ({ kind: 'put-acl' as const, acl })),
+  },
+  {
+    weight: 1,
+    arbitrary: aclRecord.map((acl) => ({ kind: 'remove-acl' as const, name: acl.name })),
+  },
+  {
     weight: 2,
     arbitrary: fc
       .array(document, { maxLength: 4 })
@@ -164,6 +228,8 @@ export const change: fc.Arbitrary<Change> = fc.oneof(
   })),
   name.map((one) => ({ kind: 'remove-service' as const, name: one })),
   backendRecord.map((backend) => ({ kind: 'put-backend' as const, backend })),
+  aclRecord.map((acl) => ({ kind: 'put-acl' as const, acl })),
+  aclRecord.map((acl) => ({ kind: 'remove-acl' as const, name: acl.name })),
   backendRecord.map(({ service, portName, address: ip, port }) => ({
     kind: 'remove-backend' as const,
     service,

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { parseDocuments } from '../../../src/state/validate.ts';
+import { parseDocuments } from '../../../src/state/documents.ts';
 import { editDistance, nearest } from '../../../src/state/suggest.ts';
 import { removalsOfDead, startTicksOf } from '../../../src/state/owners.ts';
 import { applyChanges, EMPTY_SNAPSHOT } from '../../../src/state/changes.ts';
@@ -76,7 +76,7 @@ const REFUSED: readonly (readonly [string, unknown, RegExp])[] = [
     { ...service, ports: [{ port: 80, naem: 'x' }] },
     /ports\[0\]\.naem: unknown field "naem" \| did you mean "name"\?/,
   ],
-  ['an unknown kind', { kind: 'sevice' }, /kind "sevice" is neither service nor backend/],
+  ['an unknown kind', { kind: 'sevice' }, /kind "sevice" is none of service, backend, acl/],
   ['no kind', { name: 'web' }, /kind is missing/],
   ['a document that is a list', [service], /kind is missing/],
   ['a document that is text', 'web', /kind is missing/],
