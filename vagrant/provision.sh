@@ -20,6 +20,7 @@ load_modules() {
   if [[ -n $extra ]] && ! modprobe -q sch_netem; then
     install_packages "$extra" || say "$extra cannot be had; tests that need its modules will say so"
   fi
+  mkdir -p /etc/modules-load.d
   : >/etc/modules-load.d/zerohop.conf
   for module in $modules; do
     if modprobe -q "$module"; then echo "$module" >>/etc/modules-load.d/zerohop.conf; else say "no module $module"; fi
