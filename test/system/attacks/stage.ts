@@ -55,31 +55,38 @@ interface Outcome {
 /** The host's addresses beside loopback, on the interface e0. */
 export const HOST4 = '192.0.2.1';
 export const HOST6 = '2001:db8::1';
+export const HOST_LINK = 'fe80::1';
 /** Of the host at the other end of the wire. */
 export const PEER4 = '192.0.2.2';
 export const PEER6 = '2001:db8::2';
+const PEER_LINK = 'fe80::2';
+
+/** The interface's number at both ends, for scopes of IPv6. */
+const E0 = '77';
 
 export interface StageOptions {
   readonly defaultAction?: 'allow' | 'deny';
 }
 
 const witnessProgram = fileURLToPath(new URL('witness.py', import.meta.url));
+const movingClient = fileURLToPath(new URL('moves.py', import.meta.url));
 const attackClient = (): Promise<string> => cProgram('attacks/attack.c');
 
 /** Two hosts on one wire; the first has the agent. */
 async function wire(host: TestHost, peer: TestHost): Promise<void> {
   await run(
-    ['ip', '-n', host.name, 'link', 'add', 'e0', 'type', 'veth'].concat(
-      ['peer', 'name', 'e0'],
+    ['ip', '-n', host.name, 'link', 'add', 'e0', 'index', E0, 'type', 'veth'].concat(
+      ['peer', 'name', 'e0', 'index', E0],
       ['netns', peer.name],
     ),
   );
-  for (const [end, v4, v6] of [
-    [host, HOST4, HOST6],
-    [peer, PEER4, PEER6],
+  for (const [end, v4, v6, link] of [
+    [host, HOST4, HOST6, HOST_LINK],
+    [peer, PEER4, PEER6, PEER_LINK],
   ] as const) {
     await end.ip('addr', 'add', `${v4}/24`, 'brd', '+', 'dev', 'e0');
     await end.ip('addr', 'add', `${v6}/64`, 'dev', 'e0', 'nodad');
+    await end.ip('addr', 'add', `${link}/64`, 'dev', 'e0', 'nodad');
     await end.ip('link', 'set', 'e0', 'up');
     // Datagrams to groups need a way out; ping sockets and fast open, leave.
     await end.ip('route', 'add', '224.0.0.0/4', 'dev', 'e0');
@@ -199,13 +206,30 @@ export class Stage implements AsyncDisposable {
    * became of each: the server that it reached, or the error.
    */
   async tries(who: Who, attempts: readonly string[], from = this.host): Promise<string[]> {
+    return await this.#run([...this.become(who), await attackClient()], attempts, from);
+  }
+
+  /** As tries(), of one process that moves about (moves.py). */
+  async moves(...steps: readonly string[]): Promise<string[]> {
+    return await this.#run(['/usr/bin/python3', movingClient], steps, this.host);
+  }
+
+  /** As tries(), with another copy of the client or words before it. */
+  async program(
+    who: Who,
+    program: readonly string[],
+    attempts: readonly string[],
+  ): Promise<string[]> {
+    return await this.#run([...this.become(who), ...program], attempts, this.host);
+  }
+
+  async #run(command: string[], attempts: readonly string[], from: TestHost): Promise<string[]> {
     assert.deepEqual(await this.arrivals(), [], 'nobody had tried yet');
     const word = `w${++this.#words}`;
-    const command = [...this.become(who), await attackClient(), word, ...attempts];
-    const { code, stdout, stderr } = await from.exec(command, { timeoutMs: 120_000 });
-    assert.equal(code, 0, `${command.join(' ')}\n${stderr}${stdout}`);
-    const outcomes = JSON.parse(stdout) as Outcome[];
-    return verdicts(word, outcomes, await this.arrivals());
+    const whole = [...command, word, ...attempts];
+    const { code, stdout, stderr } = await from.exec(whole, { timeoutMs: 120_000 });
+    assert.equal(code, 0, `${whole.join(' ')}\n${stderr}${stdout}`);
+    return verdicts(word, JSON.parse(stdout) as Outcome[], await this.arrivals());
   }
 
   /** Makes the attempts, which must end as said: `{ 'tcp.connect=127.0.0.1,80': 'EPERM' }`. */
