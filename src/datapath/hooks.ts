@@ -13,6 +13,15 @@ export interface Hook {
   readonly attachType: string;
 }
 
+/** A program whose section names its place in the kernel: lsm/…, raw_tp/… */
+export interface TraceHook {
+  readonly program: string;
+  readonly name: string;
+  readonly attachType?: undefined;
+}
+
+export type AnyHook = Hook | TraceHook;
+
 export const hooks: readonly Hook[] = [
   { program: 'zh_sock_release', name: 'sock_release', attachType: 'BPF_CGROUP_INET_SOCK_RELEASE' },
   { program: 'zh_getpeername4', name: 'getpeername4', attachType: 'BPF_CGROUP_INET4_GETPEERNAME' },

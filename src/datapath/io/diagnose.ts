@@ -9,7 +9,7 @@ import { findCgroup2, openCgroup } from './cgroup.ts';
 import { missingCapabilities, probeFeatures } from './features.ts';
 import type { Feature } from './features.ts';
 import { readPinnedMeta } from './kernel.ts';
-import { effectivePrograms } from './loader.ts';
+import { effectivePrograms } from './links.ts';
 import { objectPath } from './object.ts';
 import { Pins } from './pins.ts';
 

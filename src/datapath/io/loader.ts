@@ -7,26 +7,20 @@
  *
  * Where everything pinned is what this agent would make, nothing is touched.
  */
-import { existsSync, rmSync, unlinkSync } from 'node:fs';
-import {
-  BpfError,
-  BpfLink,
-  BpfMap,
-  BpfProgram,
-  openObject,
-  queryCgroup,
-  VerifierError,
-} from '../../../addon/index.ts';
+import { existsSync, rmSync } from 'node:fs';
+import { BpfError, BpfMap, openObject, VerifierError } from '../../../addon/index.ts';
 import type { LoadedObject, OpenObject } from '../../../addon/index.ts';
 import type { Cidr } from '../../net/cidr.ts';
 import { ProblemError } from '../../state/problem.ts';
 import { decodeU64s, encodeU32, layoutMagic, layouts, layoutVersion } from '../abi.ts';
 import { entriesOf, hooks, socketMaps, tableMaps } from '../hooks.ts';
-import type { Hook, MapName, MapSizes } from '../hooks.ts';
+import type { MapName, MapSizes } from '../hooks.ts';
 import { openCgroup } from './cgroup.ts';
 import type { Cgroup } from './cgroup.ts';
 import { canTellSubflows, haveSetRetval } from './features.ts';
 import { readPinnedMeta } from './kernel.ts';
+import { Links } from './links.ts';
+import type { Attachment } from './links.ts';
 import { objectPath } from './object.ts';
 import type { Pins } from './pins.ts';
 
@@ -40,19 +34,12 @@ export interface LoaderOptions {
   readonly notice: (message: string, details: Readonly<Record<string, unknown>>) => void;
 }
 
-export interface Attachment {
-  readonly hook: string;
-  readonly programId: number;
-  /** Whether the kernel runs it for sockets of the cgroup. */
-  readonly effective: boolean;
-}
-
 export class Datapath {
   readonly #options: LoaderOptions;
   readonly #object: LoadedObject;
   /** Names whose maps were made by this load and are not pinned yet. */
   readonly #fresh: ReadonlySet<MapName>;
-  readonly #links = new Map<string, BpfLink>();
+  readonly #links: Links;
   #cgroup: Cgroup;
 
   private constructor(options: LoaderOptions, object: LoadedObject, fresh: ReadonlySet<MapName>) {
@@ -60,6 +47,9 @@ export class Datapath {
     this.#cgroup = options.cgroup;
     this.#object = object;
     this.#fresh = fresh;
+    const { pins, notice } = options;
+    const settingsPin = (): string => pins.settings;
+    this.#links = new Links({ pins, object, notice, settingsPin, together: true });
   }
 
   static load(options: LoaderOptions): Datapath {
@@ -86,7 +76,7 @@ export class Datapath {
 
   /** Attaches what is not attached, swaps what differs, pins what is new. */
   activate(): void {
-    this.#attachAll();
+    this.#links.attach(hooks, this.#cgroup);
     const { pins } = this.#options;
     // Without zh_meta nothing counts as pinned: a crash between two maps is no mixture.
     if (this.#fresh.has('zh_meta')) rmSync(pins.map('zh_meta'), { force: true });
@@ -105,8 +95,7 @@ export class Datapath {
    */
   heal(): boolean {
     this.#cgroup = openCgroup(this.#cgroup.path);
-    for (const link of this.#links.values()) link.close();
-    this.#attachAll();
+    this.#links.attach(hooks, this.#cgroup);
     return this.attachments().every((at) => at.effective);
   }
 
@@ -120,127 +109,12 @@ export class Datapath {
 
   /** What the kernel says of each hook now. */
   attachments(): Attachment[] {
-    const cgroup = this.#cgroup;
-    return hooks.map((hook) => {
-      const programId = this.#links.get(hook.name)?.info.programId ?? 0;
-      const ids = runningPrograms(cgroup.path, hook);
-      return { hook: hook.name, programId, effective: ids.includes(programId) };
-    });
+    return this.#links.attachments(hooks, this.#cgroup);
   }
 
   close(): void {
-    for (const link of this.#links.values()) link.close();
+    this.#links.close();
     this.#object.close();
-  }
-
-  /**
-   * All or nothing: the programs of one load share their settings, so one that
-   * differs has all swapped (each swap is atomic in the kernel).
-   */
-  #attachAll(): void {
-    const links = hooks.map((hook) => ({ hook, link: this.#pinnedLink(hook) }));
-    const reasons = links.map(({ hook, link }) => this.#difference(hook, link));
-    const why = reasons.find((reason) => reason !== undefined);
-    for (const { hook, link } of links) {
-      if (link === undefined) this.#links.set(hook.name, this.#attachAnew(hook));
-      else this.#links.set(hook.name, why === undefined ? link : this.#swap(hook, link));
-    }
-    if (why === undefined) return;
-    if (links.some(({ link }) => link !== undefined)) {
-      this.#options.notice('swapped the attached programs', { why });
-    }
-    using settings = this.#settings();
-    rmSync(this.#options.pins.settings, { force: true });
-    settings.pin(this.#options.pins.settings);
-  }
-
-  #swap(hook: Hook, link: BpfLink): BpfLink {
-    using program = this.#object.program(hook.program);
-    link.update(program);
-    this.#pinProgram(hook, program);
-    return link;
-  }
-
-  #attachAnew(hook: Hook): BpfLink {
-    using program = this.#object.program(hook.program);
-    const link = program.attachCgroup(this.#cgroup.path);
-    try {
-      link.pin(this.#options.pins.link(hook.name));
-      this.#pinProgram(hook, program);
-      return link;
-    } catch (error) {
-      link.close();
-      throw error;
-    }
-  }
-
-  /** Only for #difference: opening a program by its id would take CAP_SYS_ADMIN. */
-  #pinProgram(hook: Hook, program: BpfProgram): void {
-    const path = this.#options.pins.program(hook.name);
-    rmSync(path, { force: true });
-    program.pin(path);
-  }
-
-  /** The map of the object's `const volatile` settings. */
-  #settings(): BpfMap {
-    const name = this.#object.mapNames.find((map) => map.endsWith('.rodata'));
-    if (name === undefined) throw new Error('bug: the object has no settings');
-    return this.#object.map(name);
-  }
-
-  /** Why a hook does not run the loaded program; undefined when it does. */
-  #difference(hook: Hook, link: BpfLink | undefined): string | undefined {
-    const { pins } = this.#options;
-    if (link === undefined) return `${hook.name} was not attached`;
-    if (!existsSync(pins.program(hook.name)) || !existsSync(pins.settings))
-      return 'unknown program';
-    using attached = BpfProgram.openPinned(pins.program(hook.name));
-    using program = this.#object.program(hook.program);
-    if (attached.info.id !== link.info.programId) return 'unknown program';
-    if (attached.info.tag !== program.info.tag) return 'other instructions';
-    using before = BpfMap.openPinned(pins.settings);
-    using now = this.#settings();
-    const others = (all: readonly number[], settings: BpfMap): string =>
-      all
-        .filter((id) => id !== settings.info.id)
-        .toSorted((x, y) => x - y)
-        .join();
-    if (others(attached.info.mapIds, before) !== others(program.info.mapIds, now)) {
-      return 'other maps';
-    }
-    const [old, wanted] = [before, now].map((map) => Buffer.from(map.get(new Uint8Array(4)) ?? []));
-    return wanted !== undefined && old?.equals(wanted) === true ? undefined : 'other settings';
-  }
-
-  /** The pinned link if it still acts on our cgroup; otherwise its pin goes. */
-  #pinnedLink(hook: Hook): BpfLink | undefined {
-    const { pins, notice } = this.#options;
-    const cgroup = this.#cgroup;
-    const path = pins.link(hook.name);
-    if (!existsSync(path)) return undefined;
-    const link = BpfLink.openPinned(path);
-    const at = BigInt(link.info.cgroupId ?? 0);
-    if (at === cgroup.id) return link;
-    link.close();
-    unlinkSync(path);
-    const why = at === 0n ? 'its cgroup is gone' : 'it is attached to another cgroup';
-    notice('replaced a pinned link', { hook: hook.name, why, cgroup: cgroup.path });
-    return undefined;
-  }
-}
-
-/** Program ids that run for sockets of the cgroup, ancestors' included. */
-export function effectivePrograms(cgroupPath: string, hook: Hook): readonly number[] {
-  return queryCgroup(cgroupPath, hook.attachType, { effective: true }).programIds;
-}
-
-/** As effectivePrograms; none where the cgroup is gone. */
-function runningPrograms(cgroupPath: string, hook: Hook): readonly number[] {
-  try {
-    return effectivePrograms(cgroupPath, hook);
-  } catch (error) {
-    if (error instanceof BpfError && error.code === 'ENOENT') return [];
-    throw error;
   }
 }
 

@@ -38,6 +38,10 @@ export class Pins {
     return join(this.dir, 'links', hook);
   }
 
+  freshLink(hook: string): string {
+    return join(this.dir, 'links', fresh + hook);
+  }
+
   /** What a link runs, so that the next agent can tell whether it would run the same. */
   program(hook: string): string {
     return join(this.dir, 'programs', hook);
@@ -86,8 +90,10 @@ export class Pins {
 
   /** Removes what a killed agent was about to pin. Only under the lock: a living one pins so too. */
   sweep(): void {
-    for (const name of readdirSync(join(this.dir, 'maps'))) {
-      if (name.startsWith(fresh)) unlinkSync(join(this.dir, 'maps', name));
+    for (const folder of ['maps', 'links']) {
+      for (const name of readdirSync(join(this.dir, folder))) {
+        if (name.startsWith(fresh)) unlinkSync(join(this.dir, folder, name));
+      }
     }
   }
 
