@@ -24,6 +24,8 @@ m tracefs /sys/kernel/tracing
 m debugfs /sys/kernel/debug
 $b mount -o bind "$modules" "/usr/lib/modules/$v" || echo "vm: no modules"
 [ -f "$modules/../config" ] && $b mkdir -p /boot && $b cp "$modules/../config" "/boot/config-$v" # bpftool feature asks for it
+# With a plain user's rights on the host root's home is shut.
+[ -r /root ] || m tmpfs /root mode=700
 echo vm >/proc/sys/kernel/hostname
 $b ifconfig lo up
 # vportNpM: N is the number of the virtio device, M the nr= of QEMU's command line
@@ -33,7 +35,8 @@ while set -- /dev/vport*p4; [ ! -c "$1" ] && [ $i -lt 100 ]; do $b usleep 100000
 p=${1%4}
 exec 9>"${p}3"
 read -r modprobe </.vm/load
-modprobe -a -q $modprobe || echo "vm: not all of these modules are there: $modprobe"
+# with its path, or the shell takes busybox's, which hands packed modules to the kernel first
+/sbin/modprobe -a -q $modprobe || echo "vm: not all of these modules are there: $modprobe"
 # pipes in between: a port can be opened once only, so /dev/stderr would fail with EBUSY
 $b mkfifo /.vm/o /.vm/e
 $b cat </.vm/o >"${p}1" &

@@ -89,9 +89,11 @@ function availableMb(): number {
 
 /** How many guests may run at once here, by cores and memory. */
 export function guestsAtOnce(memoryMb: number): number {
-  const asked = Number(process.env['ZEROHOP_VM_JOBS'] ?? GUESTS_MAX);
+  const asked = Number(
+    process.env['ZEROHOP_VM_JOBS'] ?? Math.min(GUESTS_MAX, availableParallelism()),
+  );
   const fit = Math.floor(availableMb() / (memoryMb + OVERHEAD_MB));
-  return Math.max(1, Math.min(asked, availableParallelism(), fit));
+  return Math.max(1, Math.min(asked, fit));
 }
 
 /** A place for one guest; all callers on this machine that share the cache share the places. */

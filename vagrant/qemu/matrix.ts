@@ -1,7 +1,6 @@
 // The matrix: for each row a guest that runs the repository's own scripts/test, its output line by line with the row's
 // name before it, and what came of it. Honest about rows that did not run.
 import { execFileSync } from 'node:child_process';
-import { availableParallelism } from 'node:os';
 import { KernelUnavailable, type Say } from './fetch.ts';
 import { checkout, shellWords } from './guest.ts';
 import { guestsAtOnce, needMachine } from './machine.ts';
@@ -161,7 +160,7 @@ export async function runMatrix(options: MatrixOptions): Promise<RowResult[]> {
     ['-e', "await (await import('./test/harness/programs.ts')).compileAll()"],
     { cwd: checkout, stdio: ['ignore', 'inherit', 'inherit'] },
   );
-  const jobs = options.jobs ?? Math.min(guestsAtOnce(MEMORY_MB), availableParallelism());
+  const jobs = options.jobs ?? guestsAtOnce(MEMORY_MB);
   const waiting = [...options.rows];
   const results = new Map<string, RowResult>();
   const worker = async (): Promise<void> => {

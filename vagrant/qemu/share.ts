@@ -42,15 +42,11 @@ function options(program: string, run: string): string[] {
     : [...common, '-o', `source=${run}/l,cache=always,sandbox=chroot,xattr`, '--rlimit-nofile=0'];
 }
 
-/**
- * A plain user cannot leave groups in a user name space of their own, and the virtiofsd in C gives up when it is in any
- * that it cannot leave: so it hears that it is in none. It does nothing with groups.
- */
-function withoutGroups(run: string): Record<string, string> {
-  const library = `${run}/groups.so`;
-  const source = 'int getgroups(int n, unsigned *list) { (void)n; (void)list; return 0; }';
-  const made = spawnSync('cc', ['-shared', '-fPIC', '-x', 'c', '-o', library, '-'], {
-    input: source,
+/** What a plain user's virtiofsd needs besides: see plain-user.c. */
+function preload(run: string): Record<string, string> {
+  const library = `${run}/plain-user.so`;
+  const source = join(import.meta.dirname, 'plain-user.c');
+  const made = spawnSync('cc', ['-shared', '-fPIC', '-O2', '-o', library, source], {
     encoding: 'utf8',
   });
   if (made.status !== 0) throw new Error(`cc does not work: ${made.stderr}`);
@@ -77,7 +73,7 @@ export async function share(run: string, way: Way, children: ChildProcess[]): Pr
     {
       stdio: ['ignore', log, log],
       detached: true,
-      env: way === 'user' ? { ...process.env, ...withoutGroups(run) } : process.env,
+      env: way === 'user' ? { ...process.env, ...preload(run) } : process.env,
     },
   );
   closeSync(log);
