@@ -36,15 +36,17 @@ test("the names and numbers are those of the kernel's BTF", (t) => {
   // tell.
   if (!probe.btf()) return t.skip('this kernel has no BTF');
   const strings = readFileSync('/sys/kernel/btf/vmlinux').toString('latin1');
-  const missing = [
-    ...Object.keys(mapTypes),
-    ...Object.keys(attachTypes),
-    ...Object.keys(linkTypes),
-  ].filter((name) => !strings.includes(`\0${name}\0`));
-  // Older kernels lack the newer ones, newer ones renamed this one.
-  const known = ['BPF_MAP_TYPE_CGROUP_STORAGE', 'BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE'];
-  const unexpected = missing.filter((name) => !known.includes(name));
-  assert.ok(unexpected.length < 30, unexpected.join(' '));
+  const renamed = ['BPF_MAP_TYPE_CGROUP_STORAGE', 'BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE'];
+  for (const table of [mapTypes, attachTypes, linkTypes]) {
+    const names = Object.entries<number>(table)
+      .sort(([, a], [, b]) => a - b)
+      .map(([name]) => name)
+      .filter((name) => !renamed.includes(name));
+    const known = names.filter((name) => strings.includes(`\0${name}\0`));
+    // Older kernels lack the newer ones, which are the last: numbers are never given twice.
+    assert.deepEqual(known, names.slice(0, known.length));
+    assert.ok(known.length > 5);
+  }
 });
 
 test('probes tell what there is from what there is not', () => {

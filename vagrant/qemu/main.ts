@@ -7,7 +7,7 @@ import { cachedKernel } from './cache.ts';
 import { kernelOf, type Say } from './fetch.ts';
 import { checkout, shellWords } from './guest.ts';
 import { Complaint } from './machine.ts';
-import { guestTestFiles } from '../../scripts/test-files.ts';
+import { guestTestFiles, SHORT_SET_SKIPS } from '../../scripts/test-files.ts';
 import { type RowResult, runMatrix, summary } from './matrix.ts';
 import { DEFAULT_ROWS, KERNELS, OPTIONAL_ROWS, parseRow } from './rows.ts';
 import { run } from './run.ts';
@@ -115,6 +115,7 @@ async function testCommand(args: readonly string[]): Promise<number> {
     },
   });
   process.chdir(checkout);
+  const short = values.grep.length === 0 && !values.full;
   const files = guestTestFiles(values.grep, values.full);
   if (files.length === 0)
     throw new Complaint(`no test file matches ${values.grep.join(', ')}; see scripts/test --list`);
@@ -122,6 +123,7 @@ async function testCommand(args: readonly string[]): Promise<number> {
   const results = await runMatrix({
     rows,
     files,
+    nodeArguments: short ? [`--test-skip-pattern=${SHORT_SET_SKIPS}`] : [],
     timeoutMs: seconds(values.timeout ?? (values.full ? '3600' : '1500')),
     jobs: values.jobs === undefined ? undefined : Number(values.jobs),
     say,

@@ -33,6 +33,8 @@ export interface RowResult {
 export interface MatrixOptions {
   readonly rows: readonly Row[];
   readonly files: readonly string[];
+  /** For `node --test`. */
+  readonly nodeArguments: readonly string[];
   readonly timeoutMs: number;
   readonly jobs?: number | undefined;
   readonly say: Say;
@@ -123,7 +125,13 @@ async function runRow(row: Row, options: MatrixOptions): Promise<RowResult> {
   try {
     const end = await run({
       row,
-      command: shellWords(['./scripts/test', '--tests-only', ...options.files]),
+      command: shellWords([
+        './scripts/test',
+        '--tests-only',
+        ...options.files,
+        '--',
+        ...options.nodeArguments,
+      ]),
       cwd: checkout,
       env: { ZEROHOP_TEST_RESULTS: RESULTS, ...forwarded() },
       timeoutMs: options.timeoutMs,
