@@ -10,7 +10,7 @@ undo() {
   tries=0
   while [ -d "$1" ] && [ $tries -lt 250 ]; do
     echo 1 >"$1/cgroup.kill" 2>/dev/null # Linux >= 5.14; the loop is for older ones
-    find "$1" -depth -type d 2>/dev/null | while read -r group; do
+    find "$1" -depth -type d 2>/dev/null | while IFS= read -r group; do
       while read -r pid; do kill -9 "$pid" 2>/dev/null; done 2>/dev/null <"$group/cgroup.procs"
       rmdir "$group" 2>/dev/null
     done

@@ -39,8 +39,10 @@ def got(kind, cgroup):
     here, there = socket.socketpair()
     if os.fork() == 0:
         go(cgroup)
-        socket.send_fds(there, [b"x"], [make(kind).fileno()])
+        sock = make(kind)
+        socket.send_fds(there, [b"x"], [sock.fileno()])
         os._exit(0)
+    there.close()
     _, fds, _, _ = socket.recv_fds(here, 1, 1)
     os.wait()
     sock = socket.socket(fileno=fds[0])

@@ -88,8 +88,8 @@ async function wire(host: TestHost, peer: TestHost): Promise<void> {
     await end.ip('addr', 'add', `${v6}/64`, 'dev', 'e0', 'nodad');
     await end.ip('addr', 'add', `${link}/64`, 'dev', 'e0', 'nodad');
     await end.ip('link', 'set', 'e0', 'up');
-    // Datagrams to groups need a way out; ping sockets and fast open, leave.
-    await end.ip('route', 'add', '224.0.0.0/4', 'dev', 'e0');
+    // Datagrams to groups and to everybody need a way out; ping sockets and fast open, leave.
+    await end.ip('route', 'add', 'default', 'via', end === host ? PEER4 : HOST4);
     const settings = ['net.ipv4.tcp_fastopen=3', 'net.ipv4.ping_group_range=0 2147483647'];
     await run(['nsenter', `--net=/run/netns/${end.name}`, 'sysctl', '-qw', ...settings]);
   }
@@ -279,13 +279,18 @@ function verdicts(
   const silent = arrivals.filter(
     ({ what, server, from }) => what === 'accept' && !talked.has(`${server} ${from}`),
   );
-  assert.deepEqual(silent, [], 'a connection was accepted that never said a word');
+  // Only one that failed otherwise may have got as far as that.
+  const failed = outcomes.filter(({ error = 'EPERM' }) => error !== 'EPERM');
+  assert.ok(
+    silent.length <= failed.length,
+    `accepted, and never a word: ${JSON.stringify({ silent, outcomes })}`,
+  );
   return outcomes.map((outcome, i) => {
     if (outcome.missing !== undefined) return `missing: ${outcome.missing}`;
     const reached = arrivals.find((arrival) => arrival.word === `${word}.${i + 1}`);
-    const failed = outcome.error ?? '';
-    if (reached === undefined) return failed || (outcome.reply ?? 'nothing');
-    if (failed === 'EPERM') return `EPERM, but ${reached.server} got it`;
+    const error = outcome.error ?? '';
+    if (reached === undefined) return error || (outcome.reply ?? 'nothing');
+    if (error === 'EPERM') return `EPERM, but ${reached.server} got it`;
     return reached.server;
   });
 }

@@ -28,6 +28,7 @@ KINDS = {
 TCP_FASTOPEN = 23
 
 poll = selectors.DefaultSelector()
+peers = {}
 
 
 def say(**what):
@@ -47,7 +48,8 @@ def answer(name, peer, data):
 def on_accept(sock, name):
     conn, address = sock.accept()
     conn.setblocking(False)
-    say(server=name, what="accept", **{"from": text(address)})
+    peers[conn] = text(address)
+    say(server=name, what="accept", **{"from": peers[conn]})
     poll.register(conn, selectors.EVENT_READ, (on_stream, name))
 
 
@@ -55,7 +57,7 @@ def on_stream(conn, name):
     try:
         data = conn.recv(512)
         if data:
-            peer = text(conn.getpeername())
+            peer = peers[conn]
             word, reply = answer(name, peer, data)
             say(server=name, what="line", word=word, **{"from": peer})
             conn.send(reply)
@@ -63,6 +65,7 @@ def on_stream(conn, name):
     except OSError:
         pass
     poll.unregister(conn)
+    del peers[conn]
     conn.close()
 
 
