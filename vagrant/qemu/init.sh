@@ -23,7 +23,8 @@ mount -t tmpfs -o "size=$up,mode=755" tmpfs /t || reboot -f
 mkdir /t/w
 mv /s /t/u # the checkout as it was when this guest was made
 chmod 755 /t/u
-mount -t overlay -o "lowerdir=$lower,upperdir=/t/u,workdir=/t/w" overlay /n || reboot -f
+# nosuid: shared by a plain user, set-user-id programs belong to somebody else here, and would give root away
+mount -t overlay -o "nosuid,lowerdir=$lower,upperdir=/t/u,workdir=/t/w" overlay /n || reboot -f
 mkdir -p /n/.vm /n/proc /n/sys /n/dev /n/run
 cp /vm/* /bin/busybox /n/.vm/
 mount -o move /proc /n/proc
