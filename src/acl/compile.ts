@@ -20,7 +20,7 @@ import type { Protocol } from '../state/records.ts';
 import { encodeCidrKey, encodeDestKey, genFlag } from './abi.ts';
 import type { Block } from './blocks.ts';
 import {
-  isLocal,
+  placeOf,
   LOOPBACK_V4,
   makeFrame,
   portKey,
@@ -28,6 +28,7 @@ import {
   type Frame,
   type FrameInput,
   type Numbering,
+  type Place,
   type PortKey,
 } from './frame.ts';
 import type { Policy, RuleSet } from './policies.ts';
@@ -42,10 +43,12 @@ export interface CompileInput extends FrameInput {
   readonly previous?: Compiled | undefined;
 }
 
-interface LocalBackend {
-  /** Service and port, as ServiceRules.of() takes them. */
-  readonly port: string;
-  readonly ip: IpBytes;
+/** Backends on this host's addresses that have one port. */
+interface LocalBackends {
+  /** Of how many backends: by service and port, as ServiceRules.of() takes them. */
+  readonly names: ReadonlyMap<string, number>;
+  /** Those of 127.0.0.0/8 that have entries of their own, by key (bytesToKey). */
+  readonly loopback: BucketMap<{ readonly ip: IpBytes; readonly count: number }>;
 }
 
 interface Endpoints {
@@ -53,8 +56,7 @@ interface Endpoints {
   readonly services: BucketMap<CatalogService>;
   /** By key of zh_acl_dests: the service ports with a backend there, in order. */
   readonly backends: BucketMap<readonly string[]>;
-  /** By port: backends on this host's addresses. */
-  readonly local: BucketMap<readonly LocalBackend[]>;
+  readonly local: BucketMap<LocalBackends>;
   /** By number: how many entries of dests have the policy. */
   readonly uses: BucketMap<{ readonly policy: Policy; readonly count: number }>;
 }
@@ -92,7 +94,6 @@ class Overlay<V> {
       if (value === undefined) this.#edit.delete(key);
       else this.#edit.set(key, value);
     }
-    this.#written.clear();
     return this.#edit.build();
   }
 }
@@ -104,9 +105,10 @@ interface Port {
 
 interface Endpoint extends Port {
   readonly ip: IpBytes;
+  readonly place: Place;
 }
 
-function endpointKey({ ip, port, protocol }: Endpoint): string {
+function endpointKey({ ip, port, protocol }: Omit<Endpoint, 'place'>): string {
   return bytesToKey(
     encodeDestKey({ gen: 0, region: 0, addr: ip, port, protocol: protocolNumber[protocol] }),
   );
@@ -128,18 +130,55 @@ function portOf(key: PortKey): Port {
   return { port: Number(port), protocol: protocol as Protocol };
 }
 
+type Direction = 'egress' | 'ingress';
+
+/** LocalBackends while they change. */
+class LocalWork {
+  readonly names: Map<string, number>;
+  readonly #loopback: Overlay<{ readonly ip: IpBytes; readonly count: number }>;
+  /** The rules of all of them, once they are known. */
+  egress: RuleSet | undefined;
+  ingress: RuleSet | undefined;
+
+  constructor(before: LocalBackends | undefined) {
+    this.names = new Map(before?.names);
+    this.#loopback = new Overlay(before?.loopback ?? new BucketMap());
+  }
+
+  countName(name: string, by: 1 | -1): void {
+    const names = (this.names.get(name) ?? 0) + by;
+    if (names === 0) this.names.delete(name);
+    else this.names.set(name, names);
+  }
+
+  countLoopback(ip: IpBytes, by: 1 | -1): void {
+    const key = bytesToKey(ip);
+    const count = (this.#loopback.get(key)?.count ?? 0) + by;
+    this.#loopback.set(key, count === 0 ? undefined : { ip, count });
+  }
+
+  loopback(): IpBytes[] {
+    return [...this.#loopback.build().values()].map(({ ip }) => ip);
+  }
+
+  build(): LocalBackends {
+    return { names: this.names, loopback: this.#loopback.build() };
+  }
+}
+
 class Work {
   readonly #frame: Frame;
   readonly #services: Overlay<CatalogService>;
   readonly #backends: Overlay<readonly string[]>;
-  readonly #local: Overlay<readonly LocalBackend[]>;
+  readonly #local: BucketMap<LocalBackends>;
+  /** Those that change, as they change. */
+  readonly #localPorts = new Map<PortKey, LocalWork>();
   readonly #uses: Overlay<{ readonly policy: Policy; readonly count: number }>;
   readonly #dests: Overlay<DestEntry>;
   readonly #matches: Overlay<MatchEntry>;
   readonly #sources: Overlay<MatchEntry>;
   /** What is to be computed anew, by key of zh_acl_dests. */
   readonly #endpoints = new Map<string, Endpoint>();
-  readonly #localPorts = new Set<PortKey>();
   readonly #loopbackBlocks: readonly Block[];
 
   constructor(frame: Frame, before?: Compiled) {
@@ -148,7 +187,7 @@ class Work {
     const { dests, matches, sources } = before?.tables ?? {};
     this.#services = new Overlay(services ?? new BucketMap());
     this.#backends = new Overlay(backends ?? new BucketMap());
-    this.#local = new Overlay(local ?? new BucketMap());
+    this.#local = local ?? new BucketMap();
     this.#uses = new Overlay(uses ?? new BucketMap());
     this.#dests = new Overlay(BucketMap.from(dests ?? new BucketMap()));
     this.#matches = new Overlay(BucketMap.from(matches ?? new BucketMap()));
@@ -197,7 +236,8 @@ class Work {
     if (egress.rules.length + ingress.rules.length === 0) return;
     const ip = parseIp(backend.address);
     if (ip === undefined) throw new Error(`bug: backend address ${backend.address}`);
-    const endpoint = { ip, port: backend.port, protocol: port.protocol };
+    const place = placeOf(this.#frame, backend.address);
+    const endpoint = { ip, port: backend.port, protocol: port.protocol, place };
     const key = endpointKey(endpoint);
     if (egress.rules.length > 0) {
       const others = (this.#backends.get(key) ?? []).filter((other) => other !== name);
@@ -205,39 +245,67 @@ class Work {
       this.#backends.set(key, all.length === 0 ? undefined : all);
       this.#endpoints.set(key, endpoint);
     }
-    if (isLocal(this.#frame, ip)) this.#countLocal(endpoint, name, comes);
+    if (place === 'elsewhere') return;
+    const by = comes ? 1 : -1;
+    const local = this.#localPort(portKey(endpoint));
+    local.countName(name, by);
+    if (place === 'loopback' && egress.rules.length > 0) local.countLoopback(ip, by);
   }
 
-  #countLocal(endpoint: Endpoint, port: string, comes: boolean): void {
-    const key = portKey(endpoint);
-    const address = bytesToKey(endpoint.ip);
-    const others = (this.#local.get(key) ?? []).filter(
-      (other) => other.port !== port || bytesToKey(other.ip) !== address,
-    );
-    const all = comes ? [...others, { port, ip: endpoint.ip }] : others;
-    this.#local.set(key, all.length === 0 ? undefined : all);
-    this.#localPorts.add(key);
+  #localPort(key: PortKey): LocalWork {
+    let port = this.#localPorts.get(key);
+    if (port === undefined) {
+      port = new LocalWork(this.#local.get(key));
+      this.#localPorts.set(key, port);
+    }
+    return port;
   }
 
   /** Computes what changed. */
   settle(): void {
-    for (const key of this.#localPorts) {
-      const port = portOf(key);
-      const addresses = (this.#local.get(key) ?? []).map(({ ip }) => ip);
-      for (const ip of [...this.#frame.local.values(), ...addresses]) {
-        const endpoint = { ...port, ip };
-        this.#endpoints.set(endpointKey(endpoint), endpoint);
-      }
-      for (const block of this.#loopbackBlocks) this.#computeBlock(block, port);
-      this.#computeIngress(key);
-    }
+    for (const [key, work] of this.#localPorts) this.#settleLocal(key, work);
     for (const [key, endpoint] of this.#endpoints) this.#computeEndpoint(key, endpoint);
   }
 
-  #localRules(key: PortKey, direction: 'egress' | 'ingress'): RuleSet {
+  /** With the rules for a port of this host those of all its addresses change. */
+  #settleLocal(key: PortKey, work: LocalWork): void {
+    const before = this.#local.get(key)?.names ?? new Map<string, number>();
+    const rules = (names: ReadonlyMap<string, number>, direction: Direction): RuleSet =>
+      this.#rulesOfNames(names.keys(), direction);
+    work.egress = rules(work.names, 'egress');
+    work.ingress = rules(work.names, 'ingress');
+    if (rules(before, 'ingress') !== work.ingress) this.#computeIngress(key);
+    if (rules(before, 'egress') === work.egress) return;
+    const port = portOf(key);
+    const add = (ip: IpBytes, place: Place): void => {
+      const endpoint = { ...port, ip, place };
+      this.#endpoints.set(endpointKey(endpoint), endpoint);
+    };
+    for (const ip of this.#frame.local.values()) add(ip, 'interface');
+    for (const ip of work.loopback()) add(ip, 'loopback');
+    for (const block of this.#loopbackBlocks) this.#computeBlock(block, port);
+  }
+
+  #rulesOfNames(names: Iterable<string>, direction: Direction): RuleSet {
     const { sets, services } = this.#frame;
-    const local = this.#local.get(key) ?? [];
-    return sets.unionAll(local.map(({ port }) => services.of(port)[direction]));
+    let all = sets.empty;
+    for (const name of names) all = sets.union(all, services.of(name)[direction]);
+    return all;
+  }
+
+  #localRules(key: PortKey, direction: Direction): RuleSet {
+    const work = this.#localPorts.get(key);
+    if (work !== undefined) return work[direction] ?? this.#frame.sets.empty;
+    return this.#rulesOfNames(this.#local.get(key)?.names.keys() ?? [], direction);
+  }
+
+  #builtLocal(): BucketMap<LocalBackends> {
+    const edit = this.#local.edit();
+    for (const [key, work] of this.#localPorts) {
+      if (work.names.size === 0) edit.delete(key);
+      else edit.set(key, work.build());
+    }
+    return edit.build();
   }
 
   #blockRules(block: Block | undefined, key: PortKey): RuleSet {
@@ -246,13 +314,17 @@ class Work {
   }
 
   #computeEndpoint(key: string, endpoint: Endpoint): void {
-    const { sets, services, blocks } = this.#frame;
+    const { sets, blocks } = this.#frame;
     const port = portKey(endpoint);
     const backends = this.#backends.get(key) ?? [];
-    const own = sets.unionAll(backends.map((name) => services.of(name).egress));
-    const local = isLocal(this.#frame, endpoint.ip) ? this.#localRules(port, 'egress') : sets.empty;
+    const own = this.#rulesOfNames(backends, 'egress');
+    const { place } = endpoint;
+    const local =
+      place === 'interface' || (place === 'loopback' && own !== sets.empty)
+        ? this.#localRules(port, 'egress')
+        : sets.empty;
     const named = sets.union(own, local);
-    // Where no service is named, the block's own entry says it all.
+    // Where no service is named, the entry of the block says it all.
     if (named === sets.empty) return this.#put(key, undefined);
     const all = sets.union(named, this.#blockRules(blocks.find(endpoint.ip), port));
     this.#put(key, this.#frame.policies.egress(all));
@@ -324,7 +396,7 @@ class Work {
       endpoints: {
         services: this.#services.build(),
         backends: this.#backends.build(),
-        local: this.#local.build(),
+        local: this.#builtLocal(),
         uses: this.#uses.build(),
       },
     };

@@ -4,11 +4,9 @@
  * it by compile.ts.
  */
 import { cidrContains, parseCidr, type Cidr } from '../net/cidr.ts';
-import { addressClass } from '../net/classes.ts';
-import { parseIp, type IpBytes } from '../net/ip.ts';
+import { formatIp, parseIp, type IpBytes } from '../net/ip.ts';
 import type { Problem } from '../state/problem.ts';
 import type { AclPort, AclRecord, AclSelector } from '../state/records.ts';
-import { bytesToKey } from '../datapath/abi.ts';
 import { buildAutomaton, NO_AUTOMATON, type CgroupPattern } from './automaton.ts';
 import { Blocks, EVERY_V4, EVERY_V6, type Block } from './blocks.ts';
 import { Policies, RuleSets, type PreparedRule, type RuleSet, type Workload } from './policies.ts';
@@ -70,7 +68,7 @@ export interface Frame {
   readonly services: ServiceRules;
   /** By port: rules for what comes from outside to any port of that number. */
   readonly openPorts: ReadonlyMap<PortKey, RuleSet>;
-  /** Keys (bytesToKey) of all addresses that lead to this host, but for 127.0.0.0/8. */
+  /** By canonical text: all addresses that lead to this host, but for 127.0.0.0/8. */
   readonly local: ReadonlyMap<string, IpBytes>;
   readonly automaton: Automaton;
   readonly automatonKey: string;
@@ -86,8 +84,13 @@ export const LOOPBACK_V4: Cidr = {
   prefixLength: 8,
 };
 
-export function isLocal(frame: Frame, ip: IpBytes): boolean {
-  return addressClass(ip) === 'loopback' || frame.local.has(bytesToKey(ip));
+/** `loopback`: one of 127.0.0.0/8, which has a block of its own; `interface`: another of this host. */
+export type Place = 'loopback' | 'interface' | 'elsewhere';
+
+/** Takes canonical text. */
+export function placeOf(frame: Frame, address: string): Place {
+  if (address.startsWith('127.')) return 'loopback';
+  return frame.local.has(address) ? 'interface' : 'elsewhere';
 }
 
 function mustParse(text: string): Cidr {
@@ -101,7 +104,7 @@ function localAddresses(texts: Iterable<string>): Map<string, IpBytes> {
   for (const text of ['::1', ...texts]) {
     const ip = parseIp(text);
     if (ip === undefined) throw new Error(`bug: local address ${text}`);
-    if (!cidrContains(LOOPBACK_V4, ip)) local.set(bytesToKey(ip), ip);
+    if (!cidrContains(LOOPBACK_V4, ip)) local.set(formatIp(ip), ip);
   }
   return local;
 }

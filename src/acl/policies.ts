@@ -66,12 +66,6 @@ export class RuleSets {
     }
     return set;
   }
-
-  unionAll(sets: Iterable<RuleSet>): RuleSet {
-    let all = this.empty;
-    for (const set of sets) all = this.union(all, set);
-    return all;
-  }
 }
 
 /** What a policy puts into the tables. */
