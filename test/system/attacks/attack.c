@@ -28,6 +28,8 @@
 #include <sys/uio.h>
 #include <sys/wait.h>
 
+#define BIG_BYTES 4000 /* three fragments on a wire of 1500 */
+
 static int nonblocking(int fd, const struct target *to)
 {
   int flags = fcntl(fd, F_GETFL), err = 0;
@@ -255,12 +257,16 @@ static int make_line(const struct attempt *a, char *line, size_t size)
     memcpy(line + head, udp, sizeof(udp));
     head += sizeof(udp);
   }
-  return head + snprintf(line + head, size - head, "%s\n", a->word);
+  head += snprintf(line + head, size - head, "%s\n", a->word);
+  if (a->options & BIG)
+    for (; head < BIG_BYTES; head++)
+      line[head] = '\n';
+  return head;
 }
 
 static void carry_out(int fd, const struct attempt *a)
 {
-  char line[256];
+  char line[BIG_BYTES];
   int sent = 0, len = make_line(a, line, sizeof(line));
   int err = attack(fd, a, line, len, &sent);
   if (err >= URING_MISSING)

@@ -61,6 +61,8 @@ enum option {
   EXEC = 64,      /* another program */
   ASYNC = 128,    /* io_uring: by a worker, */
   SQPOLL = 256,   /* by the kernel's polling thread */
+  BIG = 512,      /* a datagram that goes in fragments */
+  EXTRA = 1024,   /* an extension header of IPv6 before it */
 };
 
 static const struct kind kinds[] = {
@@ -85,7 +87,7 @@ static const struct {
   int bit;
 } options[] = {{"on6", ON_V6},       {"unspec", NO_FAMILY}, {"bind", BIND},   {"fork", FORK},
                {"daemon", DAEMON},   {"thread", THREAD},    {"exec", EXEC},   {"async", ASYNC},
-               {"sqpoll", SQPOLL}};
+               {"sqpoll", SQPOLL},   {"big", BIG},          {"extra", EXTRA}};
 
 static void usage(const char *what, const char *text)
 {
@@ -168,7 +170,9 @@ static void parse_attempt(const char *text, const char *word, struct attempt *a)
 
 static long wait_ms(void)
 {
-  const char *patience = getenv("ZEROHOP_TEST_PATIENCE");
+  const char *patience = getenv("ZEROHOP_TEST_PATIENCE"), *wait = getenv("ATTACK_WAIT_MS");
+  if (wait)
+    return atol(wait);
   return 2000 * (patience ? atol(patience) : 1);
 }
 
@@ -186,12 +190,15 @@ static int open_socket(const struct attempt *a)
   int fd = socket(family, a->kind->type, protocol);
   if (fd < 0)
     return -1;
-  struct timeval wait = {.tv_sec = wait_ms() / 1000};
+  struct timeval wait = {.tv_sec = wait_ms() / 1000, .tv_usec = wait_ms() % 1000 * 1000};
   setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait));
   setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait));
   setsockopt(fd, SOL_SOCKET, SO_BROADCAST, &on, sizeof(on));
   if (family == AF_INET6)
     setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
+  static const char padding[8] = {0, 0, 1, 4}; /* IPv6 destination options: PadN (RFC 8200, 4.2) */
+  if (a->options & EXTRA && setsockopt(fd, IPPROTO_IPV6, IPV6_DSTOPTS, padding, sizeof(padding)))
+    usage(strerror(errno), a->text);
   if (a->options & BIND && bind(fd, &a->other.at.any, a->other.len))
     usage(strerror(errno), a->text);
   return fd;

@@ -66,6 +66,8 @@ const E0 = '77';
 
 export interface StageOptions {
   readonly defaultAction?: 'allow' | 'deny';
+  /** What the agent attaches to, instead of the host's cgroup. */
+  readonly cgroup?: string;
 }
 
 const witnessProgram = fileURLToPath(new URL('witness.py', import.meta.url));
@@ -105,6 +107,8 @@ export class Stage implements AsyncDisposable {
   #witness: Child | undefined;
   /** Attempts that this kernel cannot make at all, with the reason: a test says them. */
   readonly missing = new Map<string, string>();
+  /** How long a client waits for an answer; for attempts whose packets are dropped. */
+  waitMs: number | undefined;
   #marks = 0;
   #words = 0;
   #read = 0;
@@ -124,7 +128,8 @@ export class Stage implements AsyncDisposable {
     const { defaultAction = 'allow' } = options;
     const acl = { enforcement: mode, defaultAction };
     const config = host.writeConfig({ maps: smallMaps, acl });
-    await host.agent.start({ config });
+    const where = options.cgroup === undefined ? {} : { cgroup: options.cgroup };
+    await host.agent.start({ config, ...where });
     scope.move();
     return new Stage(host, peer, mode, config);
   }
@@ -227,7 +232,8 @@ export class Stage implements AsyncDisposable {
     assert.deepEqual(await this.arrivals(), [], 'nobody had tried yet');
     const word = `w${++this.#words}`;
     const whole = [...command, word, ...attempts];
-    const { code, stdout, stderr } = await from.exec(whole, { timeoutMs: 120_000 });
+    const env = this.waitMs === undefined ? {} : { ATTACK_WAIT_MS: String(this.waitMs) };
+    const { code, stdout, stderr } = await from.exec(whole, { timeoutMs: 120_000, env });
     assert.equal(code, 0, `${whole.join(' ')}\n${stderr}${stdout}`);
     return verdicts(word, JSON.parse(stdout) as Outcome[], await this.arrivals());
   }

@@ -71,7 +71,7 @@ def on_stream(conn, name):
 
 def on_datagram(sock, name):
     try:
-        data, address = sock.recvfrom(512)
+        data, address = sock.recvfrom(8192)
     except OSError:
         return
     if sock.type == socket.SOCK_RAW:
