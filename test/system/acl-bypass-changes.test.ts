@@ -50,8 +50,6 @@ function counted(list: readonly Round[]): Record<string, number> {
   return counts;
 }
 
-const refused = ['!connect EPERM', '!connect ECONNREFUSED'];
-
 for (const { mode, options } of modes()) {
   test(
     `${mode}: a new backend is closed to 8 clients that hammer it from before the command returned`,
