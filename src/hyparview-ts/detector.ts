@@ -1,0 +1,359 @@
+// Watches the active links: who of my neighbours does not answer any more? It ends a link, it never declares a node
+// dead: that follows when no neighbour vouches for it (members.ts).
+// Das, Gupta, Motivala, "SWIM", DSN 2002 (indirect probes, suspicion, incarnations); Dadgar, Phillips, Currey,
+// "Lifeguard", 2018 (local health, a suspicion that ends sooner the more agree). Departures: each node watches its few
+// neighbours, not random members; those asked for help are the suspect's own neighbours, whose word counts.
+import type { Config } from './config.ts';
+import type { Effects } from './effects.ts';
+import { jitter } from './random.ts';
+import type { Random } from './random.ts';
+import type { MessageOf, NodeId, Peer } from './types.ts';
+
+interface Suspicion {
+  readonly since: number;
+  /** Others that do not hear it either. */
+  readonly confirmed: Set<NodeId>;
+  /** Who asked me, and waits for my word. */
+  readonly askers: Map<NodeId, Peer>;
+  asked: number;
+  answered: number;
+  told: boolean;
+}
+
+interface Link {
+  readonly peer: Peer;
+  smoothMs: number;
+  varianceMs: number;
+  intervalMs: number;
+  nextPing: number;
+  nonce: number;
+  sentAt: number;
+  waiting: boolean;
+  misses: number;
+  incarnation: number;
+  suspicion: Suspicion | undefined;
+}
+
+export interface DetectorHooks {
+  /** The link is dead: take it out. */
+  linkFailed(id: NodeId, now: number): void;
+  /** Who else is that node's neighbour, as far as known. */
+  neighboursOf(id: NodeId): readonly Peer[];
+  digest(): number;
+  measured(peer: Peer, rttMs: number, now: number): void;
+}
+
+const HELPERS_MAX = 8; // a guess: all the neighbours a node usually has
+const RTT_CACHE_MAX = 256;
+
+export class Detector {
+  readonly #links = new Map<NodeId, Link>();
+  readonly #measuring = new Map<number, { readonly peer: Peer; readonly sentAt: number }>();
+  readonly #rtts = new Map<NodeId, number>();
+  #health = 0;
+  incarnation: number;
+
+  readonly #self: Peer;
+  readonly #config: Config;
+  readonly #random: Random;
+  readonly #effects: Effects;
+  readonly #hooks: DetectorHooks;
+
+  constructor(
+    self: Peer,
+    config: Config,
+    random: Random,
+    effects: Effects,
+    hooks: DetectorHooks,
+    incarnation: number,
+  ) {
+    this.#self = self;
+    this.#config = config;
+    this.#random = random;
+    this.#effects = effects;
+    this.#hooks = hooks;
+    this.incarnation = incarnation;
+  }
+
+  /** 0 when this node trusts itself, up to localHealthMax when it seems to be the slow one. */
+  get localHealth(): number {
+    return this.#health;
+  }
+
+  rttMs(id: NodeId): number | undefined {
+    const link = this.#links.get(id);
+    return link !== undefined && link.smoothMs >= 0 ? link.smoothMs : this.#rtts.get(id);
+  }
+
+  isSuspected(id: NodeId): boolean {
+    return this.#links.get(id)?.suspicion !== undefined;
+  }
+
+  linkUp(peer: Peer, now: number): void {
+    this.#links.set(peer.id, {
+      peer,
+      smoothMs: -1,
+      varianceMs: 0,
+      intervalMs: this.#config.pingMinMs,
+      nextPing: now + jitter(this.#random, this.#config.pingMinMs / 2, 1),
+      nonce: 0,
+      sentAt: now,
+      waiting: false,
+      misses: 0,
+      incarnation: 0,
+      suspicion: undefined,
+    });
+    this.#effects.wakeBy('detector', now + this.#config.pingMinMs);
+  }
+
+  linkDown(id: NodeId): void {
+    this.#links.delete(id);
+  }
+
+  #timeoutMs(link: Link): number {
+    const { pingTimeoutMinMs, pingTimeoutMaxMs } = this.#config;
+    // RFC 6298's retransmission timeout, and more when this node is slow itself
+    const rto = link.smoothMs < 0 ? 5 * pingTimeoutMinMs : link.smoothMs + 4 * link.varianceMs;
+    const bounded = Math.max(pingTimeoutMinMs, Math.min(pingTimeoutMaxMs, rto));
+    return bounded * (1 + this.#health);
+  }
+
+  #suspicionMs(link: Link, suspicion: Suspicion): number {
+    const { suspicionMinMs, suspicionMaxMs, suspicionConfirmations } = this.#config;
+    const least = Math.max(suspicionMinMs, 3 * this.#timeoutMs(link));
+    const most = Math.max(suspicionMaxMs * (1 + this.#health), 4 * least);
+    const agreed = Math.log(suspicion.confirmed.size + 1) / Math.log(suspicionConfirmations + 1);
+    return Math.max(least, most - (most - least) * agreed); // Lifeguard, section IV-B
+  }
+
+  onTimer(now: number): void {
+    for (const link of Array.from(this.#links.values())) this.#check(link, now);
+    let next = Infinity;
+    for (const link of this.#links.values()) next = Math.min(next, this.#due(link));
+    for (const [nonce, { sentAt }] of this.#measuring) {
+      if (now - sentAt > this.#config.pingTimeoutMaxMs) this.#measuring.delete(nonce);
+    }
+    if (next < Infinity) this.#effects.wakeBy('detector', Math.max(now + 1, next));
+  }
+
+  #due(link: Link): number {
+    const { suspicion } = link;
+    if (suspicion !== undefined) {
+      return Math.min(link.nextPing, suspicion.since + this.#suspicionMs(link, suspicion));
+    }
+    return link.waiting ? link.sentAt + this.#timeoutMs(link) : link.nextPing;
+  }
+
+  #check(link: Link, now: number): void {
+    const { suspicion } = link;
+    if (suspicion !== undefined) {
+      this.#checkSuspicion(link, suspicion, now);
+    } else if (link.waiting && now >= link.sentAt + this.#timeoutMs(link)) {
+      link.misses += 1;
+      link.intervalMs = this.#config.pingMinMs;
+      if (link.misses >= 2) this.#suspect(link, now);
+      this.#ping(link, now);
+    } else if (!link.waiting && now >= link.nextPing) {
+      this.#ping(link, now);
+    }
+  }
+
+  #ping(link: Link, now: number): void {
+    link.nonce = this.#random.next();
+    link.sentAt = now;
+    link.waiting = true;
+    link.nextPing = now + this.#config.pingMinMs;
+    const digest = this.#hooks.digest();
+    const { nonce } = link;
+    this.#effects.send(link.peer, { type: 'ping', nonce, measure: false, digest }, 'urgent');
+  }
+
+  #suspect(link: Link, now: number): Suspicion {
+    const suspicion: Suspicion = {
+      since: now,
+      confirmed: new Set(),
+      askers: new Map(),
+      asked: 0,
+      answered: 0,
+      told: false,
+    };
+    link.suspicion = suspicion;
+    this.#effects.event({ type: 'suspected', peer: link.peer });
+    this.#effects.wakeBy('detector', now + 1);
+    return suspicion;
+  }
+
+  #checkSuspicion(link: Link, suspicion: Suspicion, now: number): void {
+    const selfMissed = link.misses >= 2 || now >= suspicion.since + this.#timeoutMs(link);
+    if (selfMissed && !suspicion.told) this.#tell(link, suspicion);
+    if (now >= suspicion.since + this.#suspicionMs(link, suspicion)) {
+      // Lifeguard: helpers that did not answer at all speak against this node's own links
+      if (suspicion.asked > 0 && suspicion.answered === 0) this.#adjustHealth(1);
+      this.#hooks.linkFailed(link.peer.id, now);
+      return;
+    }
+    if (now >= link.nextPing) this.#ping(link, now);
+  }
+
+  /** Asks the suspect's other neighbours, and says to those who asked me that I do not hear it either. */
+  #tell(link: Link, suspicion: Suspicion): void {
+    suspicion.told = true;
+    const target = link.peer.id;
+    const helpers = this.#hooks.neighboursOf(target);
+    for (const helper of helpers.slice(0, HELPERS_MAX)) {
+      suspicion.asked += 1;
+      const { incarnation } = link;
+      this.#effects.send(helper, { type: 'suspect', target, incarnation }, 'urgent');
+    }
+    const { incarnation } = link;
+    this.#effects.send(link.peer, { type: 'suspect', target, incarnation }, 'urgent');
+    for (const asker of suspicion.askers.values()) {
+      this.#effects.send(asker, { type: 'vouch', target, alive: false, incarnation }, 'urgent');
+    }
+  }
+
+  onSuspect(from: Peer, { target, incarnation }: MessageOf<'suspect'>, now: number): void {
+    if (target === this.#self.id) {
+      this.#refute(from, incarnation);
+      return;
+    }
+    const link = this.#links.get(target);
+    if (link === undefined) return; // not my neighbour (any more): my word would count for nothing
+    const suspicion = link.suspicion ?? this.#suspect(link, now);
+    suspicion.confirmed.add(from.id);
+    if (suspicion.askers.size < HELPERS_MAX) suspicion.askers.set(from.id, from);
+    if (suspicion.told) {
+      const message = {
+        type: 'vouch',
+        target,
+        alive: false,
+        incarnation: link.incarnation,
+      } as const;
+      this.#effects.send(from, message, 'urgent');
+    }
+    this.#ping(link, now);
+    this.#effects.wakeBy('detector', now + 1);
+  }
+
+  #refute(from: Peer, incarnation: number): void {
+    this.#adjustHealth(1); // Lifeguard: refuting a suspicion about oneself
+    if (incarnation >= this.incarnation && incarnation < Number.MAX_SAFE_INTEGER - 1) {
+      this.incarnation = incarnation + 1;
+    }
+    const message = {
+      type: 'vouch',
+      target: this.#self.id,
+      alive: true,
+      incarnation: this.incarnation,
+    } as const;
+    this.#effects.send(from, message, 'urgent');
+  }
+
+  onVouch(from: Peer, message: MessageOf<'vouch'>, now: number): void {
+    const link = this.#links.get(message.target);
+    const suspicion = link?.suspicion;
+    if (link === undefined || suspicion === undefined) return;
+    suspicion.answered += 1;
+    if (!message.alive) {
+      suspicion.confirmed.add(from.id);
+      this.#effects.wakeBy('detector', now + 1);
+    } else if (message.incarnation >= link.incarnation) {
+      link.incarnation = message.incarnation;
+      if (from.id !== message.target) this.#heldUp(link, suspicion, now);
+    }
+  }
+
+  /** Somebody hears it. The node lives; whether this link does is still open, with nobody left to hurry for. */
+  #heldUp(link: Link, suspicion: Suspicion, now: number): void {
+    suspicion.confirmed.clear();
+    for (const asker of suspicion.askers.values()) {
+      const { incarnation } = link;
+      const target = link.peer.id;
+      this.#effects.send(asker, { type: 'vouch', target, alive: true, incarnation }, 'urgent');
+    }
+    suspicion.askers.clear();
+    this.#effects.wakeBy('detector', now + 1);
+  }
+
+  /** Anything at all from a neighbour shows that it lives. */
+  heard(id: NodeId, now: number): void {
+    const link = this.#links.get(id);
+    if (link === undefined) return;
+    const { suspicion } = link;
+    if (suspicion !== undefined) {
+      link.suspicion = undefined;
+      this.#adjustHealth(-1);
+      const { incarnation } = link;
+      for (const asker of suspicion.askers.values()) {
+        this.#effects.send(
+          asker,
+          { type: 'vouch', target: id, alive: true, incarnation },
+          'urgent',
+        );
+      }
+      this.#effects.event({ type: 'cleared', peer: link.peer });
+    }
+    link.waiting = false;
+    link.misses = 0;
+    link.nextPing = now + link.intervalMs;
+  }
+
+  onPing(from: Peer, nonce: number): void {
+    const digest = this.#hooks.digest();
+    this.#effects.send(
+      from,
+      { type: 'pong', nonce, incarnation: this.incarnation, digest },
+      'urgent',
+    );
+  }
+
+  onPong(from: Peer, { nonce, incarnation }: MessageOf<'pong'>, now: number): void {
+    const measuring = this.#measuring.get(nonce);
+    if (measuring !== undefined && measuring.peer.id === from.id) {
+      this.#measuring.delete(nonce);
+      this.#remember(from.id, now - measuring.sentAt);
+      this.#hooks.measured(from, now - measuring.sentAt, now);
+      return;
+    }
+    const link = this.#links.get(from.id);
+    if (link === undefined) return;
+    link.incarnation = Math.max(link.incarnation, incarnation);
+    if (link.nonce !== nonce) return; // late or replayed: shows life (heard), measures nothing
+    link.nonce = 0;
+    this.#sampleRtt(link, now - link.sentAt);
+    link.intervalMs = Math.min(this.#config.pingMaxMs, link.intervalMs * this.#config.pingGrowth);
+    link.nextPing = now + jitter(this.#random, link.intervalMs, 0.1);
+    this.#adjustHealth(-1);
+  }
+
+  #sampleRtt(link: Link, rttMs: number): void {
+    if (link.smoothMs < 0) {
+      link.smoothMs = rttMs;
+      link.varianceMs = rttMs / 2;
+      return;
+    }
+    link.varianceMs = 0.75 * link.varianceMs + 0.25 * Math.abs(link.smoothMs - rttMs); // RFC 6298
+    link.smoothMs = 0.875 * link.smoothMs + 0.125 * rttMs;
+  }
+
+  #adjustHealth(by: number): void {
+    this.#health = Math.max(0, Math.min(this.#config.localHealthMax, this.#health + by));
+  }
+
+  /** Measures the way to a peer that is no neighbour. */
+  measure(peer: Peer, now: number): void {
+    if (this.#measuring.size >= 16) return;
+    const nonce = this.#random.next();
+    this.#measuring.set(nonce, { peer, sentAt: now });
+    this.#effects.send(peer, { type: 'ping', nonce, measure: true, digest: this.#hooks.digest() });
+    this.#effects.wakeBy('detector', now + this.#config.pingTimeoutMaxMs + 1);
+  }
+
+  #remember(id: NodeId, rttMs: number): void {
+    this.#rtts.delete(id);
+    this.#rtts.set(id, rttMs);
+    if (this.#rtts.size <= RTT_CACHE_MAX) return;
+    const oldest = this.#rtts.keys().next().value;
+    if (oldest !== undefined) this.#rtts.delete(oldest);
+  }
+}

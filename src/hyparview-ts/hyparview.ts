@@ -1,0 +1,339 @@
+// HyParView: a small symmetric active view that carries traffic, and a larger passive view to mend it from.
+// Leitão, Pereira, Rodrigues, "HyParView: a membership protocol for reliable gossip-based broadcast", DSN 2007.
+// Never decides that a peer has failed: the detector and the host say so. Departures from the paper:
+// - every message may be lost, so requests are answered and time out, and a ping from a peer that is not in the view is
+//   answered with Disconnect: both ends of a link agree again within one ping;
+// - repair asks as many passive peers at once as links are missing (the paper asks one after the other), and goes on
+//   every `repairMs` until the view is full;
+// - joins beyond `joinsPerSecondMax` are refused with other peers to try, so that one seed carries a join storm.
+import type { Config } from './config.ts';
+import type { Effects } from './effects.ts';
+import { below, jitter, sample } from './random.ts';
+import type { Random } from './random.ts';
+import type { DownReason, MessageOf, NodeId, Peer } from './types.ts';
+import { View } from './view.ts';
+
+interface Pending {
+  readonly peer: Peer;
+  readonly kind: 'join' | 'high' | 'low';
+  readonly deadline: number;
+}
+
+export interface MembershipHooks {
+  linkUp(peer: Peer, now: number): void;
+  linkDown(peer: Peer, reason: DownReason, now: number): void;
+}
+
+/** Most requests under way at once: joins and neighbours together. */
+const PENDING_MAX = 32;
+
+export class HyParView {
+  readonly active = new View();
+  readonly passive = new View();
+  readonly #pending = new Map<NodeId, Pending>();
+  readonly #tried = new Set<NodeId>();
+  #seeds: Peer[] = [];
+  #untriedSeeds: Peer[] = [];
+  #joining = false;
+  #joinTokens: number;
+  #joinTokensAt = 0;
+  #repairAt = 0;
+
+  readonly self: Peer;
+  readonly config: Config;
+  readonly random: Random;
+  readonly effects: Effects;
+  readonly #hooks: MembershipHooks;
+
+  constructor(
+    self: Peer,
+    config: Config,
+    random: Random,
+    effects: Effects,
+    hooks: MembershipHooks,
+  ) {
+    this.self = self;
+    this.config = config;
+    this.random = random;
+    this.effects = effects;
+    this.#hooks = hooks;
+    this.#joinTokens = config.joinsPerSecondMax;
+  }
+
+  get seeds(): readonly Peer[] {
+    return this.#seeds;
+  }
+
+  get pendingCount(): number {
+    return this.#pending.size;
+  }
+
+  start(known: readonly Peer[], now: number): void {
+    for (const peer of known) this.addPassive(peer);
+    this.#repairAt = now + jitter(this.random, this.config.repairMs, 0.5);
+    this.effects.wakeBy('repair', this.#repairAt);
+    this.repair(now);
+  }
+
+  join(seeds: readonly Peer[], now: number): void {
+    this.#seeds = seeds.filter(({ id }) => id !== this.self.id);
+    this.#untriedSeeds = [];
+    this.#joining = true;
+    this.#joinNext(now);
+  }
+
+  /** Asks one seed after another, then remembered peers; the repair timer starts over when all were asked in vain. */
+  #joinNext(now: number): void {
+    if (!this.#joining || this.#isAsking()) return;
+    if (this.#untriedSeeds.length === 0) {
+      this.#untriedSeeds = sample(this.random, this.#seeds, this.#seeds.length);
+    }
+    const seed = this.#untriedSeeds.pop() ?? this.passive.choose(this.random);
+    if (seed !== undefined) this.#ask(seed, 'join', now);
+  }
+
+  #isAsking(): boolean {
+    for (const { kind } of this.#pending.values()) if (kind === 'join') return true;
+    return false;
+  }
+
+  #ask(peer: Peer, kind: Pending['kind'], now: number): void {
+    if (peer.id === this.self.id || this.#pending.size >= PENDING_MAX) return;
+    const wait = kind === 'join' ? this.config.joinTimeoutMs : this.config.neighborTimeoutMs;
+    this.#pending.set(peer.id, { peer, kind, deadline: now + wait });
+    this.effects.wakeBy('pending', now + wait);
+    const message =
+      kind === 'join'
+        ? ({ type: 'join' } as const)
+        : ({ type: 'neighbor', high: kind === 'high' } as const);
+    this.effects.send(peer, message);
+  }
+
+  onJoin(from: Peer, now: number): void {
+    if (!this.active.has(from.id) && !this.#takeJoinToken(now)) {
+      const peers = this.passive.sample(this.random, this.config.shufflePassiveCount, from.id);
+      peers.push(...this.active.sample(this.random, this.config.shuffleActiveCount, from.id));
+      this.effects.send(from, { type: 'neighbor-reply', accepted: false, peers });
+      return;
+    }
+    this.link(from, now);
+    this.effects.send(from, { type: 'neighbor-reply', accepted: true, peers: [] });
+    const ttl = this.config.activeWalkLength;
+    for (const peer of this.active.peers) {
+      if (peer.id === from.id) continue;
+      this.effects.send(peer, { type: 'forward-join', peer: from, ttl });
+    }
+  }
+
+  #takeJoinToken(now: number): boolean {
+    const rate = this.config.joinsPerSecondMax;
+    const gained = ((now - this.#joinTokensAt) * rate) / 1000;
+    this.#joinTokens = Math.min(rate, this.#joinTokens + Math.max(0, gained));
+    this.#joinTokensAt = now;
+    if (this.#joinTokens < 1) return false;
+    this.#joinTokens -= 1;
+    return true;
+  }
+
+  onForwardJoin(from: Peer, { peer, ttl }: MessageOf<'forward-join'>, now: number): void {
+    if (peer.id === this.self.id || !this.active.has(from.id)) return;
+    const left = Math.min(ttl, this.config.activeWalkLength);
+    if (left === this.config.passiveWalkLength) this.addPassive(peer);
+    const next = left > 0 ? this.active.choose(this.random, from.id, peer.id) : undefined;
+    if (next === undefined) {
+      if (!this.active.has(peer.id)) this.#ask(peer, 'high', now);
+      return;
+    }
+    this.effects.send(next, { type: 'forward-join', peer, ttl: left - 1 });
+  }
+
+  onNeighbor(from: Peer, high: boolean, now: number): void {
+    const room = this.active.size < this.config.activeMax;
+    const accepted = this.active.has(from.id) || high || room;
+    if (accepted) this.link(from, now);
+    else this.addPassive(from);
+    this.effects.send(from, { type: 'neighbor-reply', accepted, peers: [] });
+  }
+
+  onNeighborReply(from: Peer, { accepted, peers }: MessageOf<'neighbor-reply'>, now: number): void {
+    const asked = this.#pending.get(from.id);
+    this.#pending.delete(from.id);
+    for (const peer of peers) this.addPassive(peer);
+    if (accepted) {
+      this.#accepted(from, asked, now);
+    } else if (asked !== undefined) {
+      this.addPassive(from);
+      if (asked.kind === 'join') this.#joinThroughOthers(peers, now);
+      else this.repair(now);
+    }
+  }
+
+  #accepted(from: Peer, asked: Pending | undefined, now: number): void {
+    if (this.active.has(from.id)) return;
+    const room = this.active.size < this.config.activeMax;
+    if (asked !== undefined ? asked.kind === 'low' && !room : !room) {
+      this.addPassive(from);
+      this.effects.send(from, { type: 'disconnect', leaving: false });
+      return;
+    }
+    this.link(from, now);
+    if (asked?.kind !== 'join') return;
+    this.#joining = false;
+    this.effects.event({ type: 'joined', through: from.id });
+  }
+
+  /** A crowded seed named others: any of them will do as well. */
+  #joinThroughOthers(peers: readonly Peer[], now: number): void {
+    if (!this.#joining) return;
+    const other = peers[below(this.random, Math.max(1, peers.length))];
+    if (other === undefined || this.active.has(other.id)) this.#joinNext(now);
+    else this.#ask(other, 'join', now);
+  }
+
+  onDisconnect(from: Peer, leaving: boolean, now: number): void {
+    this.#pending.delete(from.id);
+    this.unlink(from.id, leaving ? 'left' : 'disconnected', now);
+  }
+
+  /** A ping from a peer that is not in the view: it missed our goodbye, or its acceptance of our request was lost. */
+  onStrangersPing(from: Peer, now: number): void {
+    const asked = this.#pending.get(from.id);
+    if (asked === undefined) {
+      this.effects.send(from, { type: 'disconnect', leaving: false });
+      return;
+    }
+    this.#pending.delete(from.id);
+    this.#accepted(from, asked, now);
+  }
+
+  /** Puts a peer into the active view; somebody else has to go when it is full. */
+  link(peer: Peer, now: number, reason: DownReason = 'replaced'): void {
+    this.#pending.delete(peer.id);
+    if (peer.id === this.self.id || this.active.has(peer.id)) return;
+    while (this.active.size >= this.config.activeMax) {
+      const victim = this.active.choose(this.random);
+      if (victim === undefined) return;
+      this.effects.send(victim, { type: 'disconnect', leaving: false });
+      this.#remove(victim, reason, now);
+    }
+    this.passive.delete(peer.id);
+    this.active.add(peer);
+    this.effects.dial(peer);
+    this.effects.event({ type: 'link-up', peer });
+    this.#hooks.linkUp(peer, now);
+  }
+
+  /** Takes a peer out of the active view and looks for another. */
+  unlink(id: NodeId, reason: DownReason, now: number): void {
+    const peer = this.active.get(id);
+    if (reason === 'failed' || reason === 'left') this.passive.delete(id);
+    if (peer === undefined) return;
+    this.#remove(peer, reason, now);
+    this.repair(now);
+  }
+
+  /** Takes a peer out without looking for another: X-BOT has one already. */
+  exchange(out: NodeId, for_: Peer, now: number): void {
+    const peer = this.active.get(out);
+    if (peer !== undefined) this.#remove(peer, 'replaced', now);
+    this.link(for_, now);
+  }
+
+  #remove(peer: Peer, reason: DownReason, now: number): void {
+    this.active.delete(peer.id);
+    if (reason !== 'failed' && reason !== 'left') this.addPassive(peer);
+    this.effects.linkDown(peer, reason);
+    this.effects.drop(peer);
+    this.#hooks.linkDown(peer, reason, now);
+  }
+
+  /** Adds to the passive view; when it is full, one of `expendable` goes, else a random one (paper, section 4.4). */
+  addPassive(peer: Peer, expendable: NodeId[] = []): void {
+    if (peer.id === this.self.id || this.active.has(peer.id)) return;
+    if (!this.passive.has(peer.id)) {
+      while (this.passive.size >= this.config.passiveMax) {
+        const first = expendable.shift();
+        const victim = first ?? this.passive.choose(this.random)?.id;
+        if (victim === undefined) return;
+        this.passive.delete(victim);
+      }
+    }
+    this.passive.add(peer);
+  }
+
+  /** Asks passive peers to become neighbours, as many as links are missing; each once in `repairMs`. */
+  repair(now: number): void {
+    let missing = this.config.activeMax - this.active.size - this.#pending.size;
+    if (missing > 0 && this.passive.size > 0) {
+      const fresh = this.passive.peers.filter(
+        ({ id }) => !this.#tried.has(id) && !this.#pending.has(id),
+      );
+      const kind = this.active.size === 0 ? 'high' : 'low';
+      for (const peer of sample(this.random, fresh, missing)) {
+        this.#tried.add(peer.id);
+        this.#ask(peer, kind, now);
+        missing -= 1;
+      }
+    }
+    if (this.active.size === 0 && this.#pending.size === 0) this.#alone(now);
+  }
+
+  #alone(now: number): void {
+    if (this.#seeds.length === 0 && this.passive.size === 0) return;
+    this.#joining = true;
+    this.#tried.clear();
+    this.effects.wakeBy('repair', Math.min(this.#repairAt, now + this.config.joinTimeoutMs));
+  }
+
+  onRepairTimer(now: number): void {
+    this.#tried.clear();
+    this.#repairAt = now + jitter(this.random, this.config.repairMs, 0.5);
+    this.effects.wakeBy('repair', this.#repairAt);
+    if (this.active.size === 0) this.#joinNext(now);
+    else this.#joining = false;
+    this.repair(now);
+  }
+
+  onPendingTimer(now: number): void {
+    let next = Infinity;
+    const late: Pending[] = [];
+    for (const pending of this.#pending.values()) {
+      if (pending.deadline <= now) late.push(pending);
+      else next = Math.min(next, pending.deadline);
+    }
+    for (const { peer } of late) this.#gaveUp(peer.id);
+    if (late.length > 0) {
+      this.#joinNext(now);
+      this.repair(now);
+    }
+    if (next < Infinity) this.effects.wakeBy('pending', next);
+  }
+
+  /** The paper drops a passive peer that cannot be reached (section 4.3). */
+  #gaveUp(id: NodeId): void {
+    this.#pending.delete(id);
+    this.passive.delete(id);
+  }
+
+  onUnreachable(id: NodeId, now: number): void {
+    const asked = this.#pending.has(id);
+    this.#gaveUp(id);
+    if (!asked) return;
+    this.#joinNext(now);
+    this.repair(now);
+  }
+
+  /** Asks a peer that seemed dead to be a neighbour: whatever split us ends here. */
+  reach(peer: Peer, now: number): void {
+    if (!this.active.has(peer.id) && !this.#pending.has(peer.id)) this.#ask(peer, 'high', now);
+  }
+
+  leave(now: number): void {
+    for (const peer of this.active.peers.slice()) {
+      this.effects.send(peer, { type: 'disconnect', leaving: true });
+      this.#remove(peer, 'left', now);
+    }
+    this.#pending.clear();
+    this.#joining = false;
+  }
+}

@@ -1,0 +1,317 @@
+// Who exists, who is reachable, and by which path: every node says whom it is linked to, everybody keeps what all say.
+// A node nobody reachable vouches for is dead, or cut off, which looks the same from here; it is probed until it is
+// back or forgotten (rejoin.ts). Spreading: failure news goes at once along every link, other news gathered along the
+// broadcast tree, and what was lost on the way is found by the digests in pings and fetched (sync.ts).
+import type { Config } from './config.ts';
+import type { Effects } from './effects.ts';
+import { isNewer, LinkStates } from './linkstate.ts';
+import type { LinkRecord, LinkState } from './linkstate.ts';
+import { LIMITS } from './config.ts';
+import type { Names } from './names.ts';
+import { Routes } from './routes.ts';
+import type { Change } from './routes.ts';
+import type { NodeId, Peer } from './types.ts';
+import type { View } from './view.ts';
+
+export type Standing = 'unknown' | 'alive' | 'dead' | 'left';
+
+interface Gone {
+  readonly since: number;
+  readonly left: boolean;
+}
+
+export interface MembersHooks {
+  isEager(id: NodeId): boolean;
+  /** This record came over a link that another had brought it already: the link is not part of the tree. */
+  redundant(peer: Peer): void;
+  incarnation(): number;
+  raiseIncarnation(above: number): void;
+}
+
+/** So many changed records are no longer single events but a storm: paths are then computed less often. */
+const BATCH = 32; // a guess
+const ROUTES_SLOW_MS = 500; // a guess
+/** How often what is dead for long is looked for, to forget it. */
+const FORGET_CHECK_MS = 60_000;
+
+export class Members {
+  readonly states: LinkStates;
+  readonly routes: Routes;
+  readonly #index: number;
+  readonly #alive = new Set<number>();
+  /** Found unreachable at that time, and not yet called dead. */
+  readonly #doubtful = new Map<number, number>();
+  readonly #gone = new Map<number, Gone>();
+  readonly #forgotten = new Map<NodeId, LinkState>();
+  /** Records not yet in the paths, with what they were when the paths were last computed. */
+  readonly #pending = new Map<number, { readonly old: LinkRecord | undefined }>();
+  #outbox: { readonly state: LinkState; readonly from: NodeId }[] = [];
+  #nextRoutesAt = 0;
+  #sequence = 0;
+  #published: readonly NodeId[] = [];
+  #publishedAt = -Infinity;
+  #publishAt = Infinity;
+  #forgetAt = 0;
+  #left = false;
+
+  readonly #self: Peer;
+  readonly #active: View;
+  readonly #config: Config;
+  readonly #effects: Effects;
+  readonly #names: Names;
+  readonly #hooks: MembersHooks;
+
+  constructor(
+    self: Peer,
+    active: View,
+    config: Config,
+    effects: Effects,
+    names: Names,
+    hooks: MembersHooks,
+  ) {
+    this.#self = self;
+    this.#active = active;
+    this.#config = config;
+    this.#effects = effects;
+    this.#names = names;
+    this.#hooks = hooks;
+    this.states = new LinkStates(names, config.statesMax);
+    this.#index = names.number(self.id);
+    this.routes = new Routes(this.states, this.#index);
+  }
+
+  get aliveCount(): number {
+    return this.#alive.size;
+  }
+
+  get gone(): ReadonlyMap<number, Gone> {
+    return this.#gone;
+  }
+
+  standing(id: NodeId): Standing {
+    const index = this.#names.find(id);
+    if (index === undefined) return 'unknown';
+    if (this.#alive.has(index)) return 'alive';
+    const gone = this.#gone.get(index);
+    if (gone === undefined) return 'unknown';
+    return gone.left ? 'left' : 'dead';
+  }
+
+  /** Ids in the order this node first heard of them. */
+  alive(): NodeId[] {
+    return [...this.#alive].map((index) => this.#names.id(index));
+  }
+
+  path(id: NodeId): NodeId[] {
+    const index = this.#names.find(id);
+    return index === undefined ? [] : this.routes.path(index).map((at) => this.#names.id(at));
+  }
+
+  neighboursOf(id: NodeId): Peer[] {
+    const peers: Peer[] = [];
+    for (const neighbour of this.states.get(id)?.state.neighbours ?? []) {
+      const peer = this.states.get(neighbour)?.state.origin;
+      if (peer !== undefined && peer.id !== this.#self.id && peer.id !== id) peers.push(peer);
+    }
+    return peers;
+  }
+
+  /** A link came or went: say so. A failure at once; a link given up only when a new one had time to come. */
+  linksChanged(change: 'up' | 'down' | 'failed', now: number): void {
+    if (!this.#config.linkState || this.#left) return;
+    if (change === 'failed') {
+      this.#publish(now, true);
+      return;
+    }
+    const { publishMs, publishPerNodeMs, flushMs } = this.#config;
+    const apart = Math.max(publishMs, publishPerNodeMs * this.#alive.size);
+    const wait = change === 'up' ? flushMs : publishMs;
+    const at = Math.max(now + wait, this.#publishedAt + apart);
+    this.#publishAt = Math.min(this.#publishAt, at);
+    this.#effects.wakeBy('publish', this.#publishAt);
+  }
+
+  onPublishTimer(now: number): void {
+    if (this.#publishAt > now) {
+      if (this.#publishAt < Infinity) this.#effects.wakeBy('publish', this.#publishAt);
+      return;
+    }
+    this.#publish(now, false);
+  }
+
+  #publish(now: number, urgent: boolean): void {
+    this.#publishAt = Infinity;
+    const neighbours = this.#active.peers.map(({ id }) => id).sort();
+    const own = this.states.get(this.#self.id)?.state;
+    const incarnation = this.#hooks.incarnation();
+    const same = neighbours.join(' ') === this.#published.join(' ');
+    if (own !== undefined && same && own.incarnation === incarnation && !this.#left) return;
+    this.#published = neighbours;
+    this.#publishedAt = now;
+    this.#sequence += 1;
+    const origin = this.#self;
+    const sequence = this.#sequence;
+    const state: LinkState = { origin, incarnation, sequence, left: this.#left, neighbours };
+    this.#store(state, now);
+    if (urgent) this.onRoutesTimer(now);
+    this.#spread(state, this.#self.id, urgent, now);
+  }
+
+  /** Tells everybody that this node goes for good. */
+  leave(now: number): void {
+    if (!this.#config.linkState) return;
+    this.#left = true;
+    this.#publish(now, true);
+  }
+
+  onStates(from: Peer, states: readonly LinkState[], urgent: boolean, now: number): void {
+    if (!this.#config.linkState) return;
+    let redundant = 0;
+    for (const state of states) {
+      if (state.origin.id === this.#self.id) this.#contradict(state, now);
+      else if (this.#isForgotten(state)) continue;
+      else if (this.#store(state, now)) this.#spread(state, from.id, urgent, now);
+      else redundant += 1;
+    }
+    if (urgent && redundant < states.length) this.onRoutesTimer(now);
+    // urgent news comes along every link, and says nothing of the tree
+    if (!urgent && states.length > 0 && redundant === states.length) this.#hooks.redundant(from);
+  }
+
+  /** Somebody knows a newer state of me than I do: from before a restart, or forged. Mine must be newer still. */
+  #contradict(state: LinkState, now: number): void {
+    const own = this.states.get(this.#self.id)?.state;
+    if (own !== undefined && !isNewer(state, own)) return;
+    this.#hooks.raiseIncarnation(state.incarnation);
+    this.#published = [];
+    this.#publish(now, false);
+  }
+
+  #isForgotten(state: LinkState): boolean {
+    const forgotten = this.#forgotten.get(state.origin.id);
+    return forgotten !== undefined && !isNewer(state, forgotten);
+  }
+
+  #store(state: LinkState, now: number): boolean {
+    const stored = this.states.put(state);
+    if (stored === undefined) return false;
+    const { old, record } = stored;
+    const before = this.#pending.get(record.index);
+    this.#pending.set(record.index, before === undefined ? { old } : before);
+    this.#effects.wakeBy('routes', Math.max(now + this.#config.flushMs, this.#nextRoutesAt));
+    return true;
+  }
+
+  /** Brings paths up to date. Many changes together cost little more than one. */
+  onRoutesTimer(now: number): void {
+    const changes: Change[] = [];
+    for (const [index, { old }] of this.#pending) {
+      changes.push({ index, old, record: this.states.at(index) });
+    }
+    this.#pending.clear();
+    if (changes.length > BATCH) this.#nextRoutesAt = now + ROUTES_SLOW_MS;
+    this.routes.update(changes);
+    const touched = this.routes.takeChanged();
+    for (const { index, old, record } of changes) {
+      const isNews = old === undefined || old.state.left !== record?.state.left;
+      if (isNews) touched.add(index);
+    }
+    for (const index of touched) {
+      const changed = this.states.at(index);
+      if (changed !== undefined && index !== this.#index) this.#judge(changed, now);
+    }
+  }
+
+  #judge({ index, state }: LinkRecord, now: number): void {
+    if (state.left) {
+      this.#doubtful.delete(index);
+      const known = this.#alive.delete(index) || this.#gone.get(index)?.left === false;
+      this.#gone.set(index, { since: now, left: true });
+      if (known) this.#effects.event({ type: 'member-left', id: state.origin.id });
+    } else if (!this.routes.isReachable(index)) {
+      if (!this.#gone.has(index)) this.#doubt(index, now);
+    } else {
+      this.#doubtful.delete(index);
+      this.#gone.delete(index);
+      if (this.#alive.has(index)) return;
+      this.#alive.add(index);
+      const { incarnation } = state;
+      this.#effects.event({ type: 'member-up', id: state.origin.id, incarnation });
+    }
+  }
+
+  #doubt(index: number, now: number): void {
+    if (this.#doubtful.has(index) || this.#gone.get(index)?.left === true) return;
+    this.#doubtful.set(index, now);
+    this.#effects.wakeBy('hold', now + this.#config.holdMs);
+  }
+
+  /** Unreachable for `holdMs`: no newer state of any neighbour is on its way. */
+  onHoldTimer(now: number): void {
+    let next = Infinity;
+    for (const [index, since] of this.#doubtful) {
+      if (now - since < this.#config.holdMs) {
+        next = Math.min(next, since + this.#config.holdMs);
+        continue;
+      }
+      this.#doubtful.delete(index);
+      const known = this.#alive.delete(index);
+      this.#gone.set(index, { since: now, left: false });
+      if (known) this.#effects.event({ type: 'member-dead', id: this.#names.id(index) });
+    }
+    if (next < Infinity) this.#effects.wakeBy('hold', next);
+  }
+
+  /** Old dead nodes go; news of them that is no newer is not taken again. */
+  forget(now: number): void {
+    if (now < this.#forgetAt) return;
+    this.#forgetAt = now + FORGET_CHECK_MS;
+    let forgot = false;
+    for (const [index, { since }] of this.#gone) {
+      if (now - since < this.#config.forgetMs) continue;
+      const record = this.states.at(index);
+      this.#gone.delete(index);
+      if (record === undefined) continue;
+      this.states.delete(record);
+      this.routes.update([{ index, old: record, record: undefined }]);
+      this.#forgotten.set(record.state.origin.id, record.state);
+      forgot = true;
+    }
+    while (this.#forgotten.size > this.#config.statesMax) {
+      const oldest = this.#forgotten.keys().next().value;
+      if (oldest === undefined) break;
+      this.#forgotten.delete(oldest);
+    }
+    if (forgot) this.states.sweep();
+  }
+
+  #spread(state: LinkState, from: NodeId, urgent: boolean, now: number): void {
+    if (urgent) {
+      const message = { type: 'states', urgent, states: [state] } as const;
+      for (const peer of this.#active.peers) {
+        if (peer.id !== from) this.#effects.send(peer, message, 'urgent');
+      }
+      return;
+    }
+    this.#outbox.push({ state, from });
+    this.#effects.wakeBy('flush', now + this.#config.flushMs);
+  }
+
+  onFlushTimer(): void {
+    const outbox = this.#outbox;
+    this.#outbox = [];
+    for (const peer of this.#active.peers) {
+      if (!this.#hooks.isEager(peer.id)) continue;
+      const states: LinkState[] = [];
+      for (const { state, from } of outbox) if (from !== peer.id) states.push(state);
+      this.sendStates(peer, states);
+    }
+  }
+
+  sendStates(peer: Peer, states: readonly LinkState[]): void {
+    for (let at = 0; at < states.length; at += LIMITS.statesPerMessage) {
+      const part = states.slice(at, at + LIMITS.statesPerMessage);
+      this.#effects.send(peer, { type: 'states', urgent: false, states: part });
+    }
+  }
+}

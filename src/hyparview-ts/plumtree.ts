@@ -1,0 +1,268 @@
+// Plumtree: payloads along the eager links, which form a tree; announcements along all others, which mend it.
+// Leitão, Pereira, Rodrigues, "Epidemic Broadcast Trees", SRDS 2007. Departures:
+// - announcements are gathered for `lazyMs` per link;
+// - a new neighbour, and now and then a random one, is told what is in the cache, so that a message lost on every link
+//   at once, or sent before a partition healed, still arrives;
+// - a message older than what is remembered of its origin is refused: a replay is never delivered twice.
+import type { Config } from './config.ts';
+import type { Effects } from './effects.ts';
+import { Floors, parseBroadcastId } from './floors.ts';
+import { below } from './random.ts';
+import type { Random } from './random.ts';
+import type { Announcement, BroadcastId, MessageOf, NodeId, Peer, Priority } from './types.ts';
+import type { View } from './view.ts';
+
+interface Cached {
+  readonly message: MessageOf<'gossip'>;
+  readonly at: number;
+}
+
+interface Missing {
+  /** Who announced it, in order; the first is asked first. */
+  readonly announcers: { readonly peer: NodeId; readonly hop: number }[];
+  deadline: number;
+}
+
+export type Refusal = 'payload too large' | 'nothing to send';
+
+/** Most messages heard of but not had; a peer that announces what it never sends cannot take more. */
+const MISSING_MAX = 8192;
+const ANNOUNCERS_MAX = 8;
+
+export class Plumtree {
+  readonly #lazy = new Set<NodeId>();
+  readonly #seen = new Map<BroadcastId, number>();
+  readonly #cache = new Map<BroadcastId, Cached>();
+  readonly #missing = new Map<BroadcastId, Missing>();
+  readonly #queues = new Map<NodeId, Announcement[]>();
+  readonly #floors = new Floors();
+  #cacheBytes = 0;
+  #sequence = 0;
+  #wakeLazy = false;
+
+  readonly #active: View;
+  readonly #config: Config;
+  readonly #random: Random;
+  readonly #effects: Effects;
+
+  constructor(active: View, config: Config, random: Random, effects: Effects) {
+    this.#active = active;
+    this.#config = config;
+    this.#random = random;
+    this.#effects = effects;
+  }
+
+  isEager(id: NodeId): boolean {
+    return this.#active.has(id) && !this.#lazy.has(id);
+  }
+
+  get sizes(): { seen: number; cache: number; cacheBytes: number; missing: number } {
+    const { size } = this.#seen;
+    const cacheBytes = this.#cacheBytes;
+    return { seen: size, cache: this.#cache.size, cacheBytes, missing: this.#missing.size };
+  }
+
+  linkUp(peer: Peer, now: number): void {
+    this.#lazy.delete(peer.id);
+    this.#announceCache(peer, now);
+  }
+
+  linkDown(id: NodeId): void {
+    this.#lazy.delete(id);
+    this.#queues.delete(id);
+    for (const { announcers } of this.#missing.values()) {
+      const at = announcers.findIndex(({ peer }) => peer === id);
+      if (at >= 0) announcers.splice(at, 1);
+    }
+  }
+
+  /** Sends to every node; returns why not. */
+  broadcast(
+    self: Peer,
+    incarnation: number,
+    payload: Uint8Array,
+    priority: Priority,
+    now: number,
+  ): Refusal | undefined {
+    if (payload.length > this.#config.payloadBytesMax) return 'payload too large';
+    if (payload.length === 0) return 'nothing to send';
+    this.#sequence += 1;
+    const id = `${self.id} ${incarnation.toString(36)} ${this.#sequence.toString(36)}`;
+    const message = { type: 'gossip', id, hop: 0, priority, payload } as const;
+    this.#accept(message, now);
+    this.#push(message, undefined);
+    this.#effects.event({ type: 'delivered', id, origin: self.id, hop: 0, payload });
+    return undefined;
+  }
+
+  onGossip(from: Peer, message: MessageOf<'gossip'>, now: number): void {
+    if (this.#seen.has(message.id)) {
+      if (this.#config.broadcast === 'tree') this.prune(from);
+      return;
+    }
+    const parsed = parseBroadcastId(message.id);
+    if (parsed === undefined || message.payload.length > this.#config.payloadBytesMax) return;
+    if (this.#floors.isOld(parsed)) return;
+    const hop = message.hop + 1;
+    const better = this.#betterAnnouncer(message.id, hop);
+    this.#missing.delete(message.id);
+    const own = { ...message, hop };
+    this.#accept(own, now);
+    this.#lazy.delete(from.id);
+    this.#push(own, from.id);
+    if (better !== undefined && better !== from.id) this.#optimise(better, from, hop);
+    const { id, payload } = message;
+    this.#effects.event({ type: 'delivered', id, origin: parsed.origin, hop, payload });
+  }
+
+  /** An announcer so much nearer the origin that the tree should go through it (paper, section 3.8). */
+  #betterAnnouncer(id: BroadcastId, hop: number): NodeId | undefined {
+    const announcers = this.#missing.get(id)?.announcers ?? [];
+    let best: NodeId | undefined;
+    let bestHop = hop - this.#config.hopGainMin;
+    for (const { peer, hop: theirs } of announcers) {
+      if (theirs + 1 > bestHop) continue;
+      best = peer;
+      bestHop = theirs + 1;
+    }
+    return best;
+  }
+
+  #optimise(better: NodeId, worse: Peer, hop: number): void {
+    const peer = this.#active.get(better);
+    if (peer === undefined) return;
+    this.#lazy.delete(better);
+    this.#effects.send(peer, { type: 'graft', id: '', hop }); // the payload is here: only the link is wanted
+    this.prune(worse);
+  }
+
+  /** This link is not needed for payloads. */
+  prune(peer: Peer): void {
+    if (!this.#active.has(peer.id)) return;
+    this.#lazy.add(peer.id);
+    this.#effects.send(peer, { type: 'prune' });
+  }
+
+  onPrune(from: Peer): void {
+    if (this.#active.has(from.id)) this.#lazy.add(from.id);
+  }
+
+  onIHave(from: Peer, announcements: readonly Announcement[], now: number): void {
+    for (const { id, hop } of announcements) {
+      if (this.#seen.has(id)) continue;
+      const parsed = parseBroadcastId(id);
+      if (parsed === undefined || this.#floors.isOld(parsed)) continue;
+      let missing = this.#missing.get(id);
+      if (missing === undefined) {
+        if (this.#missing.size >= MISSING_MAX) return;
+        missing = { announcers: [], deadline: now + this.#config.graftFirstMs };
+        this.#missing.set(id, missing);
+        this.#effects.wakeBy('graft', missing.deadline);
+      }
+      const { announcers } = missing;
+      if (announcers.length >= ANNOUNCERS_MAX || announcers.some(({ peer }) => peer === from.id))
+        continue;
+      announcers.push({ peer: from.id, hop });
+    }
+  }
+
+  onGraft(from: Peer, { id }: MessageOf<'graft'>): void {
+    this.#lazy.delete(from.id);
+    const cached = this.#cache.get(id);
+    if (cached !== undefined) this.#effects.send(from, cached.message, cached.message.priority);
+  }
+
+  onGraftTimer(now: number): void {
+    let next = Infinity;
+    for (const [id, missing] of this.#missing) {
+      if (missing.deadline <= now && !this.#graftNext(id, missing, now)) this.#missing.delete(id);
+      else next = Math.min(next, missing.deadline);
+    }
+    if (next < Infinity) this.#effects.wakeBy('graft', next);
+  }
+
+  #graftNext(id: BroadcastId, missing: Missing, now: number): boolean {
+    for (;;) {
+      const announcer = missing.announcers.shift();
+      if (announcer === undefined) return false;
+      const peer = this.#active.get(announcer.peer);
+      if (peer === undefined) continue;
+      this.#lazy.delete(peer.id);
+      this.#effects.send(peer, { type: 'graft', id, hop: announcer.hop });
+      missing.deadline = now + this.#config.graftNextMs;
+      return true;
+    }
+  }
+
+  #accept(message: MessageOf<'gossip'>, now: number): void {
+    this.#seen.set(message.id, now);
+    this.#cache.set(message.id, { message, at: now });
+    this.#cacheBytes += message.payload.length;
+    this.#trim(now);
+    this.#effects.wakeBy('evict', now + this.#config.cacheMs);
+  }
+
+  #push(message: MessageOf<'gossip'>, from: NodeId | undefined): void {
+    const flood = this.#config.broadcast === 'flood';
+    for (const peer of this.#active.peers) {
+      if (peer.id === from) continue;
+      if (flood || !this.#lazy.has(peer.id)) this.#effects.send(peer, message, message.priority);
+      else this.#announce(peer.id, { id: message.id, hop: message.hop });
+    }
+  }
+
+  /** Called at the end of each input: one timer for all queued announcements. */
+  settle(now: number): void {
+    if (!this.#wakeLazy) return;
+    this.#wakeLazy = false;
+    this.#effects.wakeBy('lazy', now + this.#config.lazyMs);
+  }
+
+  #announce(to: NodeId, announcement: Announcement): void {
+    this.#wakeLazy = true;
+    const queue = this.#queues.get(to);
+    if (queue === undefined) this.#queues.set(to, [announcement]);
+    else if (queue.length < this.#config.announcementsMax) queue.push(announcement);
+  }
+
+  onLazyTimer(): void {
+    for (const [id, announcements] of this.#queues) {
+      const peer = this.#active.get(id);
+      if (peer !== undefined) this.#effects.send(peer, { type: 'ihave', announcements });
+    }
+    this.#queues.clear();
+  }
+
+  #announceCache(peer: Peer, now: number): void {
+    for (const [id, { message, at }] of this.#cache) {
+      if (now - at > this.#config.cacheMs) continue;
+      this.#announce(peer.id, { id, hop: message.hop });
+    }
+  }
+
+  /** Every third of the cache's time: forgets what is old, and tells a random neighbour what is left. */
+  onEvictTimer(now: number): void {
+    this.#trim(now);
+    if (this.#cache.size > 0) {
+      const peer = this.#active.peers[below(this.#random, Math.max(1, this.#active.size))];
+      if (peer !== undefined && this.#config.broadcast === 'tree') this.#announceCache(peer, now);
+    }
+    if (this.#seen.size > 0) this.#effects.wakeBy('evict', now + this.#config.cacheMs / 3);
+  }
+
+  #trim(now: number): void {
+    const { cacheMs, cacheMessagesMax, cacheBytesMax, seenMs, seenMax } = this.#config;
+    for (const [id, { message, at }] of this.#cache) {
+      const fits = this.#cache.size <= cacheMessagesMax && this.#cacheBytes <= cacheBytesMax;
+      if (fits && now - at < cacheMs) break;
+      this.#cache.delete(id);
+      this.#cacheBytes -= message.payload.length;
+    }
+    for (const [id, at] of this.#seen) {
+      if (this.#seen.size <= seenMax && now - at < seenMs) break;
+      this.#seen.delete(id);
+      const parsed = parseBroadcastId(id);
+      if (parsed !== undefined) this.#floors.raise(parsed);
+    }
+  }
+}

@@ -1,0 +1,68 @@
+// HyParView's Shuffle: now and then two random peers swap parts of their passive views, so that these stay full of
+// the living (paper, section 4.4). The first few come sooner than the paper's steady beat: a new node knows nobody.
+import type { HyParView } from './hyparview.ts';
+import { jitter } from './random.ts';
+import type { MessageOf, NodeId, Peer } from './types.ts';
+
+export class Shuffle {
+  #sent: NodeId[] = [];
+  #intervalMs: number;
+
+  readonly #views: HyParView;
+
+  constructor(views: HyParView) {
+    this.#views = views;
+    this.#intervalMs = views.config.shuffleFirstMs;
+  }
+
+  start(now: number): void {
+    const { random, effects } = this.#views;
+    effects.wakeBy('shuffle', now + jitter(random, this.#intervalMs, 0.5));
+  }
+
+  onTimer(now: number): void {
+    const { active, passive, config, random, effects, self } = this.#views;
+    this.#intervalMs = Math.min(config.shuffleMs, this.#intervalMs * 2);
+    this.start(now);
+    const to = active.choose(random);
+    if (to === undefined) return;
+    const peers = active.sample(random, config.shuffleActiveCount, to.id);
+    const fromPassive = passive.sample(random, config.shufflePassiveCount, to.id);
+    this.#sent = fromPassive.map(({ id }) => id);
+    peers.push(...fromPassive);
+    effects.send(
+      to,
+      { type: 'shuffle', origin: self, ttl: config.activeWalkLength, peers },
+      'bulk',
+    );
+  }
+
+  onShuffle(from: Peer, { origin, ttl, peers }: MessageOf<'shuffle'>): void {
+    const { active, passive, config, random, effects, self } = this.#views;
+    if (!active.has(from.id) || origin.id === self.id) return;
+    const left = Math.min(ttl, config.activeWalkLength) - 1;
+    const next = left > 0 ? active.choose(random, from.id, origin.id) : undefined;
+    if (next !== undefined) {
+      effects.send(next, { type: 'shuffle', origin, ttl: left, peers }, 'bulk');
+      return;
+    }
+    const answer = passive.sample(random, peers.length, origin.id);
+    effects.send(origin, { type: 'shuffle-reply', peers: answer }, 'bulk');
+    this.#integrate(
+      [origin, ...peers],
+      answer.map(({ id }) => id),
+    );
+  }
+
+  onReply(peers: readonly Peer[]): void {
+    if (this.#sent.length === 0 && this.#views.passive.size >= this.#views.config.passiveMax)
+      return; // not asked for
+    this.#integrate(peers, this.#sent);
+    this.#sent = [];
+  }
+
+  #integrate(peers: readonly Peer[], sent: readonly NodeId[]): void {
+    const expendable = sent.filter((id) => this.#views.passive.has(id));
+    for (const peer of peers) this.#views.addPassive(peer, expendable);
+  }
+}

@@ -1,0 +1,150 @@
+// Many hyparview-ts nodes in one simulator: starting, crashing, restarting them, broadcasting, and looking at what
+// they believe.
+import { DEFAULTS, Names, Node, knownPeers, sfc32 } from '../../src/hyparview-ts/index.ts';
+import type {
+  Config,
+  Event,
+  Input,
+  Message,
+  Peer,
+  Priority,
+} from '../../src/hyparview-ts/index.ts';
+import { Simulator } from './simulator.ts';
+import type { Host } from './simulator.ts';
+
+export interface Delivery {
+  readonly sentAt: number;
+  readonly origin: number;
+  /** Living nodes when it was sent. */
+  readonly targets: ReadonlySet<number>;
+  readonly got: Map<number, { readonly at: number; readonly hop: number }>;
+  twice: number;
+}
+
+export interface Belief {
+  readonly at: number;
+  readonly kind: 'member-up' | 'member-dead' | 'member-left';
+}
+
+export class Cluster {
+  readonly sim: Simulator<Message>;
+  readonly nodes: (Node | undefined)[] = [];
+  readonly deliveries = new Map<string, Delivery>();
+  readonly config: Config;
+  onEvent: ((host: Host<Message>, event: Event) => void) | undefined;
+  readonly #names = new Names(true);
+  readonly #seed: number;
+  readonly #incarnations: number[] = [];
+  readonly #disks: Peer[][] = [];
+  #lives = 0;
+
+  constructor(seed: number, config: Partial<Config> = {}) {
+    this.#seed = seed;
+    this.config = { ...DEFAULTS, ...config };
+    this.sim = new Simulator<Message>(seed);
+    this.sim.onEvent = (host, event) => this.#observe(host, event as Event);
+  }
+
+  addHosts(count: number, zones = 1): void {
+    for (let i = 0; i < count; i++) {
+      const index = this.sim.hosts.length;
+      this.sim.addHost(`node-${index.toString(16).padStart(11, '0')}`, `zone-${index % zones}`);
+    }
+  }
+
+  host(index: number): Host<Message> {
+    const host = this.sim.hosts[index];
+    if (host === undefined) throw new Error(`no host ${index}`);
+    return host;
+  }
+
+  node(index: number): Node {
+    const node = this.nodes[index];
+    if (node === undefined) throw new Error(`node ${index} does not run`);
+    return node;
+  }
+
+  runs(index: number): boolean {
+    return this.nodes[index] !== undefined;
+  }
+
+  living(): number[] {
+    return [...this.nodes.keys()].filter((index) => this.nodes[index] !== undefined);
+  }
+
+  /** Starts a node. Its incarnation is a counter on its disk, or, without a disk, its own clock. */
+  start(index: number, seeds: readonly number[], disk = true): void {
+    const host = this.host(index);
+    const counter = (this.#incarnations[index] ?? 0) + 1;
+    const incarnation = disk ? counter : Math.max(1, Math.round(this.sim.localTime(host)));
+    const node = new Node({
+      self: host.peer,
+      random: sfc32(this.#seed, 1000 + ++this.#lives),
+      incarnation,
+      config: this.config,
+      names: this.#names,
+    });
+    this.nodes[index] = node;
+    this.sim.run(host, node);
+    this.give(index, { type: 'start', known: disk ? (this.#disks[index] ?? []) : [] });
+    const peers = seeds.filter((seed) => seed !== index).map((seed) => this.host(seed).peer);
+    this.give(index, { type: 'join', seeds: peers });
+  }
+
+  give(index: number, input: Input): void {
+    this.sim.give(this.host(index), input);
+  }
+
+  crash(index: number, resets = false): void {
+    this.#remember(index);
+    this.nodes[index] = undefined;
+    this.sim.crash(this.host(index), resets);
+  }
+
+  leave(index: number): void {
+    this.#remember(index);
+    this.give(index, { type: 'leave' });
+    this.nodes[index] = undefined;
+    this.sim.crash(this.host(index), true);
+  }
+
+  #remember(index: number): void {
+    const node = this.nodes[index];
+    if (node === undefined) return;
+    this.#incarnations[index] = node.detector.incarnation;
+    this.#disks[index] = knownPeers(node);
+  }
+
+  broadcast(index: number, bytes = 64, priority: Priority = 'normal'): void {
+    const payload = new Uint8Array(bytes);
+    this.give(index, { type: 'broadcast', payload, priority });
+  }
+
+  #observe(host: Host<Message>, event: Event): void {
+    if (event.type === 'delivered') {
+      let delivery = this.deliveries.get(event.id);
+      if (delivery === undefined) {
+        const targets = new Set(this.living());
+        delivery = { sentAt: this.sim.now, origin: host.index, targets, got: new Map(), twice: 0 };
+        this.deliveries.set(event.id, delivery);
+      }
+      if (delivery.got.has(host.index)) delivery.twice += 1;
+      delivery.got.set(host.index, { at: this.sim.now, hop: event.hop });
+    }
+    this.onEvent?.(host, event);
+  }
+
+  /** All join through a few seeds, one every `everyMs`. */
+  bootstrap(everyMs: number, seedCount = 3): void {
+    const seeds = [...this.sim.hosts.keys()].slice(0, seedCount);
+    for (const { index } of this.sim.hosts) {
+      this.sim.at(this.sim.now + index * everyMs, () => this.start(index, seeds));
+    }
+  }
+
+  neighbours(index: number): number[] {
+    const node = this.nodes[index];
+    if (node === undefined) return [];
+    return node.views.active.peers.map(({ id }) => this.sim.byId.get(id)?.index ?? -1);
+  }
+}
