@@ -69,6 +69,7 @@ function guestFiles(options: GuestOptions): Entry[] {
     LANG: 'C.UTF-8',
     TERM: 'dumb',
     TMPDIR: '/tmp',
+    NODE_COMPILE_CACHE: '/.vm/compile-cache', // saves an emulated Node half a second per start
     ZEROHOP_VM_ROW: options.row.name,
     ...(options.accel === 'tcg' ? { ZEROHOP_TEST_PATIENCE: '10' } : {}),
     ...options.env,

@@ -9,7 +9,7 @@ import { checkout, shellWords } from './guest.ts';
 import { Complaint } from './machine.ts';
 import { guestTestFiles, SHORT_SET_SKIPS } from '../../scripts/test-files.ts';
 import { type RowResult, runMatrix, summary } from './matrix.ts';
-import { DEFAULT_ROWS, KERNELS, OPTIONAL_ROWS, parseRow } from './rows.ts';
+import { DEFAULT_ROWS, KERNELS, OPTIONAL_ROWS, parseRow, type Row } from './rows.ts';
 import { run } from './run.ts';
 import { matrixTable, withTable } from './table.ts';
 
@@ -116,14 +116,14 @@ async function testCommand(args: readonly string[]): Promise<number> {
   });
   process.chdir(checkout);
   const short = values.grep.length === 0 && !values.full;
-  const files = guestTestFiles(values.grep, values.full);
-  if (files.length === 0)
-    throw new Complaint(`no test file matches ${values.grep.join(', ')}; see scripts/test --list`);
+  const filesFor = (row: Row): string[] => guestTestFiles(values.grep, values.full, row.bpfLsm);
   const rows = (values.kernel.length > 0 ? values.kernel : DEFAULT_ROWS).map(parseRow);
+  if (rows.some((row) => filesFor(row).length === 0))
+    throw new Complaint(`no test file matches ${values.grep.join(', ')}; see scripts/test --list`);
   const results = await runMatrix({
     rows,
-    files,
-    nodeArguments: short ? [`--test-skip-pattern=${SHORT_SET_SKIPS}`] : [],
+    filesFor,
+    nodeArguments: short ? SHORT_SET_SKIPS.map((name) => `--test-skip-pattern=${name}`) : [],
     timeoutMs: seconds(values.timeout ?? (values.full ? '3600' : '1500')),
     jobs: values.jobs === undefined ? undefined : Number(values.jobs),
     say,

@@ -32,7 +32,8 @@ export interface RowResult {
 
 export interface MatrixOptions {
   readonly rows: readonly Row[];
-  readonly files: readonly string[];
+  /** Test files for a row. */
+  readonly filesFor: (row: Row) => readonly string[];
   /** For `node --test`. */
   readonly nodeArguments: readonly string[];
   readonly timeoutMs: number;
@@ -108,6 +109,7 @@ export function faults(
 async function runRow(row: Row, options: MatrixOptions): Promise<RowResult> {
   const prefix = `${row.name.padEnd(10)} | `;
   const [out, err] = [lines(prefix, process.stdout), lines(prefix, process.stderr)];
+  const testFiles = options.filesFor(row);
   const start = performance.now();
   const result = (
     kernel: string,
@@ -128,7 +130,7 @@ async function runRow(row: Row, options: MatrixOptions): Promise<RowResult> {
       command: shellWords([
         './scripts/test',
         '--tests-only',
-        ...options.files,
+        ...testFiles,
         '--',
         ...options.nodeArguments,
       ]),
@@ -141,7 +143,7 @@ async function runRow(row: Row, options: MatrixOptions): Promise<RowResult> {
       say: (text) => options.say(`${row.name}: ${text}`),
     });
     const files = countResults(end.results);
-    return result(end.kernel.package, faults(end, files, options.files), files);
+    return result(end.kernel.package, faults(end, files, testFiles), files);
   } catch (error) {
     if (!(error instanceof KernelUnavailable)) throw error;
     return result('', [error.message], {}, 'not run');
