@@ -14,7 +14,7 @@ import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 
 /** Kernels prepared by another version of this code are prepared anew. */
-export const FORMAT = 3;
+export const FORMAT = 4;
 
 export function cacheFolder(): string {
   const path =

@@ -83,7 +83,6 @@ function guestFiles(options: GuestOptions): Entry[] {
       .join(''),
     load: `${MODULES}\n`,
     modules: `${options.kernel.modules}\n`,
-    root: 'virtiofs\n',
     'overlay-size': `${Math.floor(options.memoryMb * 0.6)}m\n`,
   };
   return [

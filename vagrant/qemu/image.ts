@@ -10,7 +10,6 @@ const BUSYBOX = '/bin/busybox';
 const APPLETS = 'sh mount umount insmod mkdir chmod cp mv switch_root echo sleep cat reboot';
 /** To reach the root file system and the ports. */
 const BOOT_MODULES = ['virtio_pci', 'virtio_console', 'virtiofs', 'overlay'];
-const IMAGE_MODULES = ['virtio_blk', 'squashfs'];
 const FOLDERS = ['bin', 'dev', 'proc', 'sys', 'm', 'l', 't', 'n', 'vm'];
 
 function filter(command: string, args: readonly string[], input: Buffer): Buffer {
@@ -93,7 +92,7 @@ export function initrdOf(modules: string): Buffer {
   const entries: Entry[] = FOLDERS.map((path) => ({ path, folder: true }));
   entries.push({ path: 'bin/busybox', data: readFileSync(BUSYBOX), executable: true });
   for (const applet of APPLETS.split(' ')) entries.push({ path: `bin/${applet}`, link: 'busybox' });
-  const files = moduleFiles(modules, [...BOOT_MODULES, ...IMAGE_MODULES]);
+  const files = moduleFiles(modules, BOOT_MODULES);
   const names = files.map((file, index) => `m/${index}-${moduleName(file)}.ko`);
   files.forEach((file, index) =>
     entries.push({ path: names[index] ?? '', data: moduleData(`${modules}/${file}`) }),

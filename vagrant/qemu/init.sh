@@ -7,24 +7,13 @@ mount -t proc proc /proc
 mount -t sysfs sys /sys
 while read -r m; do insmod "$m" || echo "vm: insmod $m failed" >/dev/kmsg; done </m/order
 read -r up </vm/overlay-size
-case $(cat /vm/root) in
-  virtiofs)
-    mount -t virtiofs -o ro hostroot /l || reboot -f
-    lower=/l
-    ;;
-  images) # vda is the system, vdb the checkout over it
-    mkdir /c
-    mount -t squashfs -o ro /dev/vda /l || reboot -f
-    mount -t squashfs -o ro /dev/vdb /c || reboot -f
-    lower=/c:/l
-    ;;
-esac
+mount -t virtiofs -o ro hostroot /l || reboot -f
 mount -t tmpfs -o "size=$up,mode=755" tmpfs /t || reboot -f
 mkdir /t/w
 mv /s /t/u # the checkout as it was when this guest was made
 chmod 755 /t/u
 # nosuid: shared by a plain user, set-user-id programs belong to somebody else here, and would give root away
-mount -t overlay -o "nosuid,lowerdir=$lower,upperdir=/t/u,workdir=/t/w" overlay /n || reboot -f
+mount -t overlay -o "nosuid,lowerdir=/l,upperdir=/t/u,workdir=/t/w" overlay /n || reboot -f
 mkdir -p /n/.vm /n/proc /n/sys /n/dev /n/run
 cp /vm/* /bin/busybox /n/.vm/
 mount -o move /proc /n/proc
