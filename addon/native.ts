@@ -161,6 +161,7 @@ interface Native {
     deliver: (bytes: Bytes, sizes: Uint32Array, errno: number) => void,
     recordsMax: number,
   ): Handle;
+  ringDrain(ring: Handle): [bytes: Bytes, sizes: Uint32Array];
   ringRef(ring: Handle, wanted: boolean): void;
 
   probeProgramType(type: number): boolean;

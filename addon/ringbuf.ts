@@ -97,6 +97,15 @@ export class RingBuffer extends Resource {
     if (unref) this.unref();
   }
 
+  /**
+   * Delivers at once what is there, one turn's worth at most: for producers that wake nobody
+   * (BPF_RB_NO_WAKEUP).
+   */
+  drain(): void {
+    const [bytes, sizes] = native.ringDrain(handleOf(this, 'ring buffer drain'));
+    this.#delivery.deliver(bytes, sizes);
+  }
+
   ref(): this {
     native.ringRef(handleOf(this, 'ring buffer'), true);
     return this;

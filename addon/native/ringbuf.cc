@@ -38,6 +38,7 @@ struct Ring {
   std::vector<uint8_t> data;
   std::vector<uint32_t> sizes;
   bool out_of_memory = false;
+  int result = 0;
 };
 
 void CloseRing(Ring* ring) noexcept;
@@ -91,13 +92,25 @@ int OnRecord(void* context, void* data, size_t size) {
   return ring->sizes.size() >= ring->records_max || ring->data.size() >= kTurnBytesMax ? kTurnIsOver : 0;
 }
 
+// Reads one turn's worth into data and sizes.
+void Consume(Ring* ring) {
+  ring->data.clear();
+  ring->sizes.clear();
+  ring->out_of_memory = false;
+  ring->result = ring_buffer__consume(ring->buffer);
+}
+
+Napi::Uint32Array NewSizes(Napi::Env env, const Ring& ring) {
+  Napi::Uint32Array sizes = Napi::Uint32Array::New(env, ring.sizes.size());
+  for (size_t i = 0; i < ring.sizes.size(); i++) sizes[i] = ring.sizes[i];
+  return sizes;
+}
+
 // deliver(bytes, sizes, errno): TypeScript cuts the bytes up and calls the user once per record.
 void Deliver(Ring* ring, int error) {
   Napi::Env env(ring->env);
   Napi::Uint8Array bytes = NewBytes(env, ring->data.data(), ring->data.size());
-  Napi::Uint32Array sizes = Napi::Uint32Array::New(env, ring->sizes.size());
-  for (size_t i = 0; i < ring->sizes.size(); i++) sizes[i] = ring->sizes[i];
-  napi_value args[] = {bytes, sizes, Napi::Number::New(env, error)};
+  napi_value args[] = {bytes, NewSizes(env, *ring), Napi::Number::New(env, error)};
   napi_value function = nullptr, receiver = env.Global(), ignored = nullptr;
   if (napi_get_reference_value(env, ring->deliver, &function) != napi_ok || function == nullptr) return;
   // From here on the ring may be gone: JavaScript may close it.
@@ -109,10 +122,9 @@ void Deliver(Ring* ring, int error) {
 
 void OnReadable(uv_poll_t* poll, int status, int) {
   Ring* ring = static_cast<Ring*>(poll->data);
-  ring->data.clear();
-  ring->sizes.clear();
-  ring->out_of_memory = false;
-  int result = status < 0 ? status : ring_buffer__consume(ring->buffer);
+  Consume(ring);
+  if (status < 0) ring->result = status;
+  int result = ring->result;
   int error = ring->out_of_memory ? ENOMEM : result < 0 && result != kTurnIsOver ? -result : 0;
   if (ring->sizes.empty() && error == 0) return;
   Napi::HandleScope scope(ring->env);
@@ -121,6 +133,20 @@ void OnReadable(uv_poll_t* poll, int status, int) {
   } catch (const Napi::Error&) {
     // The environment is ending and takes no more values.
   }
+}
+
+// ringDrain(ring): [bytes, sizes] of what is there now, at most one turn's worth
+Napi::Value Drain(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  Ring* ring = static_cast<RingHandle*>(HandleArg(info, 0, Kind::kRing, "ring buffer drain"))->ring;
+  Consume(ring);
+  int result = ring->result;
+  int error = ring->out_of_memory ? ENOMEM : result < 0 && result != kTurnIsOver ? -result : 0;
+  if (error != 0) ThrowErrno(env, error, "ring buffer drain");
+  Napi::Array out = Napi::Array::New(env, 2);
+  out.Set(0u, NewBytes(env, ring->data.data(), ring->data.size()));
+  out.Set(1u, NewSizes(env, *ring));
+  return out;
 }
 
 // ringOpen(map, deliver, recordsMax)
@@ -180,6 +206,7 @@ void SetRef(const Napi::CallbackInfo& info) {
 
 void InitRings(Napi::Env env, Napi::Object exports) {
   exports.Set("ringOpen", Napi::Function::New(env, Open));
+  exports.Set("ringDrain", Napi::Function::New(env, Drain));
   exports.Set("ringRef", Napi::Function::New(env, SetRef));
 }
 

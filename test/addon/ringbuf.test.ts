@@ -42,6 +42,29 @@ test('records arrive in order, each with its own bytes', async () => {
   );
 });
 
+test('drain() delivers at once, at most a turn’s worth, and throws when closed', async () => {
+  using loaded = load();
+  using map = loaded.map('events');
+  const numbers: number[] = [];
+  const ring = new RingBuffer(map, (record) => numbers.push(readU64(record)), {
+    recordsPerTurnMax: 60,
+  });
+  ring.drain();
+  assert.deepEqual(numbers, []);
+  emit(loaded, 100);
+  ring.drain();
+  assert.equal(numbers.length, 60);
+  ring.drain();
+  assert.deepEqual(
+    numbers,
+    Array.from({ length: 100 }, (_, i) => i),
+  );
+  await turn();
+  ring.close();
+  assert.throws(() => ring.drain(), failsWith('ERR_BPF_CLOSED'));
+  assert.equal(numbers.length, 100);
+});
+
 test('a ring buffer outlives the handles of its map and object', async () => {
   const loaded = load();
   const map = loaded.map('events');
