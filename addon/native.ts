@@ -85,7 +85,12 @@ interface Native {
   pin(handle: Handle, path: string): void;
   unpin(handle: Handle, path: string): void;
 
-  objectOpen(bytes: Bytes, name: string, pinRoot: string | undefined): Handle;
+  objectOpen(
+    bytes: Bytes,
+    name: string,
+    pinRoot: string | undefined,
+    btfPath: string | undefined,
+  ): Handle;
   objectMaps(object: Handle): NativeMapSpec[];
   objectPrograms(object: Handle): NativeProgramSpec[];
   objectSection(object: Handle, section: string): Bytes;
@@ -139,7 +144,7 @@ interface Native {
 
   linkCreate(
     program: Handle,
-    kind: 'cgroup' | 'netns' | 'interface' | 'none',
+    kind: 'cgroup' | 'netns' | 'interface' | 'tracepoint' | 'none',
     target: string | number | undefined,
     attachType: number,
     flags: number,

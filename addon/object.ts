@@ -28,6 +28,8 @@ export interface OpenOptions {
   readonly name?: string;
   /** Where maps declared with LIBBPF_PIN_BY_NAME are pinned; default /sys/fs/bpf. */
   readonly pinRoot?: string;
+  /** Where CO-RE finds the kernel's types instead of /sys/kernel/btf/vmlinux. */
+  readonly btfPath?: string;
 }
 
 export interface DataSection {
@@ -196,10 +198,10 @@ function readObject(path: string): Uint8Array {
  */
 export function openObject(source: string | Uint8Array, options: OpenOptions = {}): OpenObject {
   const fallback = typeof source === 'string' ? basename(source).replace(/\..*$/, '') : '';
-  const { name = fallback.slice(0, 60) || 'object', pinRoot } = options ?? {};
+  const { name = fallback.slice(0, 60) || 'object', pinRoot, btfPath } = options ?? {};
   const bytes = typeof source === 'string' ? readObject(source) : source;
   return new OpenObject(
-    logged(() => native.objectOpen(bytes, name, pinRoot)),
+    logged(() => native.objectOpen(bytes, name, pinRoot, btfPath)),
     name,
   );
 }

@@ -42,7 +42,7 @@ export interface TestRunOptions {
   readonly repeat?: number;
 }
 
-type TargetKind = 'cgroup' | 'netns' | 'interface' | 'none';
+type TargetKind = 'cgroup' | 'netns' | 'interface' | 'tracepoint' | 'none';
 
 export class BpfProgram extends Pinnable {
   readonly #attachType: number | undefined;
@@ -83,6 +83,11 @@ export class BpfProgram extends Pinnable {
   /** A link on an interface, by index: xdp. */
   attachInterface(interfaceIndex: number, options: AttachOptions = {}): BpfLink {
     return this.#attach('interface', interfaceIndex, options);
+  }
+
+  /** A link on a raw tracepoint, such as cgroup_mkdir (links: ≥ 5.8). */
+  attachRawTracepoint(name: string): BpfLink {
+    return this.#attach('tracepoint', name, { attachType: 0 });
   }
 
   /** A link for programs whose section names the target: lsm/…, fentry/…, iter/… */

@@ -35,7 +35,8 @@ int OpenPath(Napi::Env env, const std::string& path, int flags, const std::strin
 }
 
 // linkCreate(program, kind, target, attachType, flags): kind "cgroup" or "netns" with a path, "interface"
-// with an index, "none" for programs that carry their target in themselves (LSM, tracing, iterators)
+// with an index, "tracepoint" with the name of a raw tracepoint, "none" for programs that carry their target in
+// themselves (LSM, tracing, iterators)
 Napi::Value Create(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   FdHandle& program = FdArg(info, 0, Kind::kProgram, "link create");
@@ -46,6 +47,13 @@ Napi::Value Create(const Napi::CallbackInfo& info) {
   opts.flags = U32Arg(info, 4, operation, "flags");
   FdGuard opened(-1);
   int target = 0;
+  if (where == "tracepoint") {
+    std::string name = NameArg(info, 2, operation, "tracepoint", 127);
+    operation += " on " + name;
+    FdGuard link(bpf_raw_tracepoint_open(name.c_str(), program.fd));
+    if (link.get() < 0) ThrowErrno(env, errno, operation);
+    return WrapLinkFd(env, link, operation);
+  }
   if (where == "cgroup" || where == "netns") {
     std::string path = PathArg(info, 2, operation);
     operation += " on " + path;

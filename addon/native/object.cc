@@ -16,7 +16,7 @@ namespace {
 constexpr size_t kVerifierLogBytes = UINT32_MAX >> 8;
 constexpr size_t kObjectBytesMax = 64u << 20;
 
-// objectOpen(bytes, name, pinRoot | undefined)
+// objectOpen(bytes, name, pinRoot | undefined, btfPath | undefined)
 Napi::Value Open(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   std::string name = NameArg(info, 1, "object open", "name", 63);
@@ -25,12 +25,14 @@ Napi::Value Open(const Napi::CallbackInfo& info) {
   if (bytes.size == 0 || bytes.size > kObjectBytesMax)
     ThrowArgument(env, operation, "an object has 1 to 67108864 bytes, not " + std::to_string(bytes.size));
   std::string pin_root = Absent(info, 2) ? "" : PathArg(info, 2, operation);
+  std::string btf = Absent(info, 3) ? "" : PathArg(info, 3, operation);
   auto handle = std::make_unique<ObjectHandle>();
   handle->name = name;
   handle->elf.assign(bytes.data, bytes.data + bytes.size);
   LIBBPF_OPTS(bpf_object_open_opts, opts);
   opts.object_name = name.c_str();
   if (!pin_root.empty()) opts.pin_root_path = pin_root.c_str();
+  if (!btf.empty()) opts.btf_custom_path = btf.c_str();
   LogScope log(env);
   handle->object = bpf_object__open_mem(handle->elf.data(), handle->elf.size(), &opts);
   if (handle->object == nullptr) ThrowErrno(env, errno, operation, log.warnings());

@@ -107,6 +107,23 @@ test('swapping a pinned link under load leaves no connect without a program', as
   assert.ok(a > 0 && b > 0, `both ran (${a}, ${b}) in ${updates} updates`);
 });
 
+test('a raw tracepoint runs its program until the link and its pin are gone', () => {
+  using loaded = load();
+  using program = loaded.program('on_mkdir');
+  const before = counter(loaded, 5);
+  const link = program.attachRawTracepoint('cgroup_mkdir');
+  bench.cgroup('traced-1');
+  assert.ok(counter(loaded, 5) > before);
+  const path = bench.pin('tracepoint');
+  link.pin(path);
+  const { id } = link.info;
+  link.close();
+  using pinned = BpfLink.openPinned(path);
+  assert.equal(pinned.info.id, id);
+  assert.equal(pinned.info.programId, program.info.id);
+  assert.throws(() => program.attachRawTracepoint('no_such_tracepoint'), failsWith('ENOENT'));
+});
+
 test('attaching needs an attach type where the kernel does not tell it, and the right one', () => {
   const cgroup = bench.cgroup('types');
   using loaded = load();

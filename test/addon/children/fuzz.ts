@@ -220,7 +220,8 @@ function publicCall(): unknown {
 function nativeCall(): unknown {
   const [name, call] = pick(methodsOf(native));
   if (name === 'useErrorClasses' && random(2) >= 0) return undefined;
-  if (name === 'objectOpen' && random(2) === 0) return native.objectOpen(elf, 'fuzz', undefined);
+  if (name === 'objectOpen' && random(2) === 0)
+    return native.objectOpen(elf, 'fuzz', undefined, undefined);
   if (name === 'mapCreate' && random(2) === 0)
     return native.mapCreate('f', pick([1, 2, 6, 27]), 4, 8, 16, 0, undefined);
   if (name === 'close' && random(3) > 0) return undefined;
