@@ -207,8 +207,11 @@ class Work {
     for (const key of this.#frame.openPorts.keys()) this.#computeIngress(key);
   }
 
-  /** Makes the service's backends those of `after`; undefined: it is gone. */
-  putService(name: string, after: CatalogService | undefined): void {
+  /**
+   * Makes the service's backends those of `after`, undefined: it is gone; or
+   * only adds them, when `keep` says so.
+   */
+  putService(name: string, after: CatalogService | undefined, keep = false): void {
     if (!this.#frame.services.has(name)) return;
     const before = this.#services.get(name);
     if (before === after) return;
@@ -217,17 +220,17 @@ class Work {
     for (const port of after?.ports ?? []) {
       const was = old.get(port.name);
       if (was?.protocol === port.protocol) old.delete(port.name);
-      this.#putBackends(name, port, was?.protocol === port.protocol ? was.backends : []);
+      const { gone, come } = difference(
+        was?.protocol === port.protocol ? was.backends : [],
+        port.backends,
+      );
+      if (!keep) for (const backend of gone) this.#count(name, port, backend, false);
+      for (const backend of come) this.#count(name, port, backend, true);
     }
+    if (keep) return;
     for (const port of old.values()) {
       for (const backend of port.backends) this.#count(name, port, backend, false);
     }
-  }
-
-  #putBackends(service: string, port: CatalogPort, before: readonly CatalogBackend[]): void {
-    const { gone, come } = difference(before, port.backends);
-    for (const backend of gone) this.#count(service, port, backend, false);
-    for (const backend of come) this.#count(service, port, backend, true);
   }
 
   #count(service: string, port: CatalogPort, backend: CatalogBackend, comes: boolean): void {
@@ -484,6 +487,21 @@ export function updateEndpoints(
   for (const name of touched) work.putService(name, services.get(name));
   work.settle();
   return work.build(previous.tables);
+}
+
+/**
+ * What protects old and new backends alike: in force while a change of services
+ * goes into the kernel, before the tables of updateEndpoints() are.
+ */
+export function tablesBetween(
+  previous: Compiled,
+  services: ReadonlyMap<string, CatalogService>,
+  touched: Iterable<string>,
+): AclTables {
+  const work = new Work(previous.frame, previous);
+  for (const name of touched) work.putService(name, services.get(name), true);
+  work.settle();
+  return work.build(previous.tables).tables;
 }
 
 /** What numbers the kernel's rules have, for an agent that takes over its maps. */
