@@ -1,16 +1,15 @@
 // Who exists, who is reachable, and by which path: every node says whom it is linked to, everybody keeps what all say.
 // A node nobody reachable vouches for is dead, or cut off, which looks the same from here; it is probed until it is
-// back or forgotten (rejoin.ts). Spreading: failure news goes at once along every link, other news gathered along the
-// broadcast tree, and what was lost on the way is found by the digests in pings and fetched (sync.ts).
+// back or forgotten (rejoin.ts). spread.ts passes the news on; sync.ts finds what was lost on the way.
 import type { Config } from './config.ts';
 import type { Effects } from './effects.ts';
 import { isNewer, LinkStates } from './linkstate.ts';
 import type { LinkRecord, LinkState } from './linkstate.ts';
-import { LIMITS } from './config.ts';
 import type { Names } from './names.ts';
 import { Routes } from './routes.ts';
 import type { Change } from './routes.ts';
-import type { NodeId, Peer } from './types.ts';
+import type { MessageOf, NodeId, Peer } from './types.ts';
+import { Spread } from './spread.ts';
 import type { View } from './view.ts';
 
 export type Standing = 'unknown' | 'alive' | 'dead' | 'left';
@@ -21,9 +20,6 @@ interface Gone {
 }
 
 export interface MembersHooks {
-  isEager(id: NodeId): boolean;
-  /** This record came over a link that another had brought it already: the link is not part of the tree. */
-  redundant(peer: Peer): void;
   incarnation(): number;
   raiseIncarnation(above: number): void;
 }
@@ -37,6 +33,7 @@ const FORGET_CHECK_MS = 60_000;
 export class Members {
   readonly states: LinkStates;
   readonly routes: Routes;
+  readonly spread: Spread;
   readonly #index: number;
   readonly #alive = new Set<number>();
   /** Found unreachable at that time, and not yet called dead. */
@@ -45,7 +42,6 @@ export class Members {
   readonly #forgotten = new Map<NodeId, LinkState>();
   /** Records not yet in the paths, with what they were when the paths were last computed. */
   readonly #pending = new Map<number, { readonly old: LinkRecord | undefined }>();
-  #outbox: { readonly state: LinkState; readonly from: NodeId }[] = [];
   #nextRoutesAt = 0;
   #sequence = 0;
   #published: readonly NodeId[] = [];
@@ -78,6 +74,7 @@ export class Members {
     this.states = new LinkStates(names, config.statesMax);
     this.#index = names.number(self.id);
     this.routes = new Routes(this.states, this.#index);
+    this.spread = new Spread(active, config, effects, this.states);
   }
 
   get aliveCount(): number {
@@ -154,7 +151,7 @@ export class Members {
     const state: LinkState = { origin, incarnation, sequence, left: this.#left, neighbours };
     this.#store(state, now);
     if (urgent) this.onRoutesTimer(now);
-    this.#spread(state, this.#self.id, urgent, now);
+    this.spread.pass(state, this.#self.id, urgent, now);
   }
 
   /** Tells everybody that this node goes for good. */
@@ -164,18 +161,18 @@ export class Members {
     this.#publish(now, true);
   }
 
-  onStates(from: Peer, states: readonly LinkState[], urgent: boolean, now: number): void {
+  onStates(from: Peer, { purpose, states }: MessageOf<'states'>, now: number): void {
     if (!this.#config.linkState) return;
+    const urgent = purpose === 'urgent';
     let redundant = 0;
     for (const state of states) {
       if (state.origin.id === this.#self.id) this.#contradict(state, now);
       else if (this.#isForgotten(state)) continue;
-      else if (this.#store(state, now)) this.#spread(state, from.id, urgent, now);
+      else if (this.#store(state, now)) this.spread.pass(state, from.id, urgent, now);
       else redundant += 1;
     }
     if (urgent && redundant < states.length) this.onRoutesTimer(now);
-    // urgent news comes along every link, and says nothing of the tree
-    if (!urgent && states.length > 0 && redundant === states.length) this.#hooks.redundant(from);
+    if (purpose === 'tree' && redundant === states.length) this.spread.redundant(from);
   }
 
   /** Somebody knows a newer state of me than I do: from before a restart, or forged. Mine must be newer still. */
@@ -283,35 +280,5 @@ export class Members {
       this.#forgotten.delete(oldest);
     }
     if (forgot) this.states.sweep();
-  }
-
-  #spread(state: LinkState, from: NodeId, urgent: boolean, now: number): void {
-    if (urgent) {
-      const message = { type: 'states', urgent, states: [state] } as const;
-      for (const peer of this.#active.peers) {
-        if (peer.id !== from) this.#effects.send(peer, message, 'urgent');
-      }
-      return;
-    }
-    this.#outbox.push({ state, from });
-    this.#effects.wakeBy('flush', now + this.#config.flushMs);
-  }
-
-  onFlushTimer(): void {
-    const outbox = this.#outbox;
-    this.#outbox = [];
-    for (const peer of this.#active.peers) {
-      if (!this.#hooks.isEager(peer.id)) continue;
-      const states: LinkState[] = [];
-      for (const { state, from } of outbox) if (from !== peer.id) states.push(state);
-      this.sendStates(peer, states);
-    }
-  }
-
-  sendStates(peer: Peer, states: readonly LinkState[]): void {
-    for (let at = 0; at < states.length; at += LIMITS.statesPerMessage) {
-      const part = states.slice(at, at + LIMITS.statesPerMessage);
-      this.#effects.send(peer, { type: 'states', urgent: false, states: part });
-    }
   }
 }

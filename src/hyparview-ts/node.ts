@@ -67,8 +67,6 @@ export class Node {
     this.#shuffle = new Shuffle(this.views);
     this.tree = new Plumtree(active, this.config, random, effects);
     this.members = new Members(self, active, this.config, effects, names ?? new Names(), {
-      isEager: (id) => this.tree.isEager(id),
-      redundant: (peer) => this.tree.prune(peer),
       incarnation: () => this.detector.incarnation,
       raiseIncarnation: (above) => {
         this.detector.incarnation = Math.max(this.detector.incarnation, above + 1);
@@ -152,6 +150,7 @@ export class Node {
   #linkUp(peer: Peer, now: number): void {
     this.detector.linkUp(peer, now);
     this.tree.linkUp(peer, now);
+    this.members.spread.linkUp(peer.id);
     this.members.linksChanged('up', now);
     this.#sync.linkUp(peer, now);
   }
@@ -159,6 +158,7 @@ export class Node {
   #linkDown(peer: Peer, reason: DownReason, now: number): void {
     this.detector.linkDown(peer.id);
     this.tree.linkDown(peer.id);
+    this.members.spread.linkDown(peer.id);
     this.#sync.linkDown(peer.id);
     this.members.linksChanged(reason === 'failed' ? 'failed' : 'down', now);
   }
@@ -196,7 +196,9 @@ export class Node {
       case 'publish':
         return this.members.onPublishTimer(now);
       case 'flush':
-        return this.members.onFlushTimer();
+        return this.members.spread.onFlushTimer();
+      case 'want':
+        return this.members.spread.onWantTimer(now);
       case 'routes':
         return this.members.onRoutesTimer(now);
       case 'hold':
@@ -264,15 +266,16 @@ export class Node {
       case 'graft':
         return this.tree.onGraft(from, message);
       case 'prune':
-        return this.tree.onPrune(from);
+        return message.states ? this.members.spread.onPrune(from) : this.tree.onPrune(from);
       case 'states':
-        return this.members.onStates(from, message.states, message.urgent, now);
+        return this.members.onStates(from, message, now);
       case 'sync':
         return this.#sync.onSync(from, message);
       case 'versions':
-        return this.#sync.onVersions(from, message);
+        if (message.buckets.length > 0) return this.#sync.onVersions(from, message);
+        return this.members.spread.onAnnounced(from, message.versions, now);
       case 'want':
-        return this.#sync.onWant(from, message.ids);
+        return this.members.spread.onWant(from, message.ids, message.graft);
     }
   }
 

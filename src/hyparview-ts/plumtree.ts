@@ -15,6 +15,8 @@ import type { View } from './view.ts';
 interface Cached {
   readonly message: MessageOf<'gossip'>;
   readonly at: number;
+  readonly from: NodeId | undefined;
+  compared: boolean;
 }
 
 interface Missing {
@@ -89,7 +91,7 @@ export class Plumtree {
     this.#sequence += 1;
     const id = `${self.id} ${incarnation.toString(36)} ${this.#sequence.toString(36)}`;
     const message = { type: 'gossip', id, hop: 0, priority, payload } as const;
-    this.#accept(message, now);
+    this.#accept(message, undefined, now);
     this.#push(message, undefined);
     this.#effects.event({ type: 'delivered', id, origin: self.id, hop: 0, payload });
     return undefined;
@@ -107,7 +109,7 @@ export class Plumtree {
     const better = this.#betterAnnouncer(message.id, hop);
     this.#missing.delete(message.id);
     const own = { ...message, hop };
-    this.#accept(own, now);
+    this.#accept(own, from.id, now);
     this.#lazy.delete(from.id);
     this.#push(own, from.id);
     if (better !== undefined && better !== from.id) this.#optimise(better, from, hop);
@@ -140,7 +142,7 @@ export class Plumtree {
   prune(peer: Peer): void {
     if (!this.#active.has(peer.id)) return;
     this.#lazy.add(peer.id);
-    this.#effects.send(peer, { type: 'prune' });
+    this.#effects.send(peer, { type: 'prune', states: false });
   }
 
   onPrune(from: Peer): void {
@@ -149,7 +151,10 @@ export class Plumtree {
 
   onIHave(from: Peer, announcements: readonly Announcement[], now: number): void {
     for (const { id, hop } of announcements) {
-      if (this.#seen.has(id)) continue;
+      if (this.#seen.has(id)) {
+        this.#compare(from, hop, this.#cache.get(id));
+        continue;
+      }
       const parsed = parseBroadcastId(id);
       if (parsed === undefined || this.#floors.isOld(parsed)) continue;
       let missing = this.#missing.get(id);
@@ -194,9 +199,20 @@ export class Plumtree {
     }
   }
 
-  #accept(message: MessageOf<'gossip'>, now: number): void {
+  /** An announcement after the payload: it may still show a much shorter way (the paper looks only at earlier ones). */
+  #compare(announcer: Peer, theirHop: number, cached: Cached | undefined): void {
+    if (cached === undefined || cached.compared || cached.from === undefined) return;
+    const { hop } = cached.message;
+    if (theirHop + 1 > hop - this.#config.hopGainMin) return;
+    cached.compared = true;
+    const worse = this.#active.get(cached.from);
+    if (worse === undefined || worse.id === announcer.id || !this.isEager(worse.id)) return;
+    this.#optimise(announcer.id, worse, hop);
+  }
+
+  #accept(message: MessageOf<'gossip'>, from: NodeId | undefined, now: number): void {
     this.#seen.set(message.id, now);
-    this.#cache.set(message.id, { message, at: now });
+    this.#cache.set(message.id, { message, at: now, from, compared: false });
     this.#cacheBytes += message.payload.length;
     this.#trim(now);
     this.#effects.wakeBy('evict', now + this.#config.cacheMs);

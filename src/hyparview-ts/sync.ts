@@ -77,22 +77,13 @@ export class Sync {
       const version = theirs.get(id);
       if (own !== undefined && (version === undefined || isNewer(own, version))) newer.push(own);
     }
-    this.#members.sendStates(from, newer);
+    this.#members.spread.send(from, newer, 'sync');
     const want: NodeId[] = [];
     for (const version of theirs.values()) {
       const own = states.get(version.id)?.state;
       if (own === undefined ? !states.isFull() : isNewer(version, own)) want.push(version.id);
     }
-    if (want.length > 0) this.#send(from, { type: 'want', ids: want });
-  }
-
-  onWant(from: Peer, ids: readonly NodeId[]): void {
-    const found: LinkState[] = [];
-    for (const id of new Set(ids)) {
-      const state = this.#members.states.get(id)?.state;
-      if (state !== undefined) found.push(state);
-    }
-    this.#members.sendStates(from, found);
+    if (want.length > 0) this.#send(from, { type: 'want', graft: false, ids: want });
   }
 
   #send(to: Peer, message: MessageOf<'sync' | 'versions' | 'want'>): void {

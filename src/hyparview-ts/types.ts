@@ -61,7 +61,7 @@ export type Message =
     }
   | { readonly type: 'ihave'; readonly announcements: readonly Announcement[] }
   | { readonly type: 'graft'; readonly id: BroadcastId; readonly hop: number }
-  | { readonly type: 'prune' }
+  | { readonly type: 'prune'; readonly states: boolean }
   // Failure detection; `digest` is the sender's digest of all link states
   | {
       readonly type: 'ping';
@@ -83,14 +83,19 @@ export type Message =
       readonly incarnation: number;
     }
   // Link state
-  | { readonly type: 'states'; readonly urgent: boolean; readonly states: readonly LinkState[] }
+  | {
+      readonly type: 'states';
+      readonly purpose: 'urgent' | 'tree' | 'sync';
+      readonly states: readonly LinkState[];
+    }
   | { readonly type: 'sync'; readonly buckets: readonly number[] }
   | {
+      /** Of all records in these buckets; with no buckets, an announcement. */
       readonly type: 'versions';
       readonly buckets: readonly number[];
       readonly versions: readonly Version[];
     }
-  | { readonly type: 'want'; readonly ids: readonly NodeId[] };
+  | { readonly type: 'want'; readonly graft: boolean; readonly ids: readonly NodeId[] };
 
 export type MessageOf<T extends Message['type']> = Extract<Message, { type: T }>;
 
@@ -105,6 +110,7 @@ export type TimerKey =
   | 'detector'
   | 'publish'
   | 'flush'
+  | 'want'
   | 'hold'
   | 'routes'
   | 'rejoin';
