@@ -31,7 +31,7 @@ function matches(file: string, filter: string): boolean {
 }
 
 /** Whose outcome depends on the kernel. */
-const KERNEL_FOLDERS = ['scenarios', 'addon', 'bpf', 'system', 'cluster'];
+const KERNEL_FOLDERS = ['contract', 'scenarios', 'addon', 'bpf', 'system', 'cluster'];
 
 /**
  * What each kernel of the matrix runs unless told --full: filters, as for scripts/test. Chosen by what a kernel can
