@@ -109,7 +109,11 @@ test('random patterns together give each path the tags that expressions give it'
       const path = names.map((name) => `/${name}`).join('');
       const expected = patterns.filter((one) => expressionOf(one).test(path)).map(({ tag }) => tag);
       const told = `ZEROHOP_TEST_SEED=${seed}: ${path} in ${JSON.stringify(patterns)}`;
-      assert.deepEqual(classifyPath(automaton, path).tags.toSorted(), expected, told);
+      assert.deepEqual(
+        classifyPath(automaton, path).tags.toSorted((a, b) => a - b),
+        expected,
+        told,
+      );
       matched += expected.length;
     }
   }
@@ -118,7 +122,7 @@ test('random patterns together give each path the tags that expressions give it'
 
 test('no step over "/" is by any byte, and no name is the start', () => {
   const { globs } = built('/*/*', 'w*.service', '/a/**/b');
-  const into = new Set([...globs.values()]);
+  const into = new Set(globs.values());
   assert.equal(into.has(0), false);
   for (const [key, next] of globs) {
     if (!key.endsWith(' 47')) continue;
