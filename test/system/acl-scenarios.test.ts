@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
-import { test, type TestContext } from 'node:test';
+import { after, test, type TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { parse } from 'yaml';
 import { type Mode, modes, Stage, type StageOptions, type Who } from './attacks/stage.ts';
@@ -53,8 +53,23 @@ function turns(text: string): Attempt[][] {
   return list;
 }
 
+/** One for all scenarios of a kind: they start and end without rules. */
+const stages = new Map<string, Stage>();
+
+after(async () => {
+  for (const stage of stages.values()) await stage[Symbol.asyncDispose]();
+});
+
+async function stageFor(mode: Mode, config: StageOptions): Promise<Stage> {
+  const key = JSON.stringify({ mode, config });
+  const stage = stages.get(key) ?? (await Stage.create(mode, config));
+  stages.set(key, stage);
+  await stage.clear();
+  return stage;
+}
+
 async function play(t: TestContext, scenario: Scenario, mode: Mode): Promise<void> {
-  await using stage = await Stage.create(mode, scenario.config);
+  const stage = await stageFor(mode, scenario.config ?? {});
   const servers = Object.entries(scenario.servers).map(([name, server]) => {
     const [kind = '', at = ''] = server.split(' ');
     return `${name}=${kind},${comma(at)}`;

@@ -4,10 +4,9 @@
  * are judged at the server's side: what arrived, arrived, whatever the client saw.
  */
 import assert from 'node:assert/strict';
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, readdirSync, rmdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { stringify } from 'yaml';
 import { whyNoLsm } from '../../../src/acl/io/enforcement.ts';
 import { Child, run } from '../../harness/child.ts';
 import { smallMaps } from '../../harness/config.ts';
@@ -76,22 +75,22 @@ const attackClient = (): Promise<string> => cProgram('attacks/attack.c');
 
 /** Two hosts on one wire; the first has the agent. */
 async function wire(host: TestHost, peer: TestHost): Promise<void> {
-  await run(
-    ['ip', '-n', host.name, 'link', 'add', 'e0', 'index', E0, 'type', 'veth'].concat(
-      ['peer', 'name', 'e0', 'index', E0],
-      ['netns', peer.name],
-    ),
-  );
-  for (const [end, v4, v6, link] of [
-    [host, HOST4, HOST6, HOST_LINK],
-    [peer, PEER4, PEER6, PEER_LINK],
+  const ends = ['peer', 'name', 'e0', 'index', E0, 'netns', peer.name];
+  await host.ip('link', 'add', 'e0', 'index', E0, 'type', 'veth', ...ends);
+  for (const [end, v4, v6, link, gateway] of [
+    [host, HOST4, HOST6, HOST_LINK, PEER4],
+    [peer, PEER4, PEER6, PEER_LINK, HOST4],
   ] as const) {
-    await end.ip('addr', 'add', `${v4}/24`, 'brd', '+', 'dev', 'e0');
-    await end.ip('addr', 'add', `${v6}/64`, 'dev', 'e0', 'nodad');
-    await end.ip('addr', 'add', `${link}/64`, 'dev', 'e0', 'nodad');
-    await end.ip('link', 'set', 'e0', 'up');
-    // Datagrams to groups and to everybody need a way out; ping sockets and fast open, leave.
-    await end.ip('route', 'add', 'default', 'via', end === host ? PEER4 : HOST4);
+    const commands = [
+      `addr add ${v4}/24 brd + dev e0`,
+      `addr add ${v6}/64 dev e0 nodad`,
+      `addr add ${link}/64 dev e0 nodad`,
+      'link set e0 up',
+      // Datagrams to groups and to everybody need a way out.
+      `route add default via ${gateway}`,
+    ];
+    await run(['ip', '-n', end.name, '-batch', '-'], { input: commands.join('\n') });
+    // Ping sockets and fast open need leave.
     const settings = ['net.ipv4.tcp_fastopen=3', 'net.ipv4.ping_group_range=0 2147483647'];
     await run(['nsenter', `--net=/run/netns/${end.name}`, 'sysctl', '-qw', ...settings]);
   }
@@ -139,16 +138,38 @@ export class Stage implements AsyncDisposable {
     await this.peer[Symbol.asyncDispose]();
   }
 
-  /** `zerohop apply` of these documents; `$HOST` is the host's cgroup as rules write it. */
+  /** As `zerohop apply`; `$HOST` is the host's cgroup as rules write it. */
   async apply(...documents: readonly object[]): Promise<void> {
-    const text = documents.map((document) => stringify(document)).join('---\n');
-    const input = text.replaceAll('$HOST', this.cgroupPath());
-    const result = await this.host.zerohopWithInput(input, 'apply', '-f', '-');
-    assert.equal(result.code, 0, `${result.stderr}${result.stdout}\n${input}`);
+    const text = JSON.stringify({ documents });
+    const body: unknown = JSON.parse(text.replaceAll('$HOST', this.cgroupPath()));
+    const answer = await this.host.api('POST', '/v1/apply', body);
+    assert.equal(answer.status, 200, `${answer.text}\n${text}`);
   }
 
   async removeAcl(name: string): Promise<void> {
-    await this.host.must('acl', 'rm', name);
+    const answer = await this.host.api('DELETE', `/v1/acls/${name}`);
+    assert.equal(answer.status, 200, answer.text);
+  }
+
+  /** Takes away all rules, services, witnesses and cgroups: as after create(). */
+  async clear(): Promise<void> {
+    for (const kind of ['acls', 'services']) {
+      const list = (await this.host.api('GET', `/v1/${kind}`)).json() as {
+        [kind: string]: { name: string }[];
+      };
+      for (const { name } of list[kind] ?? []) {
+        const answer = await this.host.api('DELETE', `/v1/${kind}/${name}`);
+        assert.equal(answer.status, 200, answer.text);
+      }
+    }
+    await this.#witness?.stop('SIGKILL');
+    this.#witness = undefined;
+    this.#read = 0;
+    this.missing.clear();
+    const below = readdirSync(this.host.cgroup, { recursive: true, withFileTypes: true })
+      .filter((entry) => entry.isDirectory())
+      .map((entry) => join(entry.parentPath, entry.name));
+    for (const path of below.toSorted().toReversed()) rmdirSync(path);
   }
 
   /** Makes it and answers where it is. */
