@@ -93,6 +93,7 @@ function namesMatch(patterns: readonly string[], names: readonly string[]): bool
 
 /** UTF-8 as one character a byte: the kernel knows bytes only. */
 function bytesOf(text: string): string {
+  if (/^[\w/.@*?-]*$/.test(text)) return text;
   return encodeURIComponent(text).replaceAll(/%([0-9A-F]{2})/g, (_, hex: string) =>
     String.fromCharCode(Number.parseInt(hex, 16)),
   );

@@ -86,10 +86,14 @@ test('tables brought up to date are those that are made anew, and the old ones s
 
 type Judge = (tables: AclTables) => Finding;
 
-function randomJudges(dice: Dice, tables: AclTables): Judge[] {
+function randomJudges(
+  dice: Dice,
+  tables: AclTables,
+  services: ReadonlyMap<string, CatalogService>,
+): Judge[] {
   return Array.from({ length: 6 }, () => {
     const subject = randomSubject(dice);
-    const { address, port, protocol } = randomDestination(dice);
+    const { address, port, protocol } = randomDestination(dice, services);
     const ip = parseIp(address);
     assert.ok(ip);
     const number = protocol === 'other' ? 1 : protocolNumber[protocol];
@@ -139,14 +143,15 @@ function heldOf(tables: AclTables): Held {
 
 test('after every single write each verdict is the one before or the one after, never a third', () => {
   let writes = 0;
-  everyChange(({ dice, before, between, after }) => {
+  everyChange(({ dice, world, services, before, between, after }) => {
     const { additions, removals } = diffGeneration(before.tables, between, after.tables);
     const held = heldOf(before.tables);
     for (const [steps, from, to] of [
       [additions, before.tables, between],
       [removals, between, after.tables],
     ] as const) {
-      const judges = randomJudges(dice, before.tables).map((ask) => {
+      const known = dice.below(2) === 0 ? services : world.services;
+      const judges = randomJudges(dice, before.tables, known).map((ask) => {
         const allowed = [ask(from), ask(to)].map((finding) => JSON.stringify(finding));
         return { ask, allowed };
       });
@@ -175,7 +180,7 @@ test('while services change, old and new backends are protected', () => {
     }
     for (let i = 0; i < 4; i++) {
       const subject = randomSubject(dice);
-      const destination = randomDestination(dice);
+      const destination = randomDestination(dice, both);
       const { address, port, protocol } = destination;
       if (protocol === 'other') continue;
       const [gid = 0, ...others] = subject.gids;

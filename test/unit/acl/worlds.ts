@@ -121,17 +121,19 @@ function selector(dice: Dice, to: AclTarget): AclSelector {
   }
 }
 
-function everySelector(): AclSelector[] {
-  return [
-    ...UNITS.map((value) => ({ kind: 'unit' as const, value })),
-    ...CGROUPS.map((value) => ({ kind: 'cgroup' as const, value })),
-  ];
+/** All of them select every cgroup but the root: as many as an entry holds, or one or two more. */
+function manySelectors(dice: Dice): AclSelector[] {
+  const first = ['/', '/*', '/?*', '/*?', '/**/*', '/**/?*', '/**/*?'];
+  const more = ['/?*/**', '/*/**', '/*?*', '/**/*?*', '/**', '/*?/**', '/**/**'];
+  const values = [...first, ...more].slice(0, 12 + dice.below(3));
+  return values.map((value) => ({ kind: 'cgroup' as const, value }));
 }
 
 function rule(dice: Dice, name: string): AclRecord {
   const to = target(dice);
   // Now and then more of them match a cgroup than its entry holds.
-  const from = dice.below(60) === 0 ? everySelector() : some(dice, 3, () => selector(dice, to));
+  const from =
+    dice.below(200) === 0 ? manySelectors(dice) : some(dice, 3, () => selector(dice, to));
   return {
     name,
     to,
@@ -209,7 +211,18 @@ export function randomSubject(dice: Dice): Subject {
   };
 }
 
-export function randomDestination(dice: Dice): Destination {
+/** Half of them where a backend is, or where it can be reached as well. */
+export function randomDestination(
+  dice: Dice,
+  services: ReadonlyMap<string, CatalogService>,
+): Destination {
+  const backends = [...services.values()].flatMap(({ ports }) =>
+    ports.flatMap(({ protocol, backends }) => backends.map((at) => ({ ...at, protocol }))),
+  );
+  if (backends.length > 0 && dice.below(2) === 0) {
+    const { address, port, protocol } = dice.pick(backends);
+    return { address: dice.below(3) === 0 ? dice.pick(TARGETS) : address, port, protocol };
+  }
   const kind = dice.below(12) === 0 ? 'other' : protocol(dice);
   return {
     address: dice.pick(TARGETS),
