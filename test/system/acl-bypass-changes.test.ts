@@ -133,7 +133,7 @@ for (const { mode, options } of modes()) {
       const from =
         i % 2 === 0
           ? [{ cgroup: '$HOST/web.service' }, { user: 7000 + i }]
-          : [{ unit: 'web.*' }, { unit: `x${i}.service` }];
+          : [{ unit: 'w*b.service' }, { unit: `x${i}.service` }];
       await stage.apply(
         { ...onlyWeb, from },
         {

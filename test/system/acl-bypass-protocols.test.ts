@@ -34,7 +34,7 @@ const protocols: readonly { attempt: string; reaches: string; hooked: boolean }[
   { attempt: 'sctp.sendto=127.0.0.7,7000', reaches: 'sctp', hooked: false },
   { attempt: 'sctp.connectx=127.0.0.7,7000', reaches: 'sctp', hooked: false },
   { attempt: 'udplite.sendto=127.0.0.7,54', reaches: 'lite', hooked: true },
-  { attempt: 'udplite.connect=127.0.0.7,54', reaches: 'lite', hooked: true },
+  { attempt: 'udplite.connect=127.0.0.7,54', reaches: 'lite', hooked: false },
   { attempt: 'udp.sendto=127.0.0.7,53', reaches: 'dns', hooked: true },
 ];
 
