@@ -21,6 +21,7 @@
 
 #define ZH_ACL_TAGS 12          /* selectors that one cgroup may match */
 #define ZH_ACL_RULE_NAME_BYTES 64
+#define ZH_ACL_RULE_MAX 0x1fffff /* rule numbers: three of them fit into a word */
 #define ZH_ACL_ANY_BYTE 256     /* zh_acl_globs: every byte but '/' that has no entry */
 #define ZH_ACL_START 1          /* state of the cgroup root; 0: no pattern can match below */
 

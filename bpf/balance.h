@@ -16,6 +16,7 @@ enum zh_verdict {
   ZH_PASS = 0,   /* not a VIP: untouched */
   ZH_PICKED = 1, /* the pair holds the backend */
   ZH_REFUSE = 2, /* a VIP, but nobody can serve it */
+  ZH_FORBID = 3, /* access control says no */
 };
 
 static __always_inline int zh_same_addr(const __u32 a[4], const __u32 b[4])

@@ -14,10 +14,19 @@
 #include <bpf/bpf_helpers.h>
 
 #include "abi.h"
+#include "acl_abi.h"
+#include "kernel.h"
 #include "maps.h"
+#include "acl_maps.h"
 #include "balance.h"
 #include "flows.h"
 #include "socks.h"
+#include "acl_task.h"
+#include "acl.h"
+#include "acl_hooks.h"
+#include "acl_lsm.h"
+#include "acl_cgroups.h"
+#include "acl_ingress.h"
 
 #define ZH_ALLOW 1
 #define ZH_DENY 0
@@ -94,6 +103,8 @@ static __always_inline int zh_connect(struct bpf_sock_addr *ctx, struct zh_vip_k
 {
   __u32 index = zh_find(key);
   if (index == ZH_STRANGER) {
+    if (zh_stranger_denied(ctx, key, 0, ZH_ACL_CGROUP_CONNECT))
+      return ZH_FORBID;
     /* A UDP socket may have been connected to a VIP before. */
     if (key->protocol == IPPROTO_UDP)
       zh_sock_forget(bpf_get_socket_cookie(ctx));
@@ -101,6 +112,8 @@ static __always_inline int zh_connect(struct bpf_sock_addr *ctx, struct zh_vip_k
   }
   int verdict = zh_pick(key, index, pair);
   if (verdict == ZH_PICKED) {
+    if (zh_pair_denied(ctx, key, pair, ZH_ACL_CGROUP_CONNECT))
+      return ZH_FORBID;
     if (!zh_is_subflow(ctx))
       zh_sock_remember(bpf_get_socket_cookie(ctx), pair);
     zh_served(pair, 1);
@@ -110,27 +123,29 @@ static __always_inline int zh_connect(struct bpf_sock_addr *ctx, struct zh_vip_k
   return verdict;
 }
 
+/* source4: what an IPv4 datagram leaves from, if that is known already. */
 static __always_inline int zh_sendmsg(struct bpf_sock_addr *ctx, struct zh_vip_key *key,
-                                      struct zh_pair *pair)
+                                      __u32 source4, struct zh_pair *pair)
 {
   __u32 index = zh_find(key);
   if (index == ZH_STRANGER)
-    return ZH_PASS;
+    return zh_stranger_denied(ctx, key, source4, ZH_ACL_CGROUP_SENDMSG) ? ZH_FORBID : ZH_PASS;
   struct bpf_sock *sk = ctx->sk;
   struct zh_flows *flows = 0;
   if (sk)
     flows = bpf_sk_storage_get(&zh_flows, sk, 0, 0);
-  if (flows && zh_flow_by_vip(flows, key, pair) && pair->service == index &&
-      zh_flow_valid(pair)) {
-    zh_served(pair, 0);
-    return ZH_PICKED;
-  }
-  int verdict = zh_pick(key, index, pair);
+  int kept = flows && zh_flow_by_vip(flows, key, pair) && pair->service == index &&
+             zh_flow_valid(pair);
+  int verdict = kept ? ZH_PICKED : zh_pick(key, index, pair);
   if (verdict != ZH_PICKED) {
     zh_refuge(key, pair, bpf_htons(1));
     return verdict;
   }
+  if (zh_pair_denied(ctx, key, pair, ZH_ACL_CGROUP_SENDMSG))
+    return ZH_FORBID;
   zh_served(pair, 0);
+  if (kept)
+    return verdict;
   if (!flows && sk)
     flows = bpf_sk_storage_get(&zh_flows, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
   if (!flows || zh_flow_put(flows, pair)) {
@@ -141,13 +156,22 @@ static __always_inline int zh_sendmsg(struct bpf_sock_addr *ctx, struct zh_vip_k
   return verdict;
 }
 
-/* The verdict at the edge. 0 without a set error would read as EPERM, which is
- * for access control alone. */
+/* Protocols that have the hooks, but no services: UDP-Lite, ping. */
+static __always_inline int zh_other(struct bpf_sock_addr *ctx, const struct zh_vip_key *key,
+                                    __u8 hook)
+{
+  return zh_stranger_denied(ctx, key, 0, hook) ? ZH_DENY : ZH_ALLOW;
+}
+
+/* The verdict at the edge. 0 without a set error reads as EPERM, which is for
+ * access control alone. */
 #define ZH_VERDICT(ctx, verdict, pair, write)                                                      \
   ({                                                                                               \
     int answer = ZH_ALLOW;                                                                         \
     if (verdict == ZH_REFUSE && zh_have_set_retval) {                                              \
       zh_set_retval(-ZH_ECONNREFUSED);                                                             \
+      answer = ZH_DENY;                                                                            \
+    } else if (verdict == ZH_FORBID) {                                                             \
       answer = ZH_DENY;                                                                            \
     } else if (verdict != ZH_PASS) {                                                               \
       write(ctx, (pair)->addr, (pair)->port);                                                      \
@@ -158,11 +182,11 @@ static __always_inline int zh_sendmsg(struct bpf_sock_addr *ctx, struct zh_vip_k
 SEC("cgroup/connect4")
 int zh_connect4(struct bpf_sock_addr *ctx)
 {
-  if (!zh_ours(ctx))
-    return ZH_ALLOW;
   struct zh_vip_key key = {};
   struct zh_pair pair = {};
   zh_key4(ctx, &key);
+  if (!zh_ours(ctx))
+    return zh_other(ctx, &key, ZH_ACL_CGROUP_CONNECT);
   int verdict = zh_connect(ctx, &key, &pair);
   return ZH_VERDICT(ctx, verdict, &pair, zh_write4);
 }
@@ -170,11 +194,11 @@ int zh_connect4(struct bpf_sock_addr *ctx)
 SEC("cgroup/connect6")
 int zh_connect6(struct bpf_sock_addr *ctx)
 {
-  if (!zh_ours(ctx))
-    return ZH_ALLOW;
   struct zh_vip_key key = {};
   struct zh_pair pair = {};
   zh_key6(ctx, &key);
+  if (!zh_ours(ctx))
+    return zh_other(ctx, &key, ZH_ACL_CGROUP_CONNECT);
   int verdict = zh_connect(ctx, &key, &pair);
   return ZH_VERDICT(ctx, verdict, &pair, zh_write6);
 }
@@ -182,24 +206,24 @@ int zh_connect6(struct bpf_sock_addr *ctx)
 SEC("cgroup/sendmsg4")
 int zh_sendmsg4(struct bpf_sock_addr *ctx)
 {
-  if (!zh_ours(ctx))
-    return ZH_ALLOW;
   struct zh_vip_key key = {};
   struct zh_pair pair = {};
   zh_key4(ctx, &key);
-  int verdict = zh_sendmsg(ctx, &key, &pair);
+  if (!zh_ours(ctx))
+    return zh_other(ctx, &key, ZH_ACL_CGROUP_SENDMSG);
+  int verdict = zh_sendmsg(ctx, &key, ctx->msg_src_ip4, &pair);
   return ZH_VERDICT(ctx, verdict, &pair, zh_write4);
 }
 
 SEC("cgroup/sendmsg6")
 int zh_sendmsg6(struct bpf_sock_addr *ctx)
 {
-  if (!zh_ours(ctx))
-    return ZH_ALLOW;
   struct zh_vip_key key = {};
   struct zh_pair pair = {};
   zh_key6(ctx, &key);
-  int verdict = zh_sendmsg(ctx, &key, &pair);
+  if (!zh_ours(ctx))
+    return zh_other(ctx, &key, ZH_ACL_CGROUP_SENDMSG);
+  int verdict = zh_sendmsg(ctx, &key, 0, &pair);
   return ZH_VERDICT(ctx, verdict, &pair, zh_write6);
 }
 

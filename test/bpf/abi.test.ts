@@ -1,9 +1,10 @@
-/** bpf/abi.h against src/datapath/abi.ts, through the BTF of the built object. */
+/** bpf/abi.h and acl_abi.h against their abi.ts, through the BTF of the built object. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { test } from 'node:test';
 import { layouts, layoutMagic, layoutVersion, noSuchPort } from '../../src/datapath/abi.ts';
 import type { Layout } from '../../src/datapath/abi.ts';
+import * as acl from '../../src/acl/abi.ts';
 import { readFileSync } from 'node:fs';
 import { entriesOf, hooks, socketMaps, tableMaps } from '../../src/datapath/hooks.ts';
 import { objectPath } from '../../src/datapath/io/object.ts';
@@ -49,7 +50,12 @@ function structNamed(name: string): BtfType {
   return type ?? assert.fail(`struct ${name} is not in the BTF of the object`);
 }
 
-for (const layout of Object.values(layouts) as readonly Layout[]) {
+const everyLayout: readonly Layout[] = [
+  ...Object.values(layouts),
+  ...Object.values(acl.aclLayouts),
+];
+
+for (const layout of everyLayout) {
   test(`struct ${layout.struct} has the same bytes in the kernel and in user space`, () => {
     const struct = structNamed(layout.struct);
     assert.equal(struct.size, layout.bytes);
@@ -71,13 +77,69 @@ test('the set of a service lies where user space writes it', () => {
   assert.equal(union?.bits_offset, 24 * 8);
 });
 
+const header = (name: string): string =>
+  readFileSync(new URL(`../../bpf/${name}`, import.meta.url), 'utf8');
+
+function defined(text: string, name: string): number {
+  return Number(new RegExp(`#define ${name} ([0-9a-fx]+)`).exec(text)?.[1]);
+}
+
 test('the constants of abi.h are those of abi.ts', () => {
-  const header = readFileSync(new URL('../../bpf/abi.h', import.meta.url), 'utf8');
-  const constant = (name: string): number =>
-    Number(new RegExp(`#define ${name} ([0-9a-fx]+)`).exec(header)?.[1]);
-  assert.equal(constant('ZH_LAYOUT'), layoutVersion);
-  assert.equal(constant('ZH_MAGIC'), layoutMagic);
-  assert.equal(constant('ZH_NO_SUCH_PORT'), noSuchPort);
+  const text = header('abi.h');
+  assert.equal(defined(text, 'ZH_LAYOUT'), layoutVersion);
+  assert.equal(defined(text, 'ZH_MAGIC'), layoutMagic);
+  assert.equal(defined(text, 'ZH_NO_SUCH_PORT'), noSuchPort);
+});
+
+test('the constants and enums of acl_abi.h are those of abi.ts', () => {
+  const text = header('acl_abi.h');
+  assert.equal(defined(text, 'ZH_ACL_LAYOUT'), acl.aclLayoutVersion);
+  assert.equal(defined(text, 'ZH_ACL_TAGS'), acl.cgroupTagsMax);
+  assert.equal(defined(text, 'ZH_ACL_RULE_NAME_BYTES'), acl.ruleNameBytesMax + 1);
+  assert.equal(defined(text, 'ZH_ACL_RULE_MAX'), acl.ruleNumberMax);
+  assert.equal(defined(text, 'ZH_ACL_ANY_BYTE'), acl.anyByte);
+  assert.equal(defined(text, 'ZH_ACL_START'), acl.startState);
+  const enums = {
+    zh_acl_gen_flags: acl.genFlag,
+    zh_acl_policy_flags: acl.policyFlag,
+    zh_acl_kind: acl.matchKind,
+    zh_acl_verdict: acl.verdictNumber,
+    zh_acl_hook: acl.aclHook,
+  };
+  for (const [name, values] of Object.entries(enums)) {
+    const body = new RegExp(`enum ${name} \\{([^}]*)\\}`).exec(text)?.[1] ?? '';
+    const found = [...body.matchAll(/ZH_ACL_([A-Z_]+) = ([0-9]+)/g)].map(([, word = '', value]) => [
+      word.toLowerCase().replaceAll(/_(.)/g, (_, letter: string) => letter.toUpperCase()),
+      Number(value),
+    ]);
+    assert.deepEqual(Object.fromEntries(found), values, name);
+  }
+});
+
+test('the keys and values of the maps of access control are the structs they hold', async () => {
+  const { openObject } = await import('../../addon/index.ts');
+  using object = openObject(objectPath());
+  const l = acl.aclLayouts;
+  const shapes: Readonly<Record<string, readonly [number, number]>> = {
+    zh_acl: [4, l.acl.bytes],
+    zh_acl_gens: [4, l.gen.bytes],
+    zh_acl_dests: [l.destKey.bytes, l.dest.bytes],
+    zh_acl_cidrs: [l.cidrKey.bytes, 4],
+    zh_acl_matches: [l.matchKey.bytes, l.match.bytes],
+    zh_acl_sources: [l.sourceKey.bytes, l.match.bytes],
+    zh_acl_cgroups: [l.cgroupKey.bytes, l.cgroup.bytes],
+    zh_acl_globs: [l.globKey.bytes, 4],
+    zh_acl_emits: [l.emitKey.bytes, l.emit.bytes],
+    zh_acl_rules: [4, l.rule.bytes],
+    zh_acl_stats: [4, l.stats.bytes],
+    zh_acl_counts: [4, l.counts.bytes],
+    zh_acl_events: [0, 0],
+  };
+  const found = object
+    .maps()
+    .filter(({ name }) => name.startsWith('zh_acl'))
+    .map(({ name, keySize, valueSize }) => [name, [keySize, valueSize]]);
+  assert.deepEqual(Object.fromEntries(found), shapes);
 });
 
 test('every map and program that user space names is in the object, with its sizes', async () => {
@@ -92,8 +154,12 @@ test('every map and program that user space names is in the object, with its siz
     }
     const sizes = { services: 1, backends: 1, slots: 1, sockets: 1, socketsSpilled: 1 };
     for (const name of Object.keys(entriesOf(sizes))) assert.ok(maps.has(name), name);
-    const programs = new Set(object.programs().map((program) => program.name));
-    assert.deepEqual(programs, new Set(hooks.map((hook) => hook.program)));
+    const names = (autoload: boolean): Set<string> =>
+      new Set(object.programs().flatMap((p) => (p.autoload === autoload ? p.name : [])));
+    assert.deepEqual(names(true), new Set(hooks.map((hook) => hook.program)));
+    // Loaded only where the loader asks for them: not every kernel takes them.
+    const optional = ['lsm_connect', 'lsm_sendmsg', 'cgroup_mkdir', 'cgroup_rmdir', 'ingress'];
+    assert.deepEqual(names(false), new Set(optional.map((name) => `zh_${name}`)));
   } finally {
     object.close();
   }
