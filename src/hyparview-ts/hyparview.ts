@@ -37,7 +37,6 @@ export class HyParView {
   #joining = false;
   #joinTokens: number;
   #joinTokensAt = 0;
-  #repairAt = 0;
 
   readonly self: Peer;
   readonly config: Config;
@@ -70,26 +69,27 @@ export class HyParView {
 
   start(known: readonly Peer[], now: number): void {
     for (const peer of known) this.addPassive(peer);
-    this.#repairAt = now + jitter(this.random, this.config.repairMs, 0.5);
-    this.effects.wakeBy('repair', this.#repairAt);
+    this.effects.wakeBy('repair', now + jitter(this.random, this.config.repairMs, 0.5));
     this.repair(now);
   }
 
   join(seeds: readonly Peer[], now: number): void {
     this.#seeds = seeds.filter(({ id }) => id !== this.self.id);
-    this.#untriedSeeds = [];
+    this.#joinAnew(now);
+  }
+
+  #joinAnew(now: number): void {
     this.#joining = true;
+    this.#untriedSeeds = sample(this.random, this.#seeds, this.#seeds.length);
     this.#joinNext(now);
   }
 
-  /** Asks one seed after another, then remembered peers; the repair timer starts over when all were asked in vain. */
+  /** Asks one seed after another, each once; the repair timer begins anew when all were asked in vain. */
   #joinNext(now: number): void {
     if (!this.#joining || this.#isAsking()) return;
-    if (this.#untriedSeeds.length === 0) {
-      this.#untriedSeeds = sample(this.random, this.#seeds, this.#seeds.length);
-    }
-    const seed = this.#untriedSeeds.pop() ?? this.passive.choose(this.random);
+    const seed = this.#untriedSeeds.pop();
     if (seed !== undefined) this.#ask(seed, 'join', now);
+    else this.effects.wakeBy('repair', now + this.config.joinTimeoutMs);
   }
 
   #isAsking(): boolean {
@@ -281,15 +281,13 @@ export class HyParView {
   #alone(now: number): void {
     if (this.#seeds.length === 0 && this.passive.size === 0) return;
     this.#joining = true;
-    this.#tried.clear();
-    this.effects.wakeBy('repair', Math.min(this.#repairAt, now + this.config.joinTimeoutMs));
+    this.effects.wakeBy('repair', now + this.config.joinTimeoutMs);
   }
 
   onRepairTimer(now: number): void {
     this.#tried.clear();
-    this.#repairAt = now + jitter(this.random, this.config.repairMs, 0.5);
-    this.effects.wakeBy('repair', this.#repairAt);
-    if (this.active.size === 0) this.#joinNext(now);
+    this.effects.wakeBy('repair', now + jitter(this.random, this.config.repairMs, 0.5));
+    if (this.active.size === 0) this.#joinAnew(now);
     else this.#joining = false;
     this.repair(now);
   }

@@ -17,7 +17,7 @@ export interface Delivery {
   readonly origin: number;
   /** Living nodes when it was sent. */
   readonly targets: ReadonlySet<number>;
-  readonly got: Map<number, { readonly at: number; readonly hop: number }>;
+  readonly got: Map<number, { readonly at: number; readonly hop: number; readonly life: number }>;
   twice: number;
 }
 
@@ -36,6 +36,7 @@ export class Cluster {
   readonly #seed: number;
   readonly #incarnations: number[] = [];
   readonly #disks: Peer[][] = [];
+  readonly #life: number[] = [];
   #lives = 0;
 
   constructor(seed: number, config: Partial<Config> = {}) {
@@ -75,11 +76,12 @@ export class Cluster {
   /** Starts a node. Its incarnation is a counter on its disk, or, without a disk, its own clock. */
   start(index: number, seeds: readonly number[], disk = true): void {
     const host = this.host(index);
+    this.#life[index] = ++this.#lives;
     const counter = (this.#incarnations[index] ?? 0) + 1;
     const incarnation = disk ? counter : Math.max(1, Math.round(this.sim.localTime(host)));
     const node = new Node({
       self: host.peer,
-      random: sfc32(this.#seed, 1000 + ++this.#lives),
+      random: sfc32(this.#seed, 1000 + this.#lives),
       incarnation,
       config: this.config,
       names: this.#names,
@@ -128,8 +130,10 @@ export class Cluster {
         delivery = { sentAt: this.sim.now, origin: host.index, targets, got: new Map(), twice: 0 };
         this.deliveries.set(event.id, delivery);
       }
-      if (delivery.got.has(host.index)) delivery.twice += 1;
-      delivery.got.set(host.index, { at: this.sim.now, hop: event.hop });
+      const before = delivery.got.get(host.index);
+      const life = this.#life[host.index] ?? 0;
+      if (before?.life === life) delivery.twice += 1; // a restarted node remembers nothing, and may get it again
+      delivery.got.set(host.index, { at: this.sim.now, hop: event.hop, life });
     }
     this.onEvent?.(host, event);
   }

@@ -98,6 +98,7 @@ export class Simulator<M extends { readonly type: string }> {
   readonly byType = new Map<string, number>();
   sizeOf: ((message: M) => number) | undefined;
   onEvent: ((host: Host<M>, event: { readonly type: string }) => void) | undefined;
+  onHandled: ((host: Host<M>) => void) | undefined;
   onSend: ((from: Host<M>, to: Host<M>, message: M) => void) | undefined;
   readonly #heap = new Heap<Item<M>>();
   readonly #traceRing: { time: number; to: number; from: number; what: string }[] = [];
@@ -170,6 +171,7 @@ export class Simulator<M extends { readonly type: string }> {
     }
     const outputs = machine.handle(input, this.localTime(host));
     for (const output of outputs) this.#perform(host, output);
+    this.onHandled?.(host);
   }
 
   #perform(host: Host<M>, output: MachineOutput<M>): void {
@@ -317,8 +319,8 @@ export class Simulator<M extends { readonly type: string }> {
       });
   }
 
-  living(): Host<M>[] {
-    return this.hosts.filter(({ machine }) => machine !== undefined);
+  get pendingEvents(): number {
+    return this.#heap.size;
   }
 
   choose<T>(items: readonly T[]): T | undefined {

@@ -1,0 +1,140 @@
+// One random scenario, all of it from its seed: a small cluster, a bad network, a handful of faults; then the faults
+// end and everything must come right. Small on purpose: a thousand of these find more than one big run.
+import { below, sfc32, unit } from '../../src/hyparview-ts/random.ts';
+import type { Random } from '../../src/hyparview-ts/random.ts';
+import { checkBroadcasts, checkEnd, checkOnce, settle, watchLimits } from './checks.ts';
+import { Cluster } from './cluster.ts';
+import { CALM } from './simulator.ts';
+
+const SEEDS = 3;
+/** Half of rejoinPeriodMs would do; the promise is 10 minutes. */
+const SETTLE_MS = 600_000;
+
+export interface ChaosResult {
+  readonly seed: number;
+  readonly hash: number;
+  readonly events: number;
+  readonly nodes: number;
+  readonly settleMs: number;
+  readonly faults: readonly string[];
+}
+
+export function chaos(seed: number): ChaosResult {
+  const random = sfc32(seed, 7);
+  const cluster = new Cluster(seed, {
+    activeMax: 2 + below(random, 6),
+    passiveMax: 6 + below(random, 37),
+  });
+  const nodes = 2 + below(random, 15);
+  cluster.addHosts(nodes, 1 + below(random, 3));
+  watchLimits(cluster);
+  cluster.sim.network = badNetwork(random);
+  for (const host of cluster.sim.hosts) {
+    host.offsetMs = below(random, 3) === 0 ? 1e6 * unit(random) : 0;
+    host.rate = 1 + (below(random, 3) === 0 ? 0.05 * (unit(random) - 0.5) : 0);
+  }
+  cluster.bootstrap(below(random, 500), SEEDS);
+  cluster.sim.runUntil(nodes * 500);
+  const faults: string[] = [];
+  const steps = 1 + below(random, 10);
+  for (let i = 0; i < steps; i++) {
+    faults.push(inject(cluster, random));
+    cluster.sim.runUntil(cluster.sim.now + below(random, below(random, 4) === 0 ? 20_000 : 3000));
+  }
+  try {
+    const settleMs = recover(cluster);
+    return { seed, hash: cluster.sim.hash, events: cluster.sim.events, nodes, settleMs, faults };
+  } catch (error) {
+    throw new Error(report(seed, cluster, faults), { cause: error });
+  }
+}
+
+function report(seed: number, cluster: Cluster, faults: readonly string[]): string {
+  const trace = cluster.sim.trace().map((line) => `  ${line}`);
+  return [
+    `chaos failed with seed ${seed}; again: npm run sim -- --scenario chaos --seed ${seed}`,
+    `  faults: ${faults.join(', ')}`,
+    ...trace.slice(-24),
+  ].join('\n');
+}
+
+function badNetwork(random: Random): typeof CALM {
+  return {
+    latencyMs: 0.2 + 20 * unit(random) * unit(random),
+    otherZoneLatencyMs: 1 + 80 * unit(random) * unit(random),
+    jitter: below(random, 2) === 0 ? 0.1 : 3 * unit(random),
+    loss: below(random, 2) === 0 ? 0 : 0.15 * unit(random),
+    duplicate: below(random, 2) === 0 ? 0 : 0.1 * unit(random),
+  };
+}
+
+function inject(cluster: Cluster, random: Random): string {
+  const { sim } = cluster;
+  const victim = below(random, sim.hosts.length);
+  const host = cluster.host(victim);
+  const runs = cluster.runs(victim);
+  switch (below(random, 9)) {
+    case 0:
+    case 1:
+      if (runs) cluster.crash(victim, below(random, 2) === 0);
+      return `crash ${victim}`;
+    case 2:
+      if (!runs)
+        cluster.start(victim, [0, 1, 2].slice(0, sim.hosts.length), below(random, 2) === 0);
+      return `restart ${victim}`;
+    case 3:
+      if (runs && host.stalled === undefined) cluster.leave(victim);
+      return `leave ${victim}`;
+    case 4:
+      return partition(cluster, random);
+    case 5:
+      sim.cuts.clear();
+      return 'heal';
+    case 6: {
+      const ms = below(random, 8000);
+      sim.stall(host);
+      sim.after(ms, () => sim.resume(host));
+      return `stall ${victim} for ${ms} ms`;
+    }
+    case 7: {
+      const all = cluster.living().filter((index) => cluster.host(index).stalled === undefined);
+      for (const index of all.slice(0, 3)) cluster.broadcast(index, 1 + below(random, 2000));
+      return 'broadcast';
+    }
+    default:
+      sim.network = badNetwork(random);
+      return 'another network';
+  }
+}
+
+/** Cuts the hosts in two or three, both ways or one way, and lets the cut flap now and then. */
+function partition(cluster: Cluster, random: Random): string {
+  const { sim } = cluster;
+  const sides = 2 + below(random, 2);
+  for (const host of sim.hosts) host.side = below(random, sides);
+  const oneWay = below(random, 3) === 0;
+  const cut = (): void => {
+    for (let a = 0; a < sides; a++) {
+      for (let b = 0; b < sides; b++) if (a !== b && (!oneWay || a < b)) sim.cuts.add(`${a} ${b}`);
+    }
+  };
+  cut();
+  if (below(random, 3) > 0) return oneWay ? 'one-way partition' : 'partition';
+  for (let i = 1; i < 10; i++) sim.after(i * 400, i % 2 === 0 ? cut : () => sim.cuts.clear());
+  return 'flapping partition';
+}
+
+function recover(cluster: Cluster): number {
+  const { sim } = cluster;
+  sim.runUntil(sim.now + 8000); // the last stall and flap are over
+  sim.cuts.clear();
+  sim.network = { ...CALM, latencyMs: sim.network.latencyMs };
+  for (const host of sim.hosts) sim.resume(host);
+  const seeds = [0, 1, 2].slice(0, sim.hosts.length);
+  for (const seed of seeds) if (!cluster.runs(seed)) cluster.start(seed, seeds);
+  const settleMs = settle(cluster, SETTLE_MS);
+  checkBroadcasts(cluster, cluster.living().slice(0, 3), 3000);
+  checkOnce(cluster);
+  checkEnd(cluster);
+  return settleMs;
+}

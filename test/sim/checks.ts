@@ -1,0 +1,123 @@
+// What must hold. Anytime: limits, after every single input. Eventually: once faults have ended, one overlay, the
+// living known alive, the dead known dead, every broadcast everywhere once. Finally: a node that left has no timer.
+import { LIMITS } from '../../src/hyparview-ts/index.ts';
+import type { Node } from '../../src/hyparview-ts/index.ts';
+import type { Cluster } from './cluster.ts';
+import { asymmetries, components, overlay } from './graph.ts';
+
+/** A check that failed: what, with the numbers. */
+export class Violation extends Error {}
+
+export function watchLimits(cluster: Cluster): void {
+  let inputs = 0;
+  cluster.sim.onHandled = ({ index }) => {
+    const node = cluster.nodes[index];
+    if (node === undefined) return;
+    checkSizes(node);
+    inputs += 1;
+    if (inputs % 16 === 0) checkViews(node);
+  };
+}
+
+function fail(node: Node, what: string): never {
+  throw new Violation(`${node.self.id}: ${what}`);
+}
+
+function checkSizes(node: Node): void {
+  const { views, config, tree, members } = node;
+  if (views.active.size > config.activeMax) fail(node, `active view holds ${views.active.size}`);
+  if (views.passive.size > config.passiveMax)
+    fail(node, `passive view holds ${views.passive.size}`);
+  if (views.pendingCount > 32) fail(node, `${views.pendingCount} requests under way`);
+  const { seen, cache, cacheBytes } = tree.sizes;
+  if (seen > config.seenMax) fail(node, `${seen} ids seen`);
+  if (cache > config.cacheMessagesMax) fail(node, `${cache} messages cached`);
+  if (cacheBytes > config.cacheBytesMax) fail(node, `${cacheBytes} bytes cached`);
+  if (members.states.size > config.statesMax) fail(node, `${members.states.size} states`);
+}
+
+function checkViews(node: Node): void {
+  const { active, passive } = node.views;
+  if (active.has(node.self.id) || passive.has(node.self.id)) fail(node, 'is in its own view');
+  for (const { id } of active.peers) {
+    if (passive.has(id)) fail(node, `${id} is in both views`);
+    if (id.length > LIMITS.idLength) fail(node, 'an id is too long');
+  }
+}
+
+/** What is still wrong with the cluster; empty when it has settled. */
+export function unsettled(cluster: Cluster): string[] {
+  const wrong: string[] = [];
+  const graph = overlay(cluster);
+  const sizes = components(graph);
+  if (sizes.length > 1) wrong.push(`the overlay is split: ${sizes.join(', ')}`);
+  const oneSided = asymmetries(graph);
+  if (oneSided.length > 0) wrong.push(`links with one end: ${oneSided.slice(0, 3).join('; ')}`);
+  if (cluster.config.linkState) wrong.push(...wrongBeliefs(cluster, graph.nodes));
+  return wrong;
+}
+
+function wrongBeliefs(cluster: Cluster, living: readonly number[]): string[] {
+  const wrong: string[] = [];
+  for (const index of living) {
+    const { members, self } = cluster.node(index);
+    for (const { peer, index: other } of cluster.sim.hosts) {
+      if (other === index) continue;
+      const standing = members.standing(peer.id);
+      const isRight = cluster.runs(other) ? standing === 'alive' : standing !== 'alive';
+      if (!isRight) wrong.push(`${self.id} holds ${peer.id} for ${standing}`);
+      if (wrong.length >= 3) return wrong;
+      if (cluster.runs(other)) {
+        const path = members.path(peer.id);
+        const ends = path.at(-1) === peer.id && cluster.node(index).views.active.has(path[0] ?? '');
+        if (!ends) wrong.push(`${self.id} has no path to ${peer.id}: ${path.join(' ')}`);
+      }
+    }
+  }
+  return wrong;
+}
+
+/** Runs on until settled; throws when that takes longer than `withinMs`. */
+export function settle(cluster: Cluster, withinMs: number): number {
+  const { sim } = cluster;
+  const start = sim.now;
+  for (;;) {
+    const wrong = unsettled(cluster);
+    if (wrong.length === 0) return sim.now - start;
+    if (sim.now - start >= withinMs) {
+      throw new Violation(`not settled after ${withinMs} ms: ${wrong.join('; ')}`);
+    }
+    sim.runUntil(sim.now + 1000);
+  }
+}
+
+/** Broadcasts from these nodes reach every living node once. */
+export function checkBroadcasts(cluster: Cluster, from: readonly number[], withinMs: number): void {
+  const before = new Set(cluster.deliveries.keys());
+  for (const index of from) cluster.broadcast(index);
+  cluster.sim.runUntil(cluster.sim.now + withinMs);
+  for (const [id, delivery] of cluster.deliveries) {
+    if (before.has(id)) continue;
+    const missed = [...delivery.targets].filter((t) => !delivery.got.has(t) && cluster.runs(t));
+    if (missed.length > 0) throw new Violation(`${id} did not reach ${missed.join(', ')}`);
+  }
+}
+
+export function checkOnce(cluster: Cluster): void {
+  for (const [id, { twice }] of cluster.deliveries) {
+    if (twice > 0) throw new Violation(`${id} was delivered twice, ${twice} times`);
+  }
+}
+
+/** Everybody leaves, one after the other: none may keep a timer or a link. */
+export function checkEnd(cluster: Cluster): void {
+  for (const index of cluster.living()) {
+    const node = cluster.node(index);
+    const host = cluster.host(index);
+    cluster.give(index, { type: 'leave' });
+    if (host.timers.size > 0) fail(node, `left, with timers ${[...host.timers.keys()].join(', ')}`);
+    if (node.snapshot().active.length > 0) fail(node, 'left, with links');
+    cluster.leave(index);
+    cluster.sim.runUntil(cluster.sim.now + 100);
+  }
+}
