@@ -105,7 +105,7 @@ function writeFields(w: Writer, m: Message): void {
     case 'optimise-reply':
       return writeOptimise(w, m);
     case 'gossip':
-      writeId(w, m.id);
+      writeId(w, m.id, LIMITS.broadcastIdLength);
       w.integer(m.hop);
       w.byte(PRIORITIES.indexOf(m.priority));
       return w.blob(m.payload);
@@ -273,9 +273,9 @@ function oneOf<T>(r: Reader, values: readonly T[]): T {
   return value;
 }
 
-function writeId(w: Writer, id: string): void {
+function writeId(w: Writer, id: string, lengthMax: number = LIMITS.idLength): void {
   if (id === '') throw new WireError('an empty id');
-  w.text(id, LIMITS.broadcastIdLength);
+  w.text(id, lengthMax);
 }
 
 function readId(r: Reader): string {
@@ -283,8 +283,7 @@ function readId(r: Reader): string {
 }
 
 function writePeer(w: Writer, { id, address, zone }: Peer): void {
-  if (id === '') throw new WireError('an empty id');
-  w.text(id, LIMITS.idLength);
+  writeId(w, id);
   w.text(address, LIMITS.addressLength);
   w.text(zone, LIMITS.zoneLength);
 }
@@ -302,7 +301,7 @@ function readPeers(r: Reader): Peer[] {
 }
 
 function writeAnnouncement(w: Writer, { id, hop }: Announcement): void {
-  writeId(w, id);
+  writeId(w, id, LIMITS.broadcastIdLength);
   w.integer(hop);
 }
 
