@@ -37,7 +37,9 @@ static __always_inline __u8 zh_lsm_protocol(struct socket *sock, struct sock *sk
   if (sock->type == ZH_SOCK_RAW)
     return IPPROTO_RAW;
   __u16 protocol = sk->sk_protocol;
-  return protocol == ZH_IPPROTO_MPTCP ? IPPROTO_TCP : protocol;
+  /* Both become connections of TCP, SMC's with an inner socket of the kernel's own. */
+  int stream = protocol == ZH_IPPROTO_MPTCP || protocol == ZH_IPPROTO_SMC;
+  return stream ? IPPROTO_TCP : protocol;
 }
 
 /* The destination; 0 if there is none, or none that the kernel takes. */

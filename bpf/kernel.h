@@ -16,6 +16,7 @@
 #define ZH_AF_SMC 43
 #define ZH_SOCK_STREAM 1
 #define ZH_SOCK_RAW 3
+#define ZH_IPPROTO_SMC 256
 #define ZH_IPPROTO_MPTCP 262
 #define ZH_MSG_FASTOPEN 0x20000000
 #define ZH_PF_KTHREAD 0x00200000        /* include/linux/sched.h */
