@@ -18,11 +18,21 @@ struct zh_sockaddr {
 };
 
 #define ZH_SOCKADDR_IN_BYTES 16
+#define ZH_SCOPE_LEVELS 16
 
+/* Whether the task is below the agent's cgroup, as it is where the cgroup hooks
+ * run. In a cgroup namespace nobody can tell the level of a cgroup: searched. */
 static __always_inline int zh_lsm_scoped(void)
 {
-  return zh_scope_level == 0 ||
-         bpf_get_current_ancestor_cgroup_id(zh_scope_level) == zh_scope_id;
+  if (zh_scope_id == 0)
+    return 1;
+  if (zh_scope_level != 0)
+    return bpf_get_current_ancestor_cgroup_id(zh_scope_level) == zh_scope_id;
+  for (int level = 1; level <= ZH_SCOPE_LEVELS; level++) {
+    if (bpf_get_current_ancestor_cgroup_id(level) == zh_scope_id)
+      return 1;
+  }
+  return 0;
 }
 
 /* The protocol to judge by; 0: nothing to judge. A packet of a raw socket may be

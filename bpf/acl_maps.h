@@ -32,8 +32,8 @@ struct {
 /* 0: no access control (the kernel has no BTF). 1: the cgroup hooks judge
  * everything. 2: BPF LSM judges what is no VIP, the cgroup hooks what is one. */
 const volatile __u8 zh_acl_mode = 0;
-/* LSM programs judge only tasks whose ancestor cgroup of this level has this
- * id, as the cgroup hooks do. Level 0: every task of the host. */
+/* LSM programs judge only tasks that have an ancestor cgroup with this id, as
+ * the cgroup hooks do. 0: every task of the host. Level 0: it may be any. */
 const volatile __u32 zh_scope_level = 0;
 const volatile __u64 zh_scope_id = 0;
 
