@@ -120,8 +120,8 @@ export class Detector {
 
   #suspicionMs(link: Link, suspicion: Suspicion): number {
     const { suspicionMinMs, suspicionMaxMs, suspicionConfirmations } = this.#config;
-    const least = Math.max(suspicionMinMs, 3 * this.#timeoutMs(link));
-    const most = Math.max(suspicionMaxMs * (1 + this.#health), 4 * least);
+    const least = Math.max(suspicionMinMs, 2 * this.#timeoutMs(link));
+    const most = Math.max(suspicionMaxMs * (1 + this.#health), 2 * least);
     const agreed = Math.log(suspicion.confirmed.size + 1) / Math.log(suspicionConfirmations + 1);
     return Math.max(least, most - (most - least) * agreed); // Lifeguard, section IV-B
   }

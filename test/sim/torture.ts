@@ -1,0 +1,130 @@
+// Lashup's own torture: a cluster cut at random again and again for five minutes, nodes killed at random, a bad
+// network with overloaded nodes. Each function is one run from one seed and gives back what it measured.
+import { below, sfc32, unit } from '../../src/hyparview-ts/random.ts';
+import type { Config } from '../../src/hyparview-ts/index.ts';
+import { checkOnce, settle, watchLimits } from './checks.ts';
+import { Cluster } from './cluster.ts';
+import { CALM } from './simulator.ts';
+
+/** A cluster that has joined and come to rest. */
+export function ready(
+  seed: number,
+  nodes: number,
+  { zones = 1, config = {}, everyMs = 5, restMs = 20_000 }: ReadyOptions = {},
+): Cluster {
+  const cluster = new Cluster(seed, config);
+  cluster.addHosts(nodes, zones);
+  cluster.bootstrap(everyMs);
+  cluster.sim.runUntil(nodes * everyMs + restMs);
+  return cluster;
+}
+
+export interface ReadyOptions {
+  readonly zones?: number;
+  readonly config?: Partial<Config>;
+  readonly everyMs?: number;
+  readonly restMs?: number;
+}
+
+/** 25 nodes, cut in two at random for random times, for five minutes; then they must be one within ten more. */
+export function partitions(seed: number, nodes = 25, forMs = 300_000): { healMs: number } {
+  const cluster = ready(seed, nodes, { everyMs: 20 });
+  const random = sfc32(seed, 11);
+  const { sim } = cluster;
+  watchLimits(cluster);
+  const end = sim.now + forMs;
+  while (sim.now < end) {
+    for (const host of sim.hosts) host.side = below(random, 2);
+    sim.cuts.add('0 1').add('1 0');
+    sim.runUntil(sim.now + 20_000 * unit(random));
+    sim.cuts.clear();
+    sim.runUntil(sim.now + 10_000 * unit(random));
+  }
+  const healMs = settle(cluster, 600_000);
+  checkOnce(cluster);
+  return { healMs };
+}
+
+export interface Detection {
+  /** Between the crash and each living node's knowing it, ascending. */
+  readonly knownAfterMs: readonly number[];
+  /** Living nodes that somebody called dead. */
+  readonly falseDeaths: number;
+}
+
+/** Kills nodes one after another without any reset; how long until each living node knows? */
+export function kills(cluster: Cluster, seed: number, count: number): Detection {
+  const random = sfc32(seed, 12);
+  const { sim } = cluster;
+  const diedAt = new Map<string, number>();
+  const knownAfterMs: number[] = [];
+  let falseDeaths = 0;
+  cluster.onEvent = (_, event) => {
+    if (event.type !== 'member-dead') return;
+    const at = diedAt.get(event.id);
+    if (at === undefined) falseDeaths += 1;
+    else knownAfterMs.push(sim.now - at);
+  };
+  for (let i = 0; i < count; i++) {
+    const living = cluster.living();
+    const victim = living[below(random, living.length)];
+    if (victim === undefined) break;
+    diedAt.set(cluster.host(victim).peer.id, sim.now);
+    cluster.crash(victim);
+    sim.runUntil(sim.now + 4000 + 2000 * unit(random));
+  }
+  return { knownAfterMs: knownAfterMs.sort((a, b) => a - b), falseDeaths };
+}
+
+/** How an overloaded node behaves: it stands still for up to half a second, works for up to 200 ms, again and again. */
+export const OVERLOAD = { stallMs: [100, 500], workMs: [50, 200] } as const;
+
+export function overload(
+  sim: { random: { next(): number }; after(ms: number, call: () => void): void },
+  stall: () => void,
+  resume: () => void,
+): void {
+  const between = ([from, to]: readonly [number, number]): number =>
+    from + (to - from) * unit(sim.random);
+  const cycle = (): void => {
+    stall();
+    sim.after(between(OVERLOAD.stallMs), () => {
+      resume();
+      sim.after(between(OVERLOAD.workMs), cycle);
+    });
+  };
+  sim.after(between(OVERLOAD.workMs), cycle);
+}
+
+/** 5 % loss and one overloaded node in ten: does anybody living get called dead? */
+export function badDay(
+  seed: number,
+  nodes: number,
+  forMs: number,
+): { falseDeaths: number; suspicions: number; linksLost: number } {
+  const cluster = ready(seed, nodes, { everyMs: 20 });
+  const { sim } = cluster;
+  let falseDeaths = 0;
+  let suspicions = 0;
+  let linksLost = 0;
+  cluster.onEvent = (_, event) => {
+    if (event.type === 'member-dead') falseDeaths += 1;
+    if (event.type === 'suspected') suspicions += 1;
+    if (event.type === 'link-down' && event.reason === 'failed') linksLost += 1;
+  };
+  sim.network = { ...CALM, loss: 0.05 };
+  for (const host of sim.hosts) {
+    if (host.index % 10 === 5)
+      overload(
+        sim,
+        () => sim.stall(host),
+        () => sim.resume(host),
+      );
+  }
+  sim.runUntil(sim.now + forMs);
+  return { falseDeaths, suspicions, linksLost };
+}
+
+export function quantile(ascending: readonly number[], q: number): number {
+  return ascending[Math.min(ascending.length - 1, Math.floor(q * ascending.length))] ?? NaN;
+}

@@ -1,0 +1,259 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { DEFAULTS, Node, PAPER, knownPeers, sfc32 } from '../../../src/hyparview-ts/index.ts';
+import type { Config, Message, MessageOf, Output, Peer } from '../../../src/hyparview-ts/index.ts';
+
+const peer = (id: string, zone = 'z'): Peer => ({ id, address: `${id}:1`, zone });
+
+class Subject {
+  readonly node: Node;
+  now = 0;
+
+  constructor(config: Partial<Config> = {}) {
+    this.node = new Node({
+      self: peer('self'),
+      random: sfc32(5),
+      incarnation: 1,
+      config: { ...PAPER, ...config },
+    });
+    this.node.handle({ type: 'start', known: [] }, 0);
+  }
+
+  receive(from: string, message: Message): Output[] {
+    return this.node.handle({ type: 'received', from: peer(from), message }, this.now);
+  }
+
+  link(...ids: string[]): void {
+    for (const id of ids) this.receive(id, { type: 'neighbor', high: true });
+  }
+
+  /** Fires what is due until `until`, the earliest first. */
+  run(until: number): Output[] {
+    const outputs: Output[] = [];
+    for (;;) {
+      const due = this.node.snapshot().timers.filter(({ atMs }) => atMs <= until);
+      const first = due.toSorted((a, b) => a.atMs - b.atMs)[0];
+      if (first === undefined) break;
+      this.now = Math.max(this.now, first.atMs);
+      outputs.push(...this.node.handle({ type: 'timer', key: first.key }, this.now));
+    }
+    this.now = until;
+    return outputs;
+  }
+}
+
+function sent<T extends Message['type']>(
+  outputs: readonly Output[],
+  type: T,
+): { to: string; message: MessageOf<T> }[] {
+  const found: { to: string; message: MessageOf<T> }[] = [];
+  for (const output of outputs) {
+    if (output.type !== 'send' || output.message.type !== type) continue;
+    found.push({ to: output.to.id, message: output.message as MessageOf<T> });
+  }
+  return found;
+}
+
+test('join() asks one seed, and the next one when that does not answer', () => {
+  const subject = new Subject();
+  const seeds = [peer('a'), peer('b')];
+  const first = sent(subject.node.handle({ type: 'join', seeds }, 0), 'join');
+  assert.equal(first.length, 1);
+  const second = sent(subject.run(DEFAULTS.joinTimeoutMs + 1), 'join');
+  assert.equal(second.length, 1);
+  assert.notEqual(first[0]?.to, second[0]?.to);
+});
+
+test('a join is passed on to all other neighbours as ForwardJoin with ARWL', () => {
+  const subject = new Subject();
+  subject.link('a', 'b');
+  const outputs = subject.receive('new', { type: 'join' });
+  assert.deepEqual(
+    sent(outputs, 'forward-join').map(({ to, message }) => [to, message.peer.id, message.ttl]),
+    [
+      ['a', 'new', PAPER.activeWalkLength],
+      ['b', 'new', PAPER.activeWalkLength],
+    ],
+  );
+  assert.ok(subject.node.views.active.has('new'));
+});
+
+test('join() drops a random neighbour, with a Disconnect, when the active view is full', () => {
+  const subject = new Subject();
+  subject.link('a', 'b', 'c', 'd', 'e');
+  const outputs = subject.receive('new', { type: 'join' });
+  const dropped = sent(outputs, 'disconnect');
+  assert.equal(dropped.length, 1);
+  assert.equal(subject.node.views.active.size, 5);
+  assert.ok(subject.node.views.passive.has(dropped[0]?.to ?? ''));
+});
+
+test('a ForwardJoin leaves the newcomer in the passive view at PRWL and walks on', () => {
+  const subject = new Subject();
+  subject.link('a', 'b');
+  const ttl = PAPER.passiveWalkLength;
+  const outputs = subject.receive('a', { type: 'forward-join', peer: peer('new'), ttl });
+  assert.ok(subject.node.views.passive.has('new'));
+  assert.deepEqual(
+    sent(outputs, 'forward-join').map(({ to, message }) => [to, message.ttl]),
+    [['b', ttl - 1]],
+  );
+});
+
+test('a ForwardJoin at its end asks the newcomer to be a neighbour, with high priority', () => {
+  const subject = new Subject();
+  subject.link('a', 'b');
+  const outputs = subject.receive('a', { type: 'forward-join', peer: peer('new'), ttl: 0 });
+  assert.deepEqual(sent(outputs, 'neighbor'), [
+    { to: 'new', message: { type: 'neighbor', high: true } },
+  ]);
+});
+
+test('a full node refuses a neighbour of low priority and takes one of high', () => {
+  const subject = new Subject();
+  subject.link('a', 'b', 'c', 'd', 'e');
+  const ask = (high: boolean): boolean | undefined =>
+    sent(subject.receive('x', { type: 'neighbor', high }), 'neighbor-reply')[0]?.message.accepted;
+  assert.deepEqual([ask(false), ask(true)], [false, true]);
+});
+
+test('a failed neighbour is replaced from the passive view at once, and told to nobody as passive', () => {
+  const subject = new Subject();
+  subject.link('a', 'b');
+  subject.receive('a', { type: 'shuffle-reply', peers: [peer('p')] });
+  subject.run(100);
+  const outputs = subject.node.handle({ type: 'unreachable', peer: 'b' }, subject.now);
+  assert.deepEqual(
+    sent(outputs, 'neighbor').map(({ to, message }) => [to, message.high]),
+    [['p', false]],
+  );
+  assert.ok(!subject.node.views.passive.has('b'));
+});
+
+test('a ping from a node that is no neighbour is answered with Disconnect, so that links have two ends', () => {
+  const subject = new Subject();
+  const ping = { type: 'ping', nonce: 1, measure: false, digest: 0 } as const;
+  const outputs = subject.receive('stranger', ping);
+  assert.deepEqual([sent(outputs, 'disconnect').length, sent(outputs, 'pong').length], [1, 0]);
+});
+
+test('a payload goes along eager links and its announcement along lazy ones', () => {
+  const subject = new Subject();
+  subject.link('a', 'b', 'c');
+  subject.receive('b', { type: 'prune', states: false });
+  const payload = Uint8Array.of(7);
+  const gossip = { type: 'gossip', id: 'a 1 1', hop: 2, priority: 'normal', payload } as const;
+  const outputs = subject.receive('a', gossip);
+  assert.deepEqual(
+    sent(outputs, 'gossip').map(({ to, message }) => [to, message.hop]),
+    [['c', 3]],
+  );
+  const lazily = sent(subject.run(DEFAULTS.lazyMs), 'ihave');
+  assert.deepEqual(
+    lazily.map(({ to, message }) => [to, message.announcements]),
+    [['b', [{ id: 'a 1 1', hop: 3 }]]],
+  );
+});
+
+test('a payload that comes twice prunes the second link', () => {
+  const subject = new Subject();
+  subject.link('a', 'b');
+  const payload = Uint8Array.of(7);
+  const gossip = { type: 'gossip', id: 'o 1 1', hop: 0, priority: 'normal', payload } as const;
+  subject.receive('a', gossip);
+  assert.deepEqual(sent(subject.receive('b', gossip), 'prune'), [
+    { to: 'b', message: { type: 'prune', states: false } },
+  ]);
+  assert.deepEqual([subject.node.tree.isEager('a'), subject.node.tree.isEager('b')], [true, false]);
+});
+
+test('an announced payload that does not come is grafted from the first announcer, then from the next', () => {
+  const subject = new Subject();
+  subject.link('a', 'b');
+  const announcements = [{ id: 'o 1 1', hop: 1 }];
+  subject.receive('a', { type: 'ihave', announcements });
+  subject.receive('b', { type: 'ihave', announcements });
+  const first = sent(subject.run(DEFAULTS.graftFirstMs), 'graft');
+  assert.deepEqual(
+    first.map(({ to }) => to),
+    ['a'],
+  );
+  const second = sent(subject.run(DEFAULTS.graftFirstMs + DEFAULTS.graftNextMs), 'graft');
+  assert.deepEqual(
+    second.map(({ to }) => to),
+    ['b'],
+  );
+});
+
+test('a neighbour that stops answering is suspected, its other neighbours are asked, and it is dropped', () => {
+  const subject = new Subject();
+  subject.link('a', 'b', 'c');
+  const DIED_AT = 2000;
+  const outputs: Output[] = [];
+  let droppedAt = 0;
+  for (let at = 0; at < 10_000 && droppedAt === 0; at += 20) {
+    const step = subject.run(at);
+    outputs.push(...step);
+    for (const { to, message } of sent(step, 'ping')) {
+      if (to === 'a' && at > DIED_AT) continue;
+      const pong = { type: 'pong', nonce: message.nonce, incarnation: 1, digest: 0 } as const;
+      subject.receive(to, pong);
+    }
+    if (!subject.node.views.active.has('a')) droppedAt = at;
+  }
+  assert.deepEqual(
+    sent(outputs, 'suspect')
+      .map(({ to }) => to)
+      .sort(),
+    ['a', 'b', 'c'],
+  );
+  assert.ok(subject.node.views.active.has('b') && subject.node.views.active.has('c'));
+  const silentMs = droppedAt - DIED_AT;
+  // nobody confirms, so the longest suspicion; before it at most a ping interval and two timeouts
+  const { suspicionMaxMs, pingMaxMs, pingTimeoutMinMs } = DEFAULTS;
+  const mostMs = 1.1 * pingMaxMs + 2 * pingTimeoutMinMs + suspicionMaxMs + 5 * 20;
+  assert.ok(silentMs > suspicionMaxMs && silentMs <= mostMs, `${silentMs} ms`);
+});
+
+test('a suspected node refutes with a higher incarnation', () => {
+  const subject = new Subject();
+  subject.link('a');
+  const outputs = subject.receive('a', { type: 'suspect', target: 'self', incarnation: 4 });
+  assert.deepEqual(sent(outputs, 'vouch'), [
+    { to: 'a', message: { type: 'vouch', target: 'self', alive: true, incarnation: 5 } },
+  ]);
+});
+
+test('leave() says goodbye to every neighbour and leaves no timer', () => {
+  const subject = new Subject();
+  subject.link('a', 'b');
+  const outputs = subject.node.handle({ type: 'leave' }, 50);
+  assert.deepEqual(
+    sent(outputs, 'disconnect').map(({ to, message }) => [to, message.leaving]),
+    [
+      ['a', true],
+      ['b', true],
+    ],
+  );
+  assert.deepEqual(sent(outputs, 'states')[0]?.message.states[0]?.left, true);
+  assert.deepEqual(subject.node.snapshot().timers, []);
+  assert.deepEqual(subject.receive('a', { type: 'join' }), []);
+});
+
+test('a stale timer is harmless', () => {
+  const subject = new Subject();
+  assert.deepEqual(subject.node.handle({ type: 'timer', key: 'shuffle' }, 1), []);
+  assert.deepEqual(subject.node.handle({ type: 'timer', key: 'graft' }, 1), []);
+});
+
+test('known peers are the neighbours first, then the passive view, then all other members', () => {
+  const subject = new Subject();
+  subject.link('a');
+  subject.receive('a', { type: 'shuffle-reply', peers: [peer('p')] });
+  const state = { origin: peer('m'), incarnation: 1, sequence: 1, left: false, neighbours: [] };
+  subject.receive('a', { type: 'states', purpose: 'sync', states: [state] });
+  assert.deepEqual(
+    knownPeers(subject.node).map(({ id }) => id),
+    ['a', 'p', 'm'],
+  );
+});
