@@ -118,7 +118,14 @@ function writeFields(w: Writer, m: Message): void {
       return w.integer(m.hop);
     case 'prune':
       return w.bool(m.states);
-    default:
+    case 'ping':
+    case 'pong':
+    case 'suspect':
+    case 'vouch':
+    case 'states':
+    case 'sync':
+    case 'versions':
+    case 'want':
       return writeStateFields(w, m);
   }
 }
@@ -190,7 +197,14 @@ function readFields(r: Reader, type: Message['type']): Message {
       return { type, id: r.text(LIMITS.broadcastIdLength), hop: r.integer(LIMITS.hop) };
     case 'prune':
       return { type, states: r.bool() };
-    default:
+    case 'ping':
+    case 'pong':
+    case 'suspect':
+    case 'vouch':
+    case 'states':
+    case 'sync':
+    case 'versions':
+    case 'want':
       return readStateFields(r, type);
   }
 }
