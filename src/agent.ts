@@ -4,6 +4,9 @@
  * applied is never stored, and what was answered is both.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { Access } from './acl/io/access.ts';
+import { aclMode, chooseEnforcement } from './acl/io/enforcement.ts';
+import type { PreparedPolicy } from './acl/io/enforcer.ts';
 import { hostname } from 'node:os';
 import type { AgentStatus, Engine, MapFill, Outcome, SubmitOptions } from './api/engine.ts';
 import { startApi } from './api/io/server.ts';
@@ -49,7 +52,11 @@ const burstChanges = 1000;
 /** How often a plan waits for freed entries to have rested (datapath/allocate.ts). A guess. */
 const restTries = 3;
 
+/** How often this host's addresses are looked at. A guess: how long a new one may be open. */
+const addressCheckMs = 1500;
+
 export class Agent implements Engine {
+  readonly acls: Access;
   readonly #config: Config;
   readonly #log: Logger;
   readonly #cgroup: Cgroup;
@@ -73,12 +80,14 @@ export class Agent implements Engine {
       .filter((feature) => !feature.available)
       .map((feature) => `${feature.name}: ${feature.without}`);
     const { vipCidr4, vipPrefix6, maps } = config;
+    const enforcement = chooseEnforcement(config.acl.enforcement);
     this.#datapath = Datapath.load({
       pins,
       cgroup,
       sizes: maps,
       vipCidr4,
       vipPrefix6,
+      aclMode: aclMode[enforcement.name],
       notice: (message, details) => log.warn(details, message),
     });
     const inVipRange = (address: string): boolean => {
@@ -90,14 +99,27 @@ export class Agent implements Engine {
       performance.now(),
     );
     this.#catalog = buildCatalog(store.snapshot());
+    this.acls = new Access({
+      enforcement,
+      defaultAction: config.acl.defaultAction,
+      sizes: maps,
+      cgroupPath: cgroup.path,
+      attacher: this.#datapath,
+      openMap: (name) => this.#datapath.map(name),
+      snapshot: () => this.#store.snapshot(),
+      catalog: () => this.#catalog,
+    });
   }
 
   /** Fills the tables, then attaches: no program ever runs over half of them. */
-  start(): void {
+  async start(): Promise<void> {
     const adopted = this.#datapath.adopted;
     const fill = this.#explained(() => this.#reconciler.prepareWhole(this.#catalog));
+    // Rules before services: nothing is reachable unguarded for a moment.
+    await this.#startAcls();
     fill.apply();
     this.#datapath.activate();
+    this.acls.enforcer.settle();
     const { revision, services } = this.#catalog;
     const details = { revision, services: services.size, adopted, writes: fill.writes };
     this.#log.info(details, adopted ? 'took over the pinned maps' : 'filled new maps');
@@ -114,6 +136,20 @@ export class Agent implements Engine {
     }
   }
 
+  async #startAcls(): Promise<void> {
+    const adopted = this.#datapath.adoptedAcl;
+    const { writes, reasons } = await this.acls.enforcer.start(this.snapshot(), this.#catalog);
+    this.acls.settle();
+    if (adopted && reasons.length > 0) {
+      const details = { writes, reasons: reasons.slice(0, reasonsMax) };
+      this.#log.warn(details, 'put the pinned rules right');
+    }
+    const { state, enforcementText, why, rules, problem } = this.acls.status();
+    const details = { rules, enforcement: enforcementText, why };
+    if (state === 'unenforced') this.#log.error({ ...details, problem }, 'rules are not enforced');
+    else this.#log.info(details, 'access control');
+  }
+
   snapshot(): StateSnapshot {
     return this.#store.snapshot();
   }
@@ -123,8 +159,12 @@ export class Agent implements Engine {
       const { vipCidr4, vipPrefix6 } = this.#config;
       const decision = decide(this.#store.snapshot(), command, { v4: vipCidr4, v6: vipPrefix6 });
       if (decision.problems.length > 0) throw new ProblemError(decision.problems);
-      const done = await this.#commit(decision.changes, options.dryRun);
-      return { ...done, changes: decision.actions, warnings: decision.warnings };
+      const { warnings, ...done } = await this.#commit(decision.changes, options.dryRun);
+      return {
+        ...done,
+        changes: decision.actions,
+        warnings: [...decision.warnings, ...warnings],
+      };
     });
   }
 
@@ -160,12 +200,46 @@ export class Agent implements Engine {
           };
           this.#log.warn(details, 'someone changed the maps: put right');
         }
+        this.#checkAcls();
         this.#checkAttachments();
       } catch (error) {
         this.#problem = error instanceof Error ? error.message : String(error);
         this.#log.error({ error }, 'the comparison with the kernel failed');
       }
       return Promise.resolve();
+    });
+  }
+
+  #checkAcls(): void {
+    this.acls.problem = undefined;
+    try {
+      const repair = this.acls.enforcer.check();
+      if (repair === undefined) return;
+      this.#repaired += repair.writes;
+      const details = { writes: repair.writes, reasons: repair.reasons.slice(0, reasonsMax) };
+      this.#log.warn(details, 'someone changed the rules in the kernel: put right');
+    } catch (error) {
+      this.acls.problem = error instanceof Error ? error.message : String(error);
+      throw error;
+    }
+  }
+
+  /** Addresses, users and groups of this host: what rules mean may have changed with them. */
+  async refreshAcls(what: 'addresses' | 'identities'): Promise<void> {
+    await this.#exclusive(async () => {
+      try {
+        const { enforcer } = this.acls;
+        const changed =
+          what === 'addresses'
+            ? enforcer.addressesChanged()
+            : await enforcer.identitiesChanged(this.snapshot());
+        if (!changed) return;
+        const writes = enforcer.recompile(this.snapshot(), this.#catalog);
+        if (writes > 0) this.#log.info({ what, writes }, 'this host changed: rules compiled anew');
+      } catch (error) {
+        this.acls.problem = error instanceof Error ? error.message : String(error);
+        this.#log.error({ error }, 'this host changed, and its rules could not be compiled anew');
+      }
     });
   }
 
@@ -204,19 +278,22 @@ export class Agent implements Engine {
       socketPath,
       cgroupPath: this.#cgroup.path,
       datapath: this.#datapathStatus(),
+      acl: this.acls.status(),
       memory: { rssBytes: memory.rss, heapUsedBytes: memory.heapUsed },
     };
   }
 
   close(): void {
+    this.acls.close();
     this.#datapath.close();
     this.#store.close();
   }
 
   #datapathStatus(): AgentStatus['datapath'] {
+    const problem = this.#problem ?? this.acls.status().problem;
     return {
-      state: this.#problem === undefined ? 'in-sync' : 'degraded',
-      ...(this.#problem === undefined ? {} : { problem: this.#problem }),
+      state: problem === undefined ? 'in-sync' : 'degraded',
+      ...(problem === undefined ? {} : { problem }),
       appliedRevision: this.#reconciler.appliedRevision,
       adoptedPins: this.#datapath.adopted,
       ...(this.#lastCheck === undefined ? {} : { lastFullCheckAt: this.#lastCheck.toISOString() }),
@@ -246,6 +323,7 @@ export class Agent implements Engine {
       row('zh_services', used.services, maps.services),
       row('zh_backends', used.backends, maps.backends),
       row('zh_slots', used.slots, maps.slots),
+      ...this.acls.fill(),
     ];
   }
 
@@ -253,13 +331,18 @@ export class Agent implements Engine {
   async #commit(
     changes: readonly Change[],
     dryRun: boolean,
-  ): Promise<{ revision: number; mapWrites: number }> {
+  ): Promise<Pick<Outcome, 'revision' | 'mapWrites' | 'warnings'>> {
     const before = this.#store.snapshot();
-    if (changes.length === 0) return { revision: before.revision, mapWrites: 0 };
-    const { snapshot, touched } = applyChanges(before, changes);
+    if (changes.length === 0) return { revision: before.revision, mapWrites: 0, warnings: [] };
+    const { snapshot, touched, aclsChanged } = applyChanges(before, changes);
     const catalog = buildCatalog(snapshot, { catalog: this.#catalog, touched });
+    const acls = aclsChanged
+      ? changes.flatMap((change) => (change.kind === 'put-acl' ? [change.acl] : []))
+      : undefined;
+    const policy = await this.acls.enforcer.prepare(snapshot, catalog, { touched, acls });
     const prepared = await this.#prepare(catalog, touched);
-    const done = { revision: snapshot.revision, mapWrites: prepared.writes };
+    const mapWrites = policy.writes + prepared.writes;
+    const done = { revision: snapshot.revision, mapWrites, warnings: policy.warnings };
     if (dryRun) {
       prepared.abandon();
       return { ...done, revision: before.revision };
@@ -271,15 +354,22 @@ export class Agent implements Engine {
       throw error;
     }
     this.#catalog = catalog;
-    this.#applyStored(prepared);
+    this.#applyStored(prepared, policy);
     if (changes.length >= burstChanges) releaseMemorySoon();
     return done;
   }
 
-  #applyStored(prepared: Prepared): void {
+  #applyStored(prepared: Prepared, policy: PreparedPolicy): void {
+    let applied = false;
     try {
-      prepared.apply();
+      policy.apply(() => {
+        applied = true;
+        prepared.apply();
+      });
+      this.acls.settle();
     } catch (error) {
+      // Nothing of the services is written then, and the whole is compared at the next check.
+      if (!applied) prepared.abandon();
       const why = error instanceof Error ? error.message : String(error);
       this.#problem = why;
       this.#log.error({ error }, 'the kernel refused a change that is stored; it is tried again');
@@ -365,6 +455,7 @@ async function applyServicesDir(agent: Agent, config: Config, log: Logger): Prom
 function untilStopped(agent: Agent, config: Config, log: Logger): Promise<NodeJS.Signals> {
   process.on('SIGHUP', () => {
     void notifySystemd({ state: 'RELOADING' })
+      .then(() => agent.refreshAcls('identities'))
       .then(() => applyServicesDir(agent, config, log))
       .catch((error: unknown) => log.error({ error }, 'services.d was not applied'))
       .then(() => notifySystemd({ state: 'READY' }));
@@ -399,7 +490,7 @@ export async function runAgent(config: Config, log: Logger): Promise<number> {
   pins.sweep();
   const store = openStore(config.dataDir);
   const agent = new Agent(config, log, store, cgroup, pins);
-  agent.start();
+  await agent.start();
   await applyServicesDir(agent, config, log);
   const api = await startApi(agent, {
     socketPath: config.socketPath,
@@ -408,7 +499,11 @@ export async function runAgent(config: Config, log: Logger): Promise<number> {
   });
   const stopped = untilStopped(agent, config, log);
   const timers = [
-    setInterval(() => void agent.check(), config.fullCheckIntervalMs),
+    setInterval(() => {
+      void agent.refreshAcls('identities');
+      void agent.check();
+    }, config.fullCheckIntervalMs),
+    setInterval(() => void agent.refreshAcls('addresses'), addressCheckMs),
     setInterval(() => void agent.reapOwners(), config.ownerCheckIntervalMs),
   ];
   const { services, revision } = agent.status();

@@ -5,6 +5,8 @@ import type { StateSnapshot } from '../state/records.ts';
 import type { Command } from '../state/commands.ts';
 import type { Action } from '../state/draft.ts';
 import type { Problem } from '../state/problem.ts';
+import type { AclLogEntry } from '../acl/event.ts';
+import type { AclLogAnswer, AclStatusAnswer, AclTestAnswer, AclTestBody } from './acl-schemas.ts';
 
 export interface SubmitOptions {
   /** Decide and plan, but neither store nor apply. */
@@ -65,10 +67,41 @@ export interface AgentStatus {
     readonly maps: readonly MapFill[];
     readonly degradedFeatures: readonly string[];
   };
+  readonly acl: AclStatusAnswer;
   readonly memory: { readonly rssBytes: number; readonly heapUsedBytes: number };
 }
 
+export interface AclCounters {
+  readonly denied: number;
+  readonly allowed: number;
+  readonly audited: number;
+}
+
+/** Whoever follows the log of verdicts. */
+export interface AclFollower {
+  entry(entry: AclLogEntry): void;
+  /** That this many were lost in the kernel since the last call. */
+  dropped(count: number): void;
+}
+
+/** What the API asks about rules, beside what the snapshot says. */
+export interface AclEngine {
+  status(): AclStatusAnswer;
+  counters(rule: string): AclCounters;
+  /** Denied because no rule names the destination. */
+  deniedByDefault(): number;
+  /** Parts of a rule that select nobody now. */
+  warnings(rule: string): readonly string[];
+  /** Rejects with ProblemError when the question makes no sense. */
+  test(question: AclTestBody): Promise<AclTestAnswer>;
+  /** The last `limit` verdicts, of one rule or all. */
+  log(limit: number, rule: string | undefined): AclLogAnswer;
+  /** From now on, until the answer is called. */
+  follow(follower: AclFollower): () => void;
+}
+
 export interface Engine {
+  readonly acls: AclEngine;
   snapshot(): StateSnapshot;
   /**
    * Checks the command, plans the kernel's writes, stores durably, applies to

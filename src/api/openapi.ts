@@ -3,7 +3,8 @@
  */
 import * as z from 'zod';
 import { document } from '../state/documents.ts';
-import { ROUTES, type Route } from './routes.ts';
+import type { Route } from './route.ts';
+import { ROUTES } from './routes.ts';
 import { errorAnswer } from './schemas.ts';
 
 type Json = Record<string, unknown>;

@@ -5,92 +5,16 @@
 import type * as z from 'zod';
 import { ProblemError } from '../state/problem.ts';
 import { exportDocuments } from '../state/export.ts';
-import { unknownService, type Command } from '../state/commands.ts';
+import { unknownService } from '../state/commands.ts';
 import type { BackendOwner, BackendRecord, StateSnapshot } from '../state/records.ts';
 import { parseDocuments } from '../state/documents.ts';
-import { parse, serviceBody, serviceSpec } from '../state/validate.ts';
-import type { Engine } from './engine.ts';
+import { serviceBody, serviceSpec } from '../state/validate.ts';
+import { ACLS } from './acl-routes.ts';
+import { route, submit, type Route } from './route.ts';
 import * as s from './schemas.ts';
 
-export type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
-
-/** A request as it came in, nothing believed yet. */
-export interface RawRequest {
-  readonly params: unknown;
-  readonly query: unknown;
-  readonly body: unknown;
-}
-
-export interface Route {
-  readonly method: Method;
-  /** With `{name}` for parameters, as OpenAPI writes them. */
-  readonly path: string;
-  readonly summary: string;
-  readonly status: 200 | 201;
-  readonly params: z.ZodType;
-  readonly query: z.ZodType;
-  /** Absent: the path takes no body. */
-  readonly body?: z.ZodType;
-  readonly bodyBytesMax: number;
-  readonly answer: z.ZodType;
-  /** Checks the request and does it; rejects with ProblemError. */
-  run(engine: Engine, request: RawRequest): Promise<unknown>;
-}
-
-/** A service with all it may have is far below this. */
-const BODY_BYTES_MAX = 1024 * 1024;
 /** 10,000 services × 10 backends are 4 MB. */
 const APPLY_BYTES_MAX = 16 * 1024 * 1024;
-
-interface Definition<P, Q, B> {
-  readonly summary: string;
-  readonly status?: 201;
-  readonly params: z.ZodType<P>;
-  readonly query: z.ZodType<Q>;
-  readonly body?: z.ZodType<B>;
-  readonly bodyBytesMax?: number;
-  readonly answer: z.ZodType;
-  readonly handle: (engine: Engine, request: { params: P; query: Q; body: B }) => unknown;
-}
-
-function route<P, Q, B = undefined>(
-  method: Method,
-  path: string,
-  definition: Definition<P, Q, B>,
-): Route {
-  const { params, query, body, handle } = definition;
-  return {
-    method,
-    path,
-    summary: definition.summary,
-    status: definition.status ?? 200,
-    params,
-    query,
-    ...(body === undefined ? {} : { body }),
-    bodyBytesMax: definition.bodyBytesMax ?? BODY_BYTES_MAX,
-    answer: definition.answer,
-    async run(engine, request) {
-      const parts = [parse(params, request.params), parse(query, request.query)] as const;
-      const parsedBody = body === undefined ? undefined : parse(body, request.body);
-      const problems = [...parts, parsedBody].flatMap((part) =>
-        part === undefined || part.ok ? [] : part.problems,
-      );
-      if (problems.length > 0 || !parts[0].ok || !parts[1].ok) throw new ProblemError(problems);
-      const value = parsedBody?.ok === true ? parsedBody.value : undefined;
-      // A route without a body has B = undefined.
-      return await handle(engine, {
-        params: parts[0].value,
-        query: parts[1].value,
-        body: value as B,
-      });
-    },
-  };
-}
-
-async function submit(engine: Engine, command: Command, dryRun: boolean): Promise<s.OutcomeAnswer> {
-  const { revision, changes, mapWrites, warnings } = await engine.submit(command, { dryRun });
-  return { revision, dryRun, changes: [...changes], mapWrites, warnings: [...warnings] };
-}
 
 function isUsable(backend: BackendRecord): boolean {
   return backend.state === 'active' && backend.weight > 0;
@@ -271,7 +195,7 @@ const REST: readonly Route[] = [
   }),
   route('GET', '/v1/export', {
     summary:
-      'All services as documents that /v1/apply takes; without the backends that belong to a process',
+      'All services and rules as documents that /v1/apply takes; without the backends that belong to a process',
     params: s.noParams,
     query: s.noQuery,
     answer: s.exportAnswer,
@@ -282,4 +206,4 @@ const REST: readonly Route[] = [
   }),
 ];
 
-export const ROUTES: readonly Route[] = [...REST, ...SERVICES, ...BACKENDS];
+export const ROUTES: readonly Route[] = [...REST, ...SERVICES, ...BACKENDS, ...ACLS];

@@ -5,6 +5,7 @@
 import * as z from 'zod';
 import { whyNoBackend } from '../net/classes.ts';
 import { parseEndpoint, parseIp } from '../net/ip.ts';
+import { aclStatusAnswer } from './acl-schemas.ts';
 import {
   backendOwner,
   backendState,
@@ -130,6 +131,7 @@ export const statusAnswer = z.object({
     maps: z.array(z.object({ name: z.string(), used: count, max: count, limit: z.string() })),
     degradedFeatures: textList,
   }),
+  acl: aclStatusAnswer,
   memory: z.object({ rssBytes: z.number(), heapUsedBytes: z.number() }),
 });
 export type StatusAnswer = z.output<typeof statusAnswer>;

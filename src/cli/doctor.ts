@@ -3,6 +3,7 @@
  * what is in force now. Asks the kernel itself; no agent is needed.
  */
 import type { Command } from 'commander';
+import type { AclReport } from '../datapath/io/diagnose.ts';
 import { DEFAULT_PIN_DIR } from '../config/defaults.ts';
 import { option } from './options.ts';
 import { EXIT_FAILED, print, printJson } from './output.ts';
@@ -12,6 +13,14 @@ interface Options {
   readonly cgroup?: string;
   readonly json?: true;
   readonly verifierLog?: true;
+}
+
+function aclFacts({ possible, inForce }: AclReport): string[][] {
+  return [
+    ['access control', inForce ?? 'nothing to enforce: there are no rules'],
+    ['possible here', `${possible.text}: ${possible.why}`],
+    ...possible.notCovered.map((way, i) => [i === 0 ? 'not covered' : '', way]),
+  ];
 }
 
 async function examine(options: Options): Promise<void> {
@@ -49,6 +58,7 @@ async function examine(options: Options): Promise<void> {
   ]);
   if (hooks.length > 0)
     print(`\n${columns(hooks, ['HOOK', 'OURS', 'EVERY PROGRAM THAT RUNS THERE'])}`);
+  print(`\n${columns(aclFacts(report.acl))}`);
   for (const problem of report.problems) print(`\nproblem: ${problem}`);
   if (report.problems.length === 0) print('\nno problems found');
 }

@@ -4,7 +4,7 @@
  */
 import type { Command } from 'commander';
 import { DEFAULT_PIN_DIR } from '../config/defaults.ts';
-import type { DumpFrontend, Row } from '../datapath/dump.ts';
+import type { DumpFrontend, ListedMap, Row, UnlistedMap } from '../datapath/dump.ts';
 import type { MapName } from '../datapath/hooks.ts';
 import { option } from './options.ts';
 import { print, printJson, UsageError } from './output.ts';
@@ -101,18 +101,14 @@ async function printRaw(pin: string, name: MapName, json: boolean): Promise<void
   const entries: { key: string; value: string }[] = [];
   eachEntry(map, (key, value) => {
     // An array has every index; those never written are left out.
-    if (map.info.type === 'BPF_MAP_TYPE_ARRAY' && value.every((byte) => byte === 0)) return;
+    if (map.info.type.endsWith('ARRAY') && value.every((byte) => byte === 0)) return;
     entries.push({ key: hex(key), value: hex(value) });
   });
   if (json) printJson({ map: name, entries });
   else for (const { key, value } of entries) print(`${key}  →  ${value}`);
 }
 
-async function printRows(
-  pin: string,
-  name: Exclude<MapName, 'zh_flows'>,
-  json: boolean,
-): Promise<void> {
+async function printRows(pin: string, name: ListedMap, json: boolean): Promise<void> {
   const { readRows } = await import('../datapath/io/inspect.ts');
   const { Pins } = await import('../datapath/io/pins.ts');
   const rows: Row[] = readRows(new Pins(pin), name);
@@ -135,6 +131,11 @@ async function printRows(
   );
 }
 
+const unlisted: Readonly<Record<UnlistedMap, string>> = {
+  zh_flows: 'zh_flows is kept with each socket: the kernel cannot list it',
+  zh_acl_events: 'zh_acl_events is a ring buffer: `zerohop acl log` shows what was in it',
+};
+
 async function dump(given: string | undefined, { pin, json, raw }: Options): Promise<void> {
   if (given === undefined) {
     if (raw === true)
@@ -146,9 +147,8 @@ async function dump(given: string | undefined, { pin, json, raw }: Options): Pro
   if (name === undefined) {
     throw new UsageError(`there is no map "${given}"`, `maps: ${mapNames.join(', ')}`);
   }
-  if (name === 'zh_flows') {
-    throw new UsageError('zh_flows is kept with each socket: the kernel cannot list it');
-  }
+  const { isListed } = await import('../datapath/dump.ts');
+  if (!isListed(name)) throw new UsageError(unlisted[name]);
   return raw === true ? printRaw(pin, name, json === true) : printRows(pin, name, json === true);
 }
 
@@ -162,7 +162,7 @@ export function registerMaps(program: Command): void {
     .addOption(option('--raw', 'bytes in hexadecimal instead of words'))
     .addHelpText(
       'after',
-      '\nExamples:\n  zerohop maps dump\n  zerohop maps dump zh_vips\n  zerohop maps dump slots --raw',
+      '\nExamples:\n  zerohop maps dump\n  zerohop maps dump zh_vips\n  zerohop maps dump slots --raw\n  zerohop maps dump acl_rules',
     )
     .action(dump);
 }

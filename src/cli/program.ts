@@ -4,6 +4,7 @@
  * them, so that `zerohop --help` is quick.
  */
 import { Command, CommanderError } from 'commander';
+import { registerAcl } from './acl.ts';
 import { registerAgent } from './agent.ts';
 import { registerApply } from './apply.ts';
 import { registerBackend } from './backend.ts';
@@ -26,6 +27,7 @@ Examples:
   zerohop service add web --port 80
   zerohop backend add web 10.0.0.1:8080
   zerohop run --service web -- python3 -m http.server 0
+  zerohop acl add only-shop --to web --from unit:shop.service
   zerohop maps dump`;
 
 export function createProgram(): Command {
@@ -46,6 +48,7 @@ export function createProgram(): Command {
   registerService(program);
   registerBackend(program);
   registerRun(program);
+  registerAcl(program);
   registerMaps(program);
   registerDoctor(program);
   registerDetach(program);

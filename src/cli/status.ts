@@ -13,6 +13,23 @@ function socketsText({ spilled, untracked }: StatusAnswer['datapath']['counters'
   return `${spilled} met a taken place (maps.sockets), ${untracked} could not be remembered`;
 }
 
+function aclText({
+  state,
+  enforcementText,
+  why,
+  rules,
+  defaultAction,
+}: StatusAnswer['acl']): string {
+  const judged = defaultAction === 'deny' ? `${rules} rules, all else denied` : `${rules} rules`;
+  if (state === 'unenforced') return `NOT ENFORCED: ${judged}; ${why}`;
+  return `${judged}, enforced by ${enforcementText} (${why})`;
+}
+
+function eventsText({ counters }: StatusAnswer['acl']): string {
+  const { eventsDropped, unknownCgroups, unclassifiedCgroups } = counters;
+  return `${eventsDropped} verdicts lost before the log, ${unknownCgroups} judged without a known cgroup, ${unclassifiedCgroups} new cgroups without room`;
+}
+
 function facts(status: StatusAnswer): string[][] {
   const { datapath } = status;
   const attached = datapath.attachments.filter((one) => one.effective).length;
@@ -31,6 +48,8 @@ function facts(status: StatusAnswer): string[][] {
     ['last full check', datapath.lastFullCheckAt ?? 'none yet'],
     ['repaired entries', String(datapath.repairedEntries)],
     ['sockets', socketsText(datapath.counters)],
+    ['access control', aclText(status.acl)],
+    ...(status.acl.state === 'idle' ? [] : [['acl counters', eventsText(status.acl)]]),
     [
       'memory',
       `${mebibytes(status.memory.rssBytes)} resident, ${mebibytes(status.memory.heapUsedBytes)} heap`,
@@ -52,6 +71,9 @@ async function show(options: ClientOptions): Promise<void> {
   print(columns(facts(status)));
   if (datapath.problem !== undefined) print(`\ndegraded: ${datapath.problem}`);
   for (const feature of datapath.degradedFeatures) print(`without: ${feature}`);
+  if (status.acl.state !== 'idle') {
+    for (const way of status.acl.notCovered) print(`not covered by access control: ${way}`);
+  }
   for (const { hook, effective } of datapath.attachments) {
     if (!effective) print(`not effective: ${hook}`);
   }

@@ -69,11 +69,20 @@ const mapsSchema = strict({
   aclEntries: count('maps.aclEntries', 64, ENTRIES_MAX).default(262_144),
   /** Cgroups whose programs are told apart by rules. A guess: busy hosts have 1,000. Two sets fit; 150 bytes each. */
   aclCgroups: count('maps.aclCgroups', 64, 2 ** 20).default(8192),
-  /** Steps of the automaton that all units and cgroups of rules make together: about 1.5 for each letter of a pattern. Two fit; 60 bytes each. */
+  /** Steps of the automaton that all units and cgroups of rules make together: about 4 for each letter of a pattern. Two fit; 60 bytes each. */
   aclGlobs: count('maps.aclGlobs', 64, 2 ** 20).default(32_768),
 });
 
 const aclSchema = strict({
+  /**
+   * What judges: auto takes BPF LSM where the kernel has it, else the cgroup
+   * hooks. cgroup leaves BPF LSM alone; lsm refuses to start without it.
+   */
+  enforcement: z
+    .enum(['auto', 'lsm', 'cgroup'], {
+      error: (issue) => `acl.enforcement ${show(issue.input)} is none of auto, lsm, cgroup`,
+    })
+    .default('auto'),
   /** What happens to a connection that no rule allows or denies: `deny` closes every destination to this host's programs. What comes from outside is closed by rules only. */
   defaultAction: z
     .enum(['allow', 'deny'], {

@@ -18,6 +18,7 @@ import {
   noSuchPort,
 } from './abi.ts';
 import type { PairEntry } from './abi.ts';
+import { aclDecoders, aclMapPurpose } from '../acl/dump.ts';
 import { isAnyPort } from './desired.ts';
 import type { MapName } from './hooks.ts';
 import { formatEndpoint, formatIp } from '../net/ip.ts';
@@ -42,7 +43,16 @@ export const mapPurpose: Readonly<Record<MapName, string>> = {
   zh_socks_more: 'connected sockets that met a taken slot',
   zh_flows: 'what unconnected UDP sockets talk to (kept with each socket; cannot be listed)',
   zh_counters: 'events of the programs',
+  ...aclMapPurpose,
 };
+
+/** Maps whose entries the kernel does not list. */
+export type UnlistedMap = 'zh_flows' | 'zh_acl_events';
+export type ListedMap = Exclude<MapName, UnlistedMap>;
+
+export function isListed(map: MapName): map is ListedMap {
+  return map !== 'zh_flows' && map !== 'zh_acl_events';
+}
 
 const stateNames = ['free', 'active', 'draining'];
 export const stateName = (state: number): string => stateNames[state] ?? `unknown ${state}`;
@@ -69,7 +79,8 @@ function counters(layout: { readonly fields: object }, value: Uint8Array): Row {
 type Decoder = (key: Uint8Array, value: Uint8Array) => Row | undefined;
 
 /** undefined for entries that hold nothing: never used, or free. */
-const decoders: Readonly<Record<Exclude<MapName, 'zh_flows'>, Decoder>> = {
+const decoders: Readonly<Record<ListedMap, Decoder>> = {
+  ...aclDecoders,
   zh_vips: (key, value) => {
     const index = decodeU32(value);
     return { vip: vipText(decodeVipKey(key)), service: index === noSuchPort ? 'refused' : index };
@@ -118,11 +129,7 @@ const decoders: Readonly<Record<Exclude<MapName, 'zh_flows'>, Decoder>> = {
   }),
 };
 
-export function decodeEntry(
-  map: Exclude<MapName, 'zh_flows'>,
-  key: Uint8Array,
-  value: Uint8Array,
-): Row | undefined {
+export function decodeEntry(map: ListedMap, key: Uint8Array, value: Uint8Array): Row | undefined {
   return decoders[map](key, value);
 }
 

@@ -18,6 +18,8 @@ export interface TraceHook {
   readonly program: string;
   readonly name: string;
   readonly attachType?: undefined;
+  /** Of raw_tp/…: which. */
+  readonly tracepoint?: string;
 }
 
 export type AnyHook = Hook | TraceHook;
@@ -34,6 +36,25 @@ export const hooks: readonly Hook[] = [
   { program: 'zh_sendmsg6', name: 'sendmsg6', attachType: 'BPF_CGROUP_UDP6_SENDMSG' },
 ];
 
+/**
+ * Access control, attached only while a policy needs it. watch: new cgroups are
+ * classified; judge: BPF LSM (where that is in force); ingress: sources outside.
+ */
+export const aclHooks = {
+  watch: [
+    { program: 'zh_cgroup_mkdir', name: 'cgroup_mkdir', tracepoint: 'cgroup_mkdir' },
+    { program: 'zh_cgroup_rmdir', name: 'cgroup_rmdir', tracepoint: 'cgroup_rmdir' },
+  ],
+  judge: [
+    { program: 'zh_lsm_connect', name: 'lsm_connect' },
+    { program: 'zh_lsm_sendmsg', name: 'lsm_sendmsg' },
+  ],
+  ingress: [{ program: 'zh_ingress', name: 'ingress', attachType: 'BPF_CGROUP_INET_INGRESS' }],
+} as const satisfies Record<string, readonly AnyHook[]>;
+
+export type AclPart = keyof typeof aclHooks;
+export const aclParts: readonly AclPart[] = ['watch', 'judge', 'ingress'];
+
 /** Written by the reconciler alone, from state: can be made anew at any time. */
 export const tableMaps = [
   'zh_vips',
@@ -49,7 +70,25 @@ export const tableMaps = [
 /** Written by the programs: what living sockets asked for. Nobody else knows it. */
 export const socketMaps = ['zh_socks', 'zh_socks_more', 'zh_flows', 'zh_counters'] as const;
 
-export type MapName = (typeof tableMaps)[number] | (typeof socketMaps)[number];
+/** Of access control: the policy from state, what the kernel counted, and what new cgroups are. */
+export const aclMaps = [
+  'zh_acl_gens',
+  'zh_acl_dests',
+  'zh_acl_cidrs',
+  'zh_acl_matches',
+  'zh_acl_sources',
+  'zh_acl_cgroups',
+  'zh_acl_globs',
+  'zh_acl_emits',
+  'zh_acl_rules',
+  'zh_acl_stats',
+  'zh_acl_counts',
+  'zh_acl_events',
+  'zh_acl',
+] as const;
+
+export type AclMapName = (typeof aclMaps)[number];
+export type MapName = (typeof tableMaps)[number] | (typeof socketMaps)[number] | AclMapName;
 
 export interface MapSizes {
   readonly services: number;
@@ -57,6 +96,10 @@ export interface MapSizes {
   readonly slots: number;
   readonly sockets: number;
   readonly socketsSpilled: number;
+  readonly aclRules: number;
+  readonly aclEntries: number;
+  readonly aclCgroups: number;
+  readonly aclGlobs: number;
 }
 
 /** max_entries by map; maps not named here have a fixed size. */
@@ -72,6 +115,16 @@ export function entriesOf(sizes: MapSizes): Partial<Record<MapName, number>> {
     zh_bk_stats: sizes.backends,
     zh_socks: sizes.sockets,
     zh_socks_more: sizes.socketsSpilled,
+    // One policy beside the next, while it is replaced.
+    zh_acl_dests: sizes.aclEntries * 2,
+    zh_acl_cidrs: sizes.aclEntries * 2,
+    zh_acl_matches: sizes.aclEntries * 2,
+    zh_acl_sources: sizes.aclEntries * 2,
+    zh_acl_cgroups: sizes.aclCgroups * 2,
+    zh_acl_globs: sizes.aclGlobs * 2,
+    zh_acl_emits: sizes.aclGlobs * 2,
+    zh_acl_rules: sizes.aclRules,
+    zh_acl_stats: sizes.aclRules,
   };
 }
 
@@ -83,4 +136,13 @@ export const limitOf: Partial<Record<MapName, `maps.${keyof MapSizes}`>> = {
   zh_backends: 'maps.backends',
   zh_socks: 'maps.sockets',
   zh_socks_more: 'maps.socketsSpilled',
+  zh_acl_dests: 'maps.aclEntries',
+  zh_acl_cidrs: 'maps.aclEntries',
+  zh_acl_matches: 'maps.aclEntries',
+  zh_acl_sources: 'maps.aclEntries',
+  zh_acl_cgroups: 'maps.aclCgroups',
+  zh_acl_globs: 'maps.aclGlobs',
+  zh_acl_emits: 'maps.aclGlobs',
+  zh_acl_rules: 'maps.aclRules',
+  zh_acl_stats: 'maps.aclRules',
 };

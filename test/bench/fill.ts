@@ -6,6 +6,7 @@
 import type { Catalog, CatalogBackend, CatalogService } from '../../src/catalog/catalog.ts';
 import { configSchema } from '../../src/config/schema.ts';
 import { keyToBytes } from '../../src/datapath/abi.ts';
+import { aclMode, chooseEnforcement } from '../../src/acl/io/enforcement.ts';
 import type { MapSizes } from '../../src/datapath/hooks.ts';
 import { openCgroup } from '../../src/datapath/io/cgroup.ts';
 import { KernelTables } from '../../src/datapath/io/kernel.ts';
@@ -57,13 +58,11 @@ export function catalogOf(
 export function sizesFor(services: number, backends: number): MapSizes {
   const frontends = services * 2;
   const block = 2 ** Math.ceil(Math.log2(backends));
-  const { sockets, socketsSpilled } = configSchema.parse({}).maps;
   return {
+    ...configSchema.parse({}).maps,
     services: Math.max(frontends, 16) * 2,
     backends: Math.max(frontends * backends, 16) * 2,
     slots: Math.max(frontends * block * 2, 64),
-    sockets,
-    socketsSpilled,
   };
 }
 
@@ -99,7 +98,15 @@ export class Filled {
     const pins = new Pins(host.pinDir);
     pins.prepare();
     const cgroup = openCgroup(host.cgroup);
-    const datapath = Datapath.load({ pins, cgroup, sizes, vipCidr4, vipPrefix6, notice: () => {} });
+    const datapath = Datapath.load({
+      pins,
+      cgroup,
+      sizes,
+      vipCidr4,
+      vipPrefix6,
+      aclMode: aclMode[chooseEnforcement('auto').name],
+      notice: () => {},
+    });
     const kernel = new KernelTables((name) => datapath.map(name as 'zh_vips'));
     const inVipRange = (address: string): boolean => cidrContains(vipCidr4, keyToBytes(address));
     const options = { limits: sizes, inVipRange };

@@ -6,7 +6,15 @@ import { layouts, layoutMagic, layoutVersion, noSuchPort } from '../../src/datap
 import type { Layout } from '../../src/datapath/abi.ts';
 import * as acl from '../../src/acl/abi.ts';
 import { readFileSync } from 'node:fs';
-import { entriesOf, hooks, socketMaps, tableMaps } from '../../src/datapath/hooks.ts';
+import { configSchema } from '../../src/config/schema.ts';
+import {
+  aclHooks,
+  aclMaps,
+  entriesOf,
+  hooks,
+  socketMaps,
+  tableMaps,
+} from '../../src/datapath/hooks.ts';
 import { objectPath } from '../../src/datapath/io/object.ts';
 import { keyBytes, valueBytes } from '../../src/datapath/tables.ts';
 
@@ -147,19 +155,19 @@ test('every map and program that user space names is in the object, with its siz
   const object = openObject(objectPath());
   try {
     const maps = new Map(object.maps().map((map) => [map.name, map]));
-    for (const name of [...tableMaps, ...socketMaps]) assert.ok(maps.has(name), name);
+    for (const name of [...tableMaps, ...socketMaps, ...aclMaps]) assert.ok(maps.has(name), name);
     for (const table of Object.keys(keyBytes) as (keyof typeof keyBytes)[]) {
       assert.equal(maps.get(`zh_${table}`)?.keySize, keyBytes[table], `key of ${table}`);
       assert.equal(maps.get(`zh_${table}`)?.valueSize, valueBytes[table], `value of ${table}`);
     }
-    const sizes = { services: 1, backends: 1, slots: 1, sockets: 1, socketsSpilled: 1 };
+    const sizes = configSchema.parse({}).maps;
     for (const name of Object.keys(entriesOf(sizes))) assert.ok(maps.has(name), name);
     const names = (autoload: boolean): Set<string> =>
       new Set(object.programs().flatMap((p) => (p.autoload === autoload ? p.name : [])));
     assert.deepEqual(names(true), new Set(hooks.map((hook) => hook.program)));
     // Loaded only where the loader asks for them: not every kernel takes them.
-    const optional = ['lsm_connect', 'lsm_sendmsg', 'cgroup_mkdir', 'cgroup_rmdir', 'ingress'];
-    assert.deepEqual(names(false), new Set(optional.map((name) => `zh_${name}`)));
+    const optional = Object.values(aclHooks).flat();
+    assert.deepEqual(names(false), new Set(optional.map((hook) => hook.program)));
   } finally {
     object.close();
   }

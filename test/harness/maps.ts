@@ -12,6 +12,11 @@ const RESTLESS = [
   'zh_socks',
   'zh_socks_more',
   'zh_flows',
+  'zh_acl', // has the agent's pid
+  'zh_acl_cgroups',
+  'zh_acl_stats',
+  'zh_acl_counts',
+  'zh_acl_events',
 ];
 
 /** The pins in one folder of the agent's, by name. */

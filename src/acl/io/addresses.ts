@@ -1,7 +1,8 @@
 /**
- * This host's own addresses, in the agent's network namespace. Read from /proc:
- * os.networkInterfaces() leaves out interfaces without a carrier (an idle
- * docker0), whose addresses lead to this host all the same.
+ * Every address that leads to a program of this host, in the agent's network
+ * namespace: its own, its networks' broadcasts, and the groups that it joined.
+ * Read from /proc: os.networkInterfaces() leaves out interfaces without a
+ * carrier (an idle docker0), whose addresses lead here all the same.
  */
 import { readFileSync } from 'node:fs';
 import { canonicalIp } from '../../net/ip.ts';
@@ -16,7 +17,7 @@ export function parseFibTrie(text: string): string[] {
   for (const line of text.split('\n')) {
     const leaf = /^\s*\|-- (\S+)/.exec(line);
     if (leaf?.[1] !== undefined) address = leaf[1];
-    else if (/^\s*\/32 host LOCAL/.test(line)) found.add(address);
+    else if (/^\s*\/32 (host LOCAL|link BROADCAST)/.test(line)) found.add(address);
   }
   return [...found];
 }
@@ -27,6 +28,20 @@ export function parseIfInet6(text: string): string[] {
     const digits = /^([0-9a-f]{32}) /.exec(line)?.[1];
     return digits === undefined ? [] : [digits.replace(/(....)(?=.)/g, '$1:')];
   });
+}
+
+/** Groups in /proc/net/igmp: the address as a number in host order, hexadecimal. */
+export function parseIgmp(text: string): string[] {
+  return [...text.matchAll(/^\s+([0-9A-F]{8}) /gm)].map(([, digits = '']) =>
+    [6, 4, 2, 0].map((at) => Number.parseInt(digits.slice(at, at + 2), 16)).join('.'),
+  );
+}
+
+/** Groups in /proc/net/igmp6: index, interface, address. */
+export function parseIgmp6(text: string): string[] {
+  return [...text.matchAll(/^\d+\s+\S+\s+([0-9a-f]{32}) /gm)].map(([, digits = '']) =>
+    digits.replace(/(....)(?=.)/g, '$1:'),
+  );
 }
 
 function readOrNothing(path: string): string {
@@ -42,6 +57,9 @@ export function readLocalAddresses(): readonly string[] {
   const all = [
     ...parseFibTrie(readOrNothing('/proc/net/fib_trie')),
     ...parseIfInet6(readOrNothing('/proc/net/if_inet6')),
+    ...parseIgmp(readOrNothing('/proc/net/igmp')),
+    ...parseIgmp6(readOrNothing('/proc/net/igmp6')),
+    '255.255.255.255',
   ];
   const canonical = all.flatMap((text) => canonicalIp(text) ?? []);
   return [...new Set(canonical)].toSorted();

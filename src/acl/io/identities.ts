@@ -81,12 +81,9 @@ export class Identities {
   readonly #names = { user: new Map<number, string>(), group: new Map<number, string>() };
   readonly #asked = new Set<string>();
 
-  user(name: string): number | undefined {
-    return this.#ids.user.get(name);
-  }
-
-  group(name: string): number | undefined {
-    return this.#ids.group.get(name);
+  /** Those that there are, of the names asked for last. */
+  all(kind: IdentityKind): Ids {
+    return this.#ids[kind];
   }
 
   /** Looks up exactly these names, all anew unless `onlyNew`; whether any answer differs from before. */
@@ -96,6 +93,11 @@ export class Identities {
     const changed = users.changed || groups.changed;
     this.#ids = { user: users.ids, group: groups.ids };
     return changed;
+  }
+
+  /** One name, now. */
+  async lookUp(kind: IdentityKind, name: string): Promise<number | undefined> {
+    return (await lookUp(kind, [name], this.#ids[kind])).get(name);
   }
 
   /** For the log: the name if it is known by now, else undefined, and it is asked for. */

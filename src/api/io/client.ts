@@ -5,7 +5,7 @@
 import { request } from 'node:http';
 import { ProblemError, type Problem } from '../../state/problem.ts';
 import type { ErrorAnswer } from '../schemas.ts';
-import type { Method } from '../routes.ts';
+import type { Method } from '../route.ts';
 
 /** The agent cannot be reached: exit code 3. */
 export class UnreachableError extends ProblemError {
@@ -88,6 +88,35 @@ function exchange(
   });
 }
 
+/** Calls `visit` with each line of a stream until the agent ends it. */
+function readLines(
+  socketPath: string,
+  path: string,
+  visit: (line: string) => void,
+): Promise<Reply> {
+  return new Promise((resolve, reject) => {
+    const outgoing = request({ socketPath, method: 'GET', path, agent: false }, (answer) => {
+      const status = answer.statusCode ?? 0;
+      const streams = status === 200;
+      let text = '';
+      answer.setEncoding('utf8').on('data', (chunk: string) => {
+        text += chunk;
+        if (!streams) return;
+        const lines = text.split('\n');
+        text = lines.pop() ?? '';
+        for (const line of lines) if (line !== '') visit(line);
+      });
+      answer.on('end', () => resolve({ status, text }));
+      answer.on('error', reject);
+    });
+    outgoing.setTimeout(ANSWER_TIMEOUT_MS, () => {
+      outgoing.destroy(new Error(`silent for ${ANSWER_TIMEOUT_MS / 1000} s`));
+    });
+    outgoing.on('error', reject);
+    outgoing.end();
+  });
+}
+
 function queryString(query: Query): string {
   const pairs = Object.entries(query).filter(([, value]) => value !== undefined);
   if (pairs.length === 0) return '';
@@ -127,11 +156,26 @@ export class ApiClient {
     }
     const answer = parseJson(reply.text);
     if (reply.status >= 200 && reply.status < 300 && answer !== undefined) return answer as T;
-    if (isErrorAnswer(answer)) throw new ProblemError(answer.error.problems as readonly Problem[]);
-    throw new ProblemError([
+    throw this.#refusal(reply.status, answer);
+  }
+
+  /** Each line of a stream (application/x-ndjson) as it comes; resolves when the agent ends it. */
+  async lines(path: string, query: Query, visit: (line: string) => void): Promise<void> {
+    let reply: Reply;
+    try {
+      reply = await readLines(this.#socketPath, `${path}${queryString(query)}`, visit);
+    } catch (error) {
+      throw unreachable(this.#socketPath, error as NodeJS.ErrnoException);
+    }
+    if (reply.status !== 200) throw this.#refusal(reply.status, parseJson(reply.text));
+  }
+
+  #refusal(status: number, answer: unknown): ProblemError {
+    if (isErrorAnswer(answer)) return new ProblemError(answer.error.problems as readonly Problem[]);
+    return new ProblemError([
       {
         code: 'unavailable',
-        message: `the agent answered ${reply.status} without a reason`,
+        message: `the agent answered ${status} without a reason`,
         path: this.#socketPath,
         hint: "is it another program's socket?",
       },

@@ -8,8 +8,10 @@ import { ProblemError } from '../../state/problem.ts';
 import type { Engine } from '../engine.ts';
 import { replyOfHttp, replyOfProblems, type ErrorReply } from '../errors.ts';
 import { openApi } from '../openapi.ts';
-import { ROUTES, type Route } from '../routes.ts';
+import type { Route } from '../route.ts';
+import { ROUTES } from '../routes.ts';
 import { listenOn } from './socket.ts';
+import { Streams } from './stream.ts';
 
 /** The part of pino that is used here. */
 export interface ApiLog {
@@ -111,7 +113,7 @@ async function send(reply: FastifyReply, answer: ErrorReply): Promise<void> {
   await reply.code(answer.status).send(answer.body);
 }
 
-function addRoute(app: FastifyInstance, engine: Engine, route: Route): void {
+function addRoute(app: FastifyInstance, engine: Engine, route: Route, streams: Streams): void {
   app.route({
     method: route.method,
     url: route.path.replaceAll(/\{([a-z]+)\}/g, ':$1'),
@@ -123,13 +125,23 @@ function addRoute(app: FastifyInstance, engine: Engine, route: Route): void {
           { code: 'invalid', message: `${route.method} ${route.path} takes no body` },
         ]);
       }
-      const answer = await route.run(engine, { params, query, body });
+      const raw = { params, query, body };
+      const { stream } = route;
+      if (stream !== undefined && streams.start(reply, (sink) => stream(engine, raw, sink))) {
+        return reply;
+      }
+      const answer = await route.run(engine, raw);
       return await reply.code(route.status).send(answer);
     },
   });
 }
 
-function createApp(engine: Engine, options: ApiOptions, limits: ApiLimits): FastifyInstance {
+function createApp(
+  engine: Engine,
+  options: ApiOptions,
+  limits: ApiLimits,
+  streams: Streams,
+): FastifyInstance {
   const app = fastify({
     serverFactory: (handler) => createHttpServer(handler, limits),
     routerOptions: { maxParamLength: 300, ignoreTrailingSlash: true },
@@ -165,7 +177,7 @@ function createApp(engine: Engine, options: ApiOptions, limits: ApiLimits): Fast
       'request',
     );
   });
-  for (const route of ROUTES) addRoute(app, engine, route);
+  for (const route of ROUTES) addRoute(app, engine, route, streams);
   let description: string | undefined;
   app.get('/v1/openapi.json', async (_request, reply) => {
     description ??= JSON.stringify(openApi(options.version));
@@ -177,11 +189,17 @@ function createApp(engine: Engine, options: ApiOptions, limits: ApiLimits): Fast
 /** Listens, or rejects with ProblemError (another agent, no directory, no right). */
 export async function startApi(engine: Engine, options: ApiOptions): Promise<ApiServer> {
   const limits = { ...LIMITS, ...options.limits };
-  const app = createApp(engine, options, limits);
+  const streams = new Streams();
+  const app = createApp(engine, options, limits, streams);
   await app.ready();
   await listenOn(app.server, options.socketPath);
   app.server.on('error', (error) => options.log.error({ error }, 'the API socket failed'));
-  return { close: () => stop(app, limits.stopTimeoutMs) };
+  return {
+    close: () => {
+      streams.close();
+      return stop(app, limits.stopTimeoutMs);
+    },
+  };
 }
 
 async function stop(app: FastifyInstance, timeoutMs: number): Promise<void> {

@@ -3,8 +3,10 @@ import { existsSync, statfsSync } from 'node:fs';
 import { release, version } from 'node:os';
 import { BpfLink, BpfProgram, openObject, VerifierError } from '../../../addon/index.ts';
 import { ProblemError } from '../../state/problem.ts';
-import { hooks } from '../hooks.ts';
-import type { Hook } from '../hooks.ts';
+import { chooseEnforcement } from '../../acl/io/enforcement.ts';
+import type { Enforcement } from '../../acl/io/enforcement.ts';
+import { aclHooks, aclParts, hooks } from '../hooks.ts';
+import type { AnyHook, Hook } from '../hooks.ts';
 import { findCgroup2, openCgroup } from './cgroup.ts';
 import { missingCapabilities, probeFeatures } from './features.ts';
 import type { Feature } from './features.ts';
@@ -20,12 +22,20 @@ export interface HookReport {
   readonly programs: readonly { readonly id: number; readonly name: string }[];
 }
 
+export interface AclReport {
+  /** What an agent with acl.enforcement auto would have judge here. */
+  readonly possible: Enforcement;
+  /** What judges now; absent: no agent has left a policy. */
+  readonly inForce?: 'BPF LSM + cgroup hooks' | 'cgroup hooks only';
+}
+
 export interface Diagnosis {
   readonly kernel: string;
   readonly cgroup: string | undefined;
   readonly pins: string;
   readonly features: readonly Feature[];
   readonly attachments: readonly HookReport[];
+  readonly acl: AclReport;
   readonly problems: readonly string[];
 }
 
@@ -69,6 +79,36 @@ function hookReport(pins: Pins, cgroup: string, hook: Hook, problems: string[]):
   return { hook: hook.name, effective, programs: ids.map((id) => ({ id, name: programName(id) })) };
 }
 
+/** Programs that have no cgroup: there while their pinned link is. */
+function traceReport(pins: Pins, hook: AnyHook): HookReport[] {
+  if (!existsSync(pins.link(hook.name))) return [];
+  using link = BpfLink.openPinned(pins.link(hook.name));
+  const { programId } = link.info;
+  const programs = [{ id: programId, name: programName(programId) }];
+  return [{ hook: hook.name, effective: programId !== 0, programs }];
+}
+
+/** Only what a policy has attached. */
+function aclReports(pins: Pins, cgroup: string, problems: string[]): HookReport[] {
+  return aclParts
+    .flatMap((part): readonly AnyHook[] => aclHooks[part])
+    .flatMap((hook) => {
+      if (hook.attachType === undefined) return traceReport(pins, hook);
+      return existsSync(pins.link(hook.name)) ? [hookReport(pins, cgroup, hook, problems)] : [];
+    });
+}
+
+function aclReport(attachments: readonly HookReport[]): AclReport {
+  const effective = (name: string): boolean =>
+    attachments.some((at) => at.hook === name && at.effective);
+  const possible = chooseEnforcement('auto');
+  if (!effective('cgroup_mkdir')) return { possible };
+  return {
+    possible,
+    inForce: effective('lsm_connect') ? 'BPF LSM + cgroup hooks' : 'cgroup hooks only',
+  };
+}
+
 function describePins(pins: Pins): string {
   const base = '/sys/fs/bpf';
   if (!pins.exist) {
@@ -105,7 +145,13 @@ export function diagnose(pinDir: string, cgroupPath: string | undefined): Diagno
   const attachments =
     cgroup === undefined || missing.length > 0
       ? []
-      : attempt(() => hooks.map((hook) => hookReport(pins, cgroup, hook, problems)), []);
+      : attempt(
+          () => [
+            ...hooks.map((hook) => hookReport(pins, cgroup, hook, problems)),
+            ...aclReports(pins, cgroup, problems),
+          ],
+          [],
+        );
   const described = attempt(() => describePins(pins), `${pinDir} (cannot be read)`);
   return {
     kernel: `${release()} ${version()}`,
@@ -113,6 +159,7 @@ export function diagnose(pinDir: string, cgroupPath: string | undefined): Diagno
     pins: described,
     features,
     attachments,
+    acl: aclReport(attachments),
     problems,
   };
 }

@@ -4,6 +4,7 @@
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { probe } from '../../../addon/index.ts';
+import { whyNoLsm } from '../../acl/io/enforcement.ts';
 
 export interface Feature {
   readonly name: string;
@@ -34,14 +35,6 @@ export function haveSetRetval(): boolean {
 /** bpf_skc_to_mptcp_sock in sock_addr programs (196 in enum bpf_func_id). */
 export function canTellSubflows(): boolean {
   return attempt(() => probe.helper(SOCK_ADDR, 196));
-}
-
-function lsmOrder(): string {
-  try {
-    return readFileSync('/sys/kernel/security/lsm', 'utf8').trim();
-  } catch {
-    return '';
-  }
 }
 
 /** Every feature that something in zerohop uses or degrades without. */
@@ -102,14 +95,14 @@ export function probeFeatures(): Feature[] {
       available: existsSync('/sys/kernel/btf/vmlinux'),
       required: false,
       since: '5.4, CONFIG_DEBUG_INFO_BTF',
-      without: 'services work; access control by BPF LSM will not',
+      without: 'services work; access control does not: rules are stored, and none is enforced',
     },
     {
       name: 'BPF LSM',
-      available: lsmOrder().split(',').includes('bpf'),
+      available: whyNoLsm() === undefined,
       required: false,
       since: '5.7, lsm=…,bpf on the kernel command line',
-      without: 'services work; access control falls back to cgroup hooks',
+      without: 'the cgroup hooks judge alone; raw, SCTP, DCCP and ping sockets are then not judged',
     },
   ];
 }
@@ -117,10 +110,11 @@ export function probeFeatures(): Feature[] {
 /** Capabilities the agent needs, with what for (capabilities(7)). */
 const needed = [
   { bit: 39, name: 'CAP_BPF', coveredBy: 21, why: 'load programs and open maps' },
+  { bit: 38, name: 'CAP_PERFMON', coveredBy: 21, why: 'see who calls, for access control' },
   { bit: 12, name: 'CAP_NET_ADMIN', coveredBy: undefined, why: 'attach cgroup socket programs' },
 ] as const;
 
-/** Capabilities that are missing, `CAP_BPF (load programs and open maps)`. CAP_SYS_ADMIN covers CAP_BPF. */
+/** Capabilities that are missing, `CAP_BPF (load programs and open maps)`. CAP_SYS_ADMIN covers the first two. */
 export function missingCapabilities(): string[] {
   const status = readFileSync('/proc/self/status', 'utf8');
   const effective = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)/m.exec(status)?.[1] ?? '0'}`);

@@ -3,14 +3,14 @@ import { existsSync } from 'node:fs';
 import { BpfError, BpfMap } from '../../../addon/index.ts';
 import { ProblemError } from '../../state/problem.ts';
 import { decodeU64s, encodeU32, layoutMagic, layoutVersion } from '../abi.ts';
-import { decodeEntry, dumpFrontends } from '../dump.ts';
-import type { DumpFrontend, Row } from '../dump.ts';
-import { socketMaps, tableMaps } from '../hooks.ts';
+import { decodeEntry, dumpFrontends, isListed } from '../dump.ts';
+import type { DumpFrontend, ListedMap, Row } from '../dump.ts';
+import { aclMaps, socketMaps, tableMaps } from '../hooks.ts';
 import type { MapName } from '../hooks.ts';
 import { KernelTables, readPinnedMeta } from './kernel.ts';
 import type { Pins } from './pins.ts';
 
-export const mapNames: readonly MapName[] = [...tableMaps, ...socketMaps];
+export const mapNames: readonly MapName[] = [...tableMaps, ...socketMaps, ...aclMaps];
 
 export interface MapSummary {
   readonly name: MapName;
@@ -69,23 +69,33 @@ function checkLayout(pins: Pins): void {
 export function openPinnedMap(pins: Pins, name: MapName): BpfMap {
   return explained(pins, () => {
     checkLayout(pins);
+    if (!existsSync(pins.map(name))) {
+      throw new ProblemError([
+        {
+          code: 'not-found',
+          message: `${name} is not pinned in ${pins.dir}`,
+          hint: 'an agent from before access control made these maps: start this one’s agent',
+        },
+      ]);
+    }
     return BpfMap.openPinned(pins.map(name));
   });
 }
 
 /** Everything in a map, `visit`ed with each entry's bytes. */
 export function eachEntry(map: BpfMap, visit: (key: Uint8Array, value: Uint8Array) => void): void {
-  const { keySize, valueSize } = map.info;
+  // Of per-CPU maps: the values of all CPUs, one after the other.
+  const { keySize, valueBytes } = map.info;
   const { keys, values, count } = map.dump();
   for (let at = 0; at < count; at++) {
     visit(
       keys.subarray(at * keySize, (at + 1) * keySize),
-      values.subarray(at * valueSize, (at + 1) * valueSize),
+      values.subarray(at * valueBytes, (at + 1) * valueBytes),
     );
   }
 }
 
-export function readRows(pins: Pins, name: Exclude<MapName, 'zh_flows'>): Row[] {
+export function readRows(pins: Pins, name: ListedMap): Row[] {
   using map = openPinnedMap(pins, name);
   const rows: Row[] = [];
   eachEntry(map, (key, value) => {
@@ -113,7 +123,7 @@ export function readFrontends(pins: Pins): DumpFrontend[] {
 }
 
 function usedOf(map: BpfMap, name: MapName): number | undefined {
-  if (name === 'zh_flows') return undefined;
+  if (!isListed(name)) return undefined;
   let used = 0;
   eachEntry(map, (key, value) => {
     if (decodeEntry(name, key, value) !== undefined) used++;

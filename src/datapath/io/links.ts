@@ -5,7 +5,7 @@
 import { existsSync, renameSync, rmSync, unlinkSync } from 'node:fs';
 import { BpfError, BpfLink, BpfMap, BpfProgram, queryCgroup } from '../../../addon/index.ts';
 import type { LoadedObject } from '../../../addon/index.ts';
-import type { AnyHook, Hook } from '../hooks.ts';
+import type { AnyHook, Hook, TraceHook } from '../hooks.ts';
 import type { Cgroup } from './cgroup.ts';
 import type { Pins } from './pins.ts';
 
@@ -114,7 +114,7 @@ export class Links {
       return link;
     }
     const { pins } = this.#options;
-    const next = program.attach();
+    const next = attachTrace(program, hook);
     try {
       rmSync(pins.freshLink(hook.name), { force: true });
       next.pin(pins.freshLink(hook.name));
@@ -131,7 +131,9 @@ export class Links {
   #attachAnew(hook: AnyHook, cgroup: Cgroup): BpfLink {
     using program = this.#options.object.program(hook.program);
     const link =
-      hook.attachType === undefined ? program.attach() : program.attachCgroup(cgroup.path);
+      hook.attachType === undefined
+        ? attachTrace(program, hook)
+        : program.attachCgroup(cgroup.path);
     try {
       link.pin(this.#options.pins.link(hook.name));
       return link;
@@ -181,6 +183,10 @@ export class Links {
     notice('replaced a pinned link', { hook: hook.name, why, cgroup: cgroup.path });
     return undefined;
   }
+}
+
+function attachTrace(program: BpfProgram, { tracepoint }: TraceHook): BpfLink {
+  return tracepoint === undefined ? program.attach() : program.attachRawTracepoint(tracepoint);
 }
 
 /** The map of the object's `const volatile` settings. */

@@ -13,8 +13,9 @@ import type { LoadedObject, OpenObject } from '../../../addon/index.ts';
 import type { Cidr } from '../../net/cidr.ts';
 import { ProblemError } from '../../state/problem.ts';
 import { decodeU64s, encodeU32, layoutMagic, layouts, layoutVersion } from '../abi.ts';
-import { entriesOf, hooks, socketMaps, tableMaps } from '../hooks.ts';
-import type { MapName, MapSizes } from '../hooks.ts';
+import { aclHooks, aclMaps, aclParts, entriesOf, hooks, socketMaps, tableMaps } from '../hooks.ts';
+import type { AclPart, AnyHook, MapName, MapSizes } from '../hooks.ts';
+import { aclLayouts, aclLayoutVersion, decodeAcl, encodeAcl } from '../../acl/abi.ts';
 import { openCgroup } from './cgroup.ts';
 import type { Cgroup } from './cgroup.ts';
 import { canTellSubflows, haveSetRetval } from './features.ts';
@@ -30,6 +31,8 @@ export interface LoaderOptions {
   readonly sizes: MapSizes;
   readonly vipCidr4: Cidr;
   readonly vipPrefix6: Cidr;
+  /** zh_acl_mode: 0 nothing judges, 1 the cgroup hooks, 2 BPF LSM with them. */
+  readonly aclMode: 0 | 1 | 2;
   /** What is worth knowing: why pins were not taken over, what was swapped. */
   readonly notice: (message: string, details: Readonly<Record<string, unknown>>) => void;
 }
@@ -40,6 +43,8 @@ export class Datapath {
   /** Names whose maps were made by this load and are not pinned yet. */
   readonly #fresh: ReadonlySet<MapName>;
   readonly #links: Links;
+  readonly #aclLinks: Links;
+  readonly #aclParts = new Set<AclPart>();
   #cgroup: Cgroup;
 
   private constructor(options: LoaderOptions, object: LoadedObject, fresh: ReadonlySet<MapName>) {
@@ -50,15 +55,28 @@ export class Datapath {
     const { pins, notice } = options;
     const settingsPin = (): string => pins.settings;
     this.#links = new Links({ pins, object, notice, settingsPin, together: true });
+    this.#aclLinks = new Links({
+      pins,
+      object,
+      notice,
+      // Attached one by one, in the lives of several agents.
+      settingsPin: (hook) => pins.settingsOf(hook.name),
+      together: false,
+    });
   }
 
   static load(options: LoaderOptions): Datapath {
-    const object = openObject(objectPath());
+    const path = objectPath();
+    // Without kernel BTF all that needs it is dead code behind zh_acl_mode 0; the object's own BTF
+    // satisfies CO-RE, which looks before the verifier does.
+    const object = openObject(path, options.aclMode === 0 ? { btfPath: path } : {});
     try {
       configure(object, options);
       const reused = reusePins(object, options);
-      const fresh = new Set([...tableMaps, ...socketMaps].filter((name) => !reused.has(name)));
-      return new Datapath(options, loadObject(object), fresh);
+      const fresh = new Set(allMaps.filter((name) => !reused.has(name)));
+      const loaded = loadObject(object);
+      if (fresh.has('zh_acl')) markLayout(loaded);
+      return new Datapath(options, loaded, fresh);
     } catch (error) {
       object.close();
       throw error;
@@ -70,17 +88,39 @@ export class Datapath {
     return !this.#fresh.has('zh_meta');
   }
 
+  /** Whether the maps of access control are the ones that were pinned. */
+  get adoptedAcl(): boolean {
+    return !this.#fresh.has('zh_acl');
+  }
+
   map(name: MapName): BpfMap {
     return this.#object.map(name);
+  }
+
+  /** Attaches these parts of access control where they are not, or not this load's. */
+  attachAcl(parts: readonly AclPart[]): void {
+    for (const part of parts) {
+      this.#aclLinks.attach(aclHooks[part], this.#cgroup);
+      this.#aclParts.add(part);
+    }
+  }
+
+  detachAcl(parts: readonly AclPart[]): void {
+    for (const part of parts) {
+      this.#aclLinks.detach(aclHooks[part]);
+      this.#aclParts.delete(part);
+    }
   }
 
   /** Attaches what is not attached, swaps what differs, pins what is new. */
   activate(): void {
     this.#links.attach(hooks, this.#cgroup);
     const { pins } = this.#options;
-    // Without zh_meta nothing counts as pinned: a crash between two maps is no mixture.
-    if (this.#fresh.has('zh_meta')) rmSync(pins.map('zh_meta'), { force: true });
-    const last = (name: MapName): number => (name === 'zh_meta' ? 1 : 0);
+    // Without zh_meta nothing counts as pinned, without zh_acl nothing of access control: a crash
+    // between two maps is no mixture.
+    const marks: readonly MapName[] = ['zh_acl', 'zh_meta'];
+    for (const mark of marks) if (this.#fresh.has(mark)) rmSync(pins.map(mark), { force: true });
+    const last = (name: MapName): number => marks.indexOf(name);
     for (const name of [...this.#fresh].toSorted((x, y) => last(x) - last(y))) {
       const map = this.#object.map(name);
       map.pin(pins.freshMap(name));
@@ -95,7 +135,14 @@ export class Datapath {
    */
   heal(): boolean {
     this.#cgroup = openCgroup(this.#cgroup.path);
+    const { aclMode, cgroup } = this.#options;
+    if (aclMode === 2 && this.#cgroup.id !== cgroup.id) {
+      throw new Error(
+        'the cgroup was made anew, and BPF LSM judges below the old one: restart the agent',
+      );
+    }
     this.#links.attach(hooks, this.#cgroup);
+    this.attachAcl([...this.#aclParts]);
     return this.attachments().every((at) => at.effective);
   }
 
@@ -109,11 +156,17 @@ export class Datapath {
 
   /** What the kernel says of each hook now. */
   attachments(): Attachment[] {
-    return this.#links.attachments(hooks, this.#cgroup);
+    const parts = aclParts.filter((part) => this.#aclParts.has(part));
+    const acl: readonly AnyHook[] = parts.flatMap((part): readonly AnyHook[] => aclHooks[part]);
+    return [
+      ...this.#links.attachments(hooks, this.#cgroup),
+      ...this.#aclLinks.attachments(acl, this.#cgroup),
+    ];
   }
 
   close(): void {
     this.#links.close();
+    this.#aclLinks.close();
     this.#object.close();
   }
 }
@@ -135,6 +188,12 @@ function hostU32(value: number): Uint8Array {
   return bytes;
 }
 
+function hostU64(value: bigint): Uint8Array {
+  const bytes = new Uint8Array(8);
+  new DataView(bytes.buffer).setBigUint64(0, value, true);
+  return bytes;
+}
+
 function configure(object: OpenObject, options: LoaderOptions): void {
   for (const [name, entries] of Object.entries(entriesOf(options.sizes))) {
     object.setMaxEntries(name, entries);
@@ -145,7 +204,18 @@ function configure(object: OpenObject, options: LoaderOptions): void {
   object.setGlobal('zh_vip4_net', u32(options.vipCidr4.first.subarray(12)));
   object.setGlobal('zh_vip4_mask', maskBytes(options.vipCidr4.prefixLength));
   object.setGlobal('zh_vip6_net', options.vipPrefix6.first.slice(0, 8));
+  object.setGlobal('zh_acl_mode', Uint8Array.of(options.aclMode));
+  // The root of the hierarchy has the id 1 (fs/kernfs): then every task of the host is judged.
+  const { id } = options.cgroup;
+  object.setGlobal('zh_scope_id', hostU64(id === 1n ? 0n : id));
+  // Off in the object: not every kernel takes LSM programs, or without BTF any that reads its structures.
+  for (const { program } of [...aclHooks.watch, ...aclHooks.ingress]) {
+    object.setAutoload(program, options.aclMode !== 0);
+  }
+  for (const { program } of aclHooks.judge) object.setAutoload(program, options.aclMode === 2);
 }
+
+const allMaps: readonly MapName[] = [...tableMaps, ...socketMaps, ...aclMaps];
 
 const forgottenSockets =
   'sockets connected before show their backend, not the VIP, in getpeername()';
@@ -164,16 +234,20 @@ function reusePins(object: OpenObject, options: LoaderOptions): Set<MapName> {
     });
     return reused;
   }
+  // An agent from before access control left none; a layout of its own makes all of them anew.
+  const aclPinned = readAclLayout(pins) === aclLayoutVersion;
+  const considered = aclPinned ? allMaps : allMaps.filter((name) => !isIn(aclMaps, name));
   const misfits = new Map<MapName, string>();
-  for (const name of [...tableMaps, ...socketMaps]) {
+  for (const name of considered) {
     const why = misfit(object, name, pins.map(name));
     if (why !== undefined) misfits.set(name, why);
   }
   // The tables refer to each other by index: all of them, or none.
-  const tablesFit = !tableMaps.some((name) => misfits.has(name));
-  for (const name of [...tableMaps, ...socketMaps]) {
-    const isTable = (tableMaps as readonly string[]).includes(name);
-    if (misfits.has(name) || (isTable && !tablesFit)) continue;
+  const fit = (group: readonly MapName[]): boolean => !group.some((name) => misfits.has(name));
+  const [tablesFit, aclFit] = [fit(tableMaps), fit(aclMaps)];
+  for (const name of considered) {
+    if (misfits.has(name)) continue;
+    if ((isIn(tableMaps, name) && !tablesFit) || (isIn(aclMaps, name) && !aclFit)) continue;
     const map = BpfMap.openPinned(pins.map(name));
     object.reuseMap(name, map);
     map.close();
@@ -187,6 +261,25 @@ function reusePins(object: OpenObject, options: LoaderOptions): Set<MapName> {
     });
   }
   return reused;
+}
+
+function isIn(group: readonly MapName[], name: MapName): boolean {
+  return group.includes(name);
+}
+
+/** zh_acl.layout of what is pinned; undefined where there is none. */
+function readAclLayout(pins: Pins): number | undefined {
+  if (!existsSync(pins.map('zh_acl'))) return undefined;
+  using map = BpfMap.openPinned(pins.map('zh_acl'));
+  const bytes = map.info.valueSize === aclLayouts.acl.bytes ? map.get(encodeU32(0)) : undefined;
+  return bytes === undefined ? undefined : decodeAcl(bytes).layout;
+}
+
+/** New maps of access control are ours, and hold no policy yet. */
+function markLayout(object: LoadedObject): void {
+  using map = object.map('zh_acl');
+  const none = { gen: 0, automata: [0, 0], agentTgid: 0, agentStart: 0n } as const;
+  map.set(encodeU32(0), encodeAcl({ ...none, layout: aclLayoutVersion }));
 }
 
 function misfit(object: OpenObject, name: MapName, path: string): string | undefined {

@@ -52,6 +52,11 @@ export class Pins {
     return join(this.dir, 'programs', 'settings');
   }
 
+  /** The settings of a program that is attached by itself. */
+  settingsOf(hook: string): string {
+    return join(this.dir, 'programs', `settings_${hook}`);
+  }
+
   get exist(): boolean {
     return existsSync(this.map('zh_meta'));
   }

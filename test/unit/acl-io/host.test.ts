@@ -3,7 +3,12 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { AclEvent } from '../../../src/acl/abi.ts';
 import { logEntry, unitOf, type EventNames } from '../../../src/acl/event.ts';
-import { parseFibTrie, parseIfInet6 } from '../../../src/acl/io/addresses.ts';
+import {
+  parseFibTrie,
+  parseIfInet6,
+  parseIgmp,
+  parseIgmp6,
+} from '../../../src/acl/io/addresses.ts';
 import { AclLog, type EventSource, type Follower } from '../../../src/acl/io/events.ts';
 import { Identities, parseDatabase } from '../../../src/acl/io/identities.ts';
 import { parseIp } from '../../../src/net/ip.ts';
@@ -24,7 +29,7 @@ test('local addresses are those that the routing tables deliver here, carrier or
      |-- 192.0.2.0
         /24 link UNICAST
 `;
-  assert.deepEqual(parseFibTrie(trie), ['127.0.0.1', '172.17.0.1']);
+  assert.deepEqual(parseFibTrie(trie), ['127.0.0.1', '127.255.255.255', '172.17.0.1']);
   const inet6 = `fd000000000000000000000000000002 04 40 00 82     eth0
 00000000000000000000000000000001 01 80 10 80       lo
 `;
@@ -32,6 +37,18 @@ test('local addresses are those that the routing tables deliver here, carrier or
     'fd00:0000:0000:0000:0000:0000:0000:0002',
     '0000:0000:0000:0000:0000:0000:0000:0001',
   ]);
+});
+
+test('groups that this host joined lead to it as well', () => {
+  const igmp = `Idx\tDevice    : Count Querier\tGroup    Users Timer\tReporter
+1\tlo        :     1      V3
+\t\t\t\t010000E0     1 0:00000000\t\t0
+2\teth0      :     2      V3
+\t\t\t\tFB0000E0     1 0:00000000\t\t0
+`;
+  assert.deepEqual(parseIgmp(igmp), ['224.0.0.1', '224.0.0.251']);
+  const igmp6 = '1    lo              ff020000000000000000000000000001     1 0000000C 0\n';
+  assert.deepEqual(parseIgmp6(igmp6), ['ff02:0000:0000:0000:0000:0000:0000:0001']);
 });
 
 test('the first entry of a name counts in passwd and group files', () => {
@@ -49,12 +66,12 @@ test('names are looked up in the host’s own databases, and a change of answers
   const identities = new Identities();
   const wanted = { users: ['root', 'no-such-user'], groups: ['root'] };
   assert.equal(await identities.refresh(wanted), true);
-  assert.equal(identities.user('root'), 0);
-  assert.equal(identities.group('root'), 0);
-  assert.equal(identities.user('no-such-user'), undefined);
+  assert.equal(identities.all('user').get('root'), 0);
+  assert.equal(identities.all('group').get('root'), 0);
+  assert.equal(identities.all('user').has('no-such-user'), false);
   assert.equal(await identities.refresh(wanted), false);
   assert.equal(await identities.refresh({ users: [], groups: ['root'] }), false);
-  assert.equal(identities.user('root'), undefined, 'no longer wanted, so no longer known');
+  assert.equal(identities.all('user').size, 0, 'no longer wanted, so no longer known');
 });
 
 test('a unit is the first thing below nothing but slices', () => {

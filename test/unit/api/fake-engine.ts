@@ -5,8 +5,10 @@ import { decide, type Command } from '../../../src/state/commands.ts';
 import { ProblemError } from '../../../src/state/problem.ts';
 import type { StateSnapshot } from '../../../src/state/records.ts';
 import { pools } from '../state/generators.ts';
+import { FakeAcls } from './fake-acls.ts';
 
 export class FakeEngine implements Engine {
+  readonly acls = new FakeAcls();
   #snapshot = EMPTY_SNAPSHOT;
   /** Thrown by the next submit(). */
   failure: Error | undefined;
@@ -56,6 +58,7 @@ export class FakeEngine implements Engine {
         maps: [{ name: 'zh_vips', used: 1, max: 10, limit: 'maps.services' }],
         degradedFeatures: [],
       },
+      acl: this.acls.status(),
       memory: { rssBytes: 1, heapUsedBytes: 1 },
     };
   }

@@ -115,7 +115,23 @@ test('every answer keeps the schema that the description promises', async () => 
     ['GET', '/v1/services/{name}', '/v1/services/schema'],
     ['GET', '/v1/backends', '/v1/backends?service=schema'],
     ['GET', '/v1/status', '/v1/status'],
+    [
+      'PUT',
+      '/v1/acls/{name}',
+      '/v1/acls/ghost',
+      { to: { service: 'schema' }, from: [{ unit: 'a.service' }, { user: 0 }], action: 'deny' },
+    ],
+    ['GET', '/v1/acls', '/v1/acls'],
+    ['GET', '/v1/acls/{name}', '/v1/acls/ghost'],
+    ['GET', '/v1/acls/log', '/v1/acls/log?rule=ghost&limit=5'],
+    [
+      'POST',
+      '/v1/acls/test',
+      '/v1/acls/test',
+      { from: { pid: 1 }, to: { endpoint: '10.0.0.1:80' } },
+    ],
     ['GET', '/v1/export', '/v1/export'],
+    ['DELETE', '/v1/acls/{name}', '/v1/acls/ghost'],
     [
       'POST',
       '/v1/apply',

@@ -47,7 +47,7 @@ test('a host without a configuration has every default', () => {
     aclCgroups: 8192,
     aclGlobs: 32_768,
   });
-  assert.deepEqual(config.acl, { defaultAction: 'allow' });
+  assert.deepEqual(config.acl, { enforcement: 'auto', defaultAction: 'allow' });
   assert.equal(config.vipCidr4.prefixLength, 4);
   assert.equal(config.servicesDir, join(directory, 'services.d'));
   assert.deepEqual(load(''), config);
