@@ -31,6 +31,8 @@ const onlyWeb = {
   action: 'allow',
 };
 
+const bothOfThem = [{ unit: 'other.service' }, { unit: 'web.service' }];
+
 /** Clients that connect again and again until endLoad(), each round logged. */
 async function hammer(stage: Stage, who: Who, count: number, at: string): Promise<Child[]> {
   const load = await loadClient();
@@ -104,6 +106,33 @@ for (const { mode, options } of modes()) {
         if (i % 7 === 3) await putBackend(stage.host, 'redis', { ...only, state: 'draining' });
         if (i % 7 === 5) await putBackend(stage.host, 'redis', only);
       }
+      assert.deepEqual(Object.keys(counted(await rounds(denied))), ['!connect EPERM']);
+      const wrong = (await rounds(allowed)).filter(({ answer }) => answer.startsWith('!'));
+      assert.deepEqual(counted(wrong), {});
+    },
+  );
+
+  test(
+    `${mode}: rules and backends that change together leave no moment without a guard`,
+    options,
+    async () => {
+      await using stage = await Stage.create(mode);
+      await echoes(stage.host, { name: 'one', port: 6001 }, { name: 'two', port: 6002 });
+      const [one, two] = ['127.0.0.1:6001', '127.0.0.1:6002'];
+      await stage.apply(service(one), onlyWeb);
+      const denied = await hammer(stage, other, 6, `${VIP},6379`);
+      const allowed = await hammer(stage, web, 2, `${VIP},6379`);
+      for (let i = 0; i < 40; i++) {
+        const from = [{ unit: 'web.service' }, { user: 7000 + i }];
+        await stage.apply(service(i % 2 === 0 ? two : one), { ...onlyWeb, from });
+      }
+      // A backend of two services: what it loses with one must not go before it does.
+      await stage.apply(
+        { ...onlyWeb, from: [{ unit: 'other.service' }], action: 'deny' },
+        { ...service(one, two), name: 'also', vips: ['240.0.0.2'] },
+        { ...onlyWeb, name: 'either', to: { service: 'also' }, from: bothOfThem },
+      );
+      for (let i = 0; i < 40; i++) await stage.apply(service(i % 2 === 0 ? two : one));
       assert.deepEqual(Object.keys(counted(await rounds(denied))), ['!connect EPERM']);
       const wrong = (await rounds(allowed)).filter(({ answer }) => answer.startsWith('!'));
       assert.deepEqual(counted(wrong), {});

@@ -15,10 +15,12 @@ import {
   compileAcl,
   NO_NUMBERING,
   numberingOf,
+  tablesBetween,
   updateEndpoints,
   type Compiled,
   type CompileProblem,
 } from '../compile.ts';
+import { countWrites, diffGeneration, type GenerationDiff } from '../plan.ts';
 import type { AclTables } from '../tables.ts';
 import { LocalAddresses } from './addresses.ts';
 import type { Enforcement } from './enforcement.ts';
@@ -60,12 +62,24 @@ export function namesIn(acls: Iterable<AclRecord>): WantedNames {
   return { users: names.user, groups: names.group };
 }
 
+const NO_CATALOG: Catalog = { revision: 0, services: new Map() };
+
+/** From a policy to the one after a change of services. */
+interface Within extends GenerationDiff {
+  readonly next: Compiled;
+  /** Guards what was there and what comes. */
+  readonly between: AclTables;
+  readonly writes: number;
+}
+
 export class Enforcer {
   readonly #options: EnforcerOptions;
   readonly #generations: Generations;
   readonly #addresses = new LocalAddresses();
   readonly identities = new Identities();
   #compiled: Compiled;
+  /** The services that #compiled is for. */
+  #catalog: Catalog = NO_CATALOG;
   /** Whether the kernel may hold something else than #compiled: a write failed. */
   #lost = true;
 
@@ -73,7 +87,7 @@ export class Enforcer {
     this.#options = options;
     const lsm = options.enforcement.name === 'lsm';
     this.#generations = new Generations({ ...options, lsm });
-    this.#compiled = this.#compile(new Map(), { revision: 0, services: new Map() }, false);
+    this.#compiled = this.#compile(new Map(), NO_CATALOG, false);
   }
 
   get compiled(): Compiled {
@@ -110,6 +124,7 @@ export class Enforcer {
   async start(snapshot: StateSnapshot, catalog: Catalog): Promise<Repaired> {
     await this.identities.refresh(namesIn(snapshot.acls.values()));
     this.#compiled = this.#compile(snapshot.acls, catalog, true);
+    this.#catalog = catalog;
     refuseFatal(this.#compiled.problems);
     if (!this.#enforces) return { writes: 0, reasons: [] };
     const { tables } = this.#compiled;
@@ -139,16 +154,19 @@ export class Enforcer {
     const { acls } = changed;
     if (acls === undefined && !this.#lost) return this.#prepareWithin(catalog, changed.touched);
     await this.identities.refresh(namesIn(snapshot.acls.values()), true);
-    const next = this.#compile(snapshot.acls, catalog, false);
-    refuseFatal(next.problems);
+    // The new rules for the services as they are: these change afterwards, under both guards.
+    const rules = this.#compile(snapshot.acls, this.#catalog, false);
+    const within = this.#within(rules, catalog, changed.touched);
+    const { problems } = within.next;
+    refuseFatal(problems);
     const names = new Set(acls?.map(({ name }) => name));
-    const warnings = next.problems.filter(({ rule }) => rule !== undefined && names.has(rule));
+    const warnings = problems.filter(({ rule }) => rule !== undefined && names.has(rule));
     return {
-      writes: this.#enforces ? sizeOf(next.tables) : 0,
+      writes: this.#enforces ? sizeOf(within.next.tables) : 0,
       warnings,
       apply: (services) => {
-        this.#replace(next);
-        services();
+        this.#replace({ ...rules, tables: within.between });
+        this.#settleServices(within, catalog, services);
       },
     };
   }
@@ -173,6 +191,7 @@ export class Enforcer {
   /** Compiles anew, as the host has changed; what had to be written. */
   recompile(snapshot: StateSnapshot, catalog: Catalog): number {
     const next = this.#compile(snapshot.acls, catalog, false);
+    this.#catalog = catalog;
     refuseFatal(next.problems);
     const same = this.#enforces && !this.#lost && sameTables(next.tables, this.#compiled.tables);
     if (same) {
@@ -200,24 +219,35 @@ export class Enforcer {
   }
 
   #prepareWithin(catalog: Catalog, touched: Iterable<string>): PreparedPolicy {
-    const before = this.#compiled;
-    const next = updateEndpoints(before, catalog.services, touched);
-    refuseFatal(next.problems);
-    const change = this.#enforces
-      ? this.#generations.change(before.tables, next.tables)
-      : { writes: 0, add: () => undefined, remove: () => undefined };
+    const within = this.#within(this.#compiled, catalog, touched);
+    refuseFatal(within.next.problems);
     return {
-      writes: change.writes,
+      writes: within.writes,
       warnings: [],
-      apply: (services) => {
-        this.#compiled = next;
-        this.#guarded(() => {
-          change.add();
-          services();
-          change.remove();
-        });
-      },
+      apply: (services) => this.#settleServices(within, catalog, services),
     };
+  }
+
+  /** What a change of services means under the rules of `rules`. */
+  #within(rules: Compiled, catalog: Catalog, touched: Iterable<string>): Within {
+    const names = [...touched];
+    const next = updateEndpoints(rules, catalog.services, names);
+    const between = tablesBetween(rules, catalog.services, names);
+    const { additions, removals } = diffGeneration(rules.tables, between, next.tables);
+    const writes = this.#enforces ? countWrites(additions) + countWrites(removals) : 0;
+    return { next, between, additions, removals, writes };
+  }
+
+  /** Guards what is new, changes the services, and forgets what is gone. */
+  #settleServices(within: Within, catalog: Catalog, services: () => void): void {
+    const guarded = this.#compiled.tables === within.between;
+    this.#compiled = within.next;
+    this.#catalog = catalog;
+    this.#guarded(() => {
+      if (this.#enforces && !guarded) this.#generations.write(within.additions);
+      services();
+      if (this.#enforces) this.#generations.write(within.removals);
+    });
   }
 
   #replace(next: Compiled): number {

@@ -8,8 +8,8 @@
  */
 import type { AclPart } from '../../datapath/hooks.ts';
 import { genFlag, aclLayoutVersion, type AclEntry } from '../abi.ts';
-import type { AclTables, DestEntry, MatchEntry } from '../tables.ts';
-import { BucketMap } from '../../state/bucket-map.ts';
+import type { Step } from '../plan.ts';
+import type { AclTables } from '../tables.ts';
 import { fillCgroups, repairCgroups, type Learn } from './classes.ts';
 import { AclKernel, genTables, type GenTable } from './kernel.ts';
 
@@ -61,42 +61,6 @@ export function sameTables(a: AclTables, b: AclTables): boolean {
     a.automaton === b.automaton &&
     contents.every((name) => a[name] === b[name] || differences(a[name], b[name]) === 0)
   );
-}
-
-type Entry = DestEntry | MatchEntry;
-type Entries = ReadonlyMap<string, Entry>;
-
-/** Two versions of a BucketMap share the buckets that are equal. */
-function changedParts(before: Entries, after: Entries): (readonly [Entries, Entries])[] {
-  if (before === after) return [];
-  if (!(before instanceof BucketMap) || !(after instanceof BucketMap)) return [[before, after]];
-  const olds = before.buckets as readonly Entries[];
-  const news = after.buckets as readonly Entries[];
-  const none: Entries = new Map();
-  return olds.flatMap((old, i) => (old === news[i] ? [] : [[old, news[i] ?? none] as const]));
-}
-
-interface TableChange {
-  readonly name: 'matches' | 'sources' | 'dests';
-  readonly set: ReadonlyMap<string, Entry>;
-  readonly gone: readonly string[];
-}
-
-function changeOf(name: TableChange['name'], before: Entries, after: Entries): TableChange {
-  const set = new Map<string, Entry>();
-  const gone: string[] = [];
-  for (const [old, now] of changedParts(before, after)) {
-    for (const [key, entry] of now) if (!sameEntry(old.get(key), entry)) set.set(key, entry);
-    for (const key of old.keys()) if (!now.has(key)) gone.push(key);
-  }
-  return { name, set, gone };
-}
-
-/** What comes and goes within a generation. */
-export interface Change {
-  readonly writes: number;
-  add(): void;
-  remove(): void;
 }
 
 export class Generations {
@@ -202,29 +166,13 @@ export class Generations {
     return writes;
   }
 
-  /**
-   * From one policy to another with the same rules: endpoints that come and go.
-   * A policy's number stands for what it says, so entries never change but those
-   * of endpoints, of which each changes at once.
-   */
-  change(before: AclTables, after: AclTables): Change {
-    // Written in this order: what is pointed at first; removed the other way round.
-    const changes = (['matches', 'sources', 'dests'] as const).map((name) =>
-      changeOf(name, before[name], after[name]),
-    );
-    const writes = changes.reduce((sum, { set, gone }) => sum + set.size + gone.length, 0);
+  /** Within the generation in force: see plan.ts. */
+  write(steps: readonly Step[]): void {
     const { gen } = this.#header;
-    return {
-      writes,
-      add: () => {
-        for (const { name, set } of changes) this.#kernel.setEntries(name, gen, set);
-      },
-      remove: () => {
-        for (const { name, gone } of changes.toReversed()) {
-          this.#kernel.deleteEntries(name, gen, gone);
-        }
-      },
-    };
+    for (const step of steps) {
+      if ('set' in step) this.#kernel.setEntries(step.table, gen, step.set);
+      else this.#kernel.deleteEntries(step.table, gen, step.drop);
+    }
   }
 
   /** The number of the automaton, made known and with every cgroup classified. */
