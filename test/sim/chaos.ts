@@ -79,9 +79,8 @@ function inject(cluster: Cluster, random: Random): string {
       if (runs) cluster.crash(victim, below(random, 2) === 0);
       return `crash ${victim}`;
     case 2:
-      if (!runs)
-        cluster.start(victim, [0, 1, 2].slice(0, sim.hosts.length), below(random, 2) === 0);
-      return `restart ${victim}`;
+      if (runs) return 'nothing';
+      return restart(cluster, random, victim);
     case 3:
       if (runs && host.stalled === undefined) cluster.leave(victim);
       return `leave ${victim}`;
@@ -105,6 +104,17 @@ function inject(cluster: Cluster, random: Random): string {
       sim.network = badNetwork(random);
       return 'another network';
   }
+}
+
+function restart(cluster: Cluster, random: Random, victim: number): string {
+  const host = cluster.host(victim);
+  const disk = below(random, 2) === 0;
+  // a clock set back, and no disk: the new life begins with a lower incarnation than the old one had
+  const back = !disk && below(random, 2) === 0;
+  if (back) host.offsetMs = 1 - host.rate * cluster.sim.now;
+  const seeds = [0, 1, 2].slice(0, cluster.sim.hosts.length);
+  cluster.start(victim, seeds, disk);
+  return `restart ${victim}${disk ? '' : ' without disk'}${back ? ', clock set back' : ''}`;
 }
 
 /** Cuts the hosts in two or three, both ways or one way, and lets the cut flap now and then. */

@@ -53,8 +53,23 @@ export function unsettled(cluster: Cluster): string[] {
   if (sizes.length > 1) wrong.push(`the overlay is split: ${sizes.join(', ')}`);
   const oneSided = asymmetries(graph);
   if (oneSided.length > 0) wrong.push(`links with one end: ${oneSided.slice(0, 3).join('; ')}`);
+  wrong.push(...missedChances(cluster, graph.nodes));
   if (cluster.config.linkState) wrong.push(...wrongBeliefs(cluster, graph.nodes));
   return wrong;
+}
+
+/** Two nodes with room for a link, of which one knows the other, and no link between them. */
+function missedChances(cluster: Cluster, living: readonly number[]): string[] {
+  const wrong: string[] = [];
+  const hasRoom = (index: number): boolean =>
+    cluster.node(index).views.active.size < cluster.config.activeMax;
+  for (const index of living.filter(hasRoom)) {
+    for (const { id } of cluster.node(index).views.passive.peers) {
+      const other = cluster.sim.byId.get(id)?.index ?? -1;
+      if (cluster.runs(other) && hasRoom(other)) wrong.push(`no link from ${index} to ${other}`);
+    }
+  }
+  return wrong.slice(0, 3);
 }
 
 function wrongBeliefs(cluster: Cluster, living: readonly number[]): string[] {

@@ -98,6 +98,8 @@ export class Simulator<M extends { readonly type: string }> {
   readonly byType = new Map<string, number>();
   sizeOf: ((message: M) => number) | undefined;
   onEvent: ((host: Host<M>, event: { readonly type: string }) => void) | undefined;
+  /** Messages that go over TCP in the protocol that is simulated; none of hyparview-ts's do here. */
+  isReliable: ((message: M) => boolean) | undefined;
   onHandled: ((host: Host<M>) => void) | undefined;
   onSend: ((from: Host<M>, to: Host<M>, message: M) => void) | undefined;
   readonly #heap = new Heap<Item<M>>();
@@ -169,9 +171,12 @@ export class Simulator<M extends { readonly type: string }> {
       host.stalled.push(input);
       return;
     }
-    const outputs = machine.handle(input, this.localTime(host));
-    for (const output of outputs) this.#perform(host, output);
+    this.perform(host, machine.handle(input, this.localTime(host)));
     this.onHandled?.(host);
+  }
+
+  perform(host: Host<M>, outputs: readonly MachineOutput<M>[]): void {
+    for (const output of outputs) this.#perform(host, output);
   }
 
   #perform(host: Host<M>, output: MachineOutput<M>): void {
@@ -218,8 +223,11 @@ export class Simulator<M extends { readonly type: string }> {
     const { loss, duplicate } = this.network;
     const copies = duplicate > 0 && unit(this.random) < duplicate ? 2 : 1;
     for (let i = 0; i < copies; i++) {
-      if (loss > 0 && unit(this.random) < loss) continue;
-      this.#heap.push(this.now + this.#latency(from, host), {
+      const isLost = loss > 0 && unit(this.random) < loss;
+      if (isLost && !this.isReliable?.(message)) continue;
+      // TCP sends again after its least timeout of 200 ms (Linux)
+      const again = isLost ? 200 : 0;
+      this.#heap.push(this.now + this.#latency(from, host) + again, {
         kind: 'message',
         host,
         from,

@@ -1,0 +1,142 @@
+// Is a broken protocol found? Each mutation is one change to one line of hyparview-ts; the mutated copy is run through
+// chaos until a check fails. A mutation that survives is a hole in the checks.
+import { spawnSync } from 'node:child_process';
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+export interface Mutation {
+  readonly what: string;
+  readonly file: string;
+  readonly from: string;
+  readonly to: string;
+}
+
+export const MUTATIONS: readonly Mutation[] = [
+  {
+    what: 'a full active view drops nobody',
+    file: 'hyparview.ts',
+    from: 'while (this.active.size >= this.config.activeMax) {',
+    to: 'while (this.active.size >= 2 * this.config.activeMax) {',
+  },
+  {
+    what: 'a full passive view drops nobody',
+    file: 'hyparview.ts',
+    from: 'while (this.passive.size >= this.config.passiveMax) {',
+    to: 'while (this.passive.size >= 2 * this.config.passiveMax) {',
+  },
+  {
+    what: 'a stranger that pings is not told that it is one',
+    file: 'node.ts',
+    from: 'this.views.onStrangersPing(from, now);',
+    to: 'void 0;',
+  },
+  {
+    what: 'a link is never declared failed',
+    file: 'detector.ts',
+    from: 'this.#hooks.linkFailed(link.peer.id, now);',
+    to: 'void 0;',
+  },
+  {
+    what: 'lost links are not repaired',
+    file: 'hyparview.ts',
+    from: 'if (missing > 0 && this.passive.size > 0) {',
+    to: 'if (missing > 99 && this.passive.size > 0) {',
+  },
+  {
+    what: 'the dead are never probed again',
+    file: 'rejoin.ts',
+    from: 'if (dead.length === 0) return;',
+    to: 'if (dead.length >= 0) return;',
+  },
+  {
+    what: 'a broadcast seen before is delivered again',
+    file: 'plumtree.ts',
+    from: 'if (this.#seen.has(message.id)) {',
+    to: 'if (this.#seen.has(message.id) && message.hop > 3) {',
+  },
+  {
+    what: 'a node does not contradict an old state of its own',
+    file: 'members.ts',
+    from: 'if (state.origin.id === this.#self.id) this.#contradict(state, now);',
+    to: 'if (state.origin.id === this.#self.id) continue;',
+  },
+  {
+    what: 'changed links are not published',
+    file: 'members.ts',
+    from: 'if (!this.#config.linkState || this.#left) return;',
+    to: 'if (this.#sequence > 3) return;',
+  },
+  {
+    what: 'digests are not compared',
+    file: 'sync.ts',
+    from: 'if ((times >= 3 || isNew) && now >= this.#nextAt) this.#begin(from, now);',
+    to: 'void isNew;',
+  },
+  {
+    what: 'leaving keeps the timers',
+    file: 'node.ts',
+    from: 'this.#effects.cancelAll();',
+    to: 'void 0;',
+  },
+  {
+    what: 'orphans of a removed link keep their paths',
+    file: 'routes.ts',
+    from: 'if (isTreeLink && !this.#isLink(index, other)) orphans.push(parent);',
+    to: 'void isTreeLink;',
+  },
+  {
+    what: 'a neighbour that is dropped stays in the passive view as well as in the active one',
+    file: 'hyparview.ts',
+    from: 'this.passive.delete(peer.id);\n    this.active.add(peer);',
+    to: 'this.active.add(peer);',
+  },
+];
+
+const RUNNER = `
+import { chaos } from './test/sim/chaos.ts';
+const [from, to] = process.argv.slice(2).map(Number);
+for (let seed = from; seed <= to; seed++) {
+  try { chaos(seed); } catch (error) { console.log(seed + '\\t' + String(error.cause?.message ?? error.message).split('\\n')[0]); process.exit(1); }
+}
+`;
+
+export interface Verdict {
+  readonly mutation: Mutation;
+  /** Undefined: it survived. */
+  readonly seed: number | undefined;
+  readonly violation: string;
+}
+
+/** Runs one mutation through chaos with seeds from 1 to `seeds`. */
+export function tryMutation(mutation: Mutation, seeds: number): Verdict {
+  const dir = mkdtempSync(join(tmpdir(), 'zh-mutation.'));
+  try {
+    cpSync('src/hyparview-ts', join(dir, 'src/hyparview-ts'), { recursive: true });
+    cpSync('test/sim', join(dir, 'test/sim'), { recursive: true });
+    writeFileSync(join(dir, 'package.json'), '{ "type": "module" }');
+    const path = join(dir, 'src/hyparview-ts', mutation.file);
+    const source = readFileSync(path, 'utf8');
+    if (source.split(mutation.from).length !== 2) {
+      throw new Error(
+        `mutation "${mutation.what}": its line is not in ${mutation.file} exactly once`,
+      );
+    }
+    writeFileSync(
+      path,
+      source.replace(mutation.from, () => mutation.to),
+    );
+    writeFileSync(join(dir, 'run.ts'), RUNNER);
+    const args = [join(dir, 'run.ts'), '1', String(seeds)];
+    const run = spawnSync(process.execPath, args, { encoding: 'utf8', cwd: dir, timeout: 120_000 });
+    if (run.status === 0) return { mutation, seed: undefined, violation: 'survived' };
+    const [seed, violation] = run.stdout.trim().split('\t');
+    if (seed === undefined || violation === undefined) {
+      const why = run.signal === null ? run.stderr.slice(0, 300) : 'runs for ever';
+      return { mutation, seed: 0, violation: why };
+    }
+    return { mutation, seed: Number(seed), violation: violation.slice(0, 160) };
+  } finally {
+    rmSync(dir, { recursive: true, force: true });
+  }
+}
