@@ -169,6 +169,38 @@ async function removeBackend(stage: Stage, vip: string): Promise<void> {
   await onlyGreen(stage, vip);
 }
 
+const asNobody = (url: string): string => `runuser -u nobody -- python3 - ${url} 1 <get.py`;
+
+/** The kernel refuses the user nobody: EPERM, by connect() itself. */
+async function nobodyIsDenied(stage: Stage, url: string): Promise<void> {
+  const { stdout } = await stage.run(asNobody(url), 1);
+  stage.shows(
+    'connect() failed with EPERM: nothing was sent',
+    stdout.includes('Operation not permitted'),
+    stdout,
+  );
+}
+
+async function accessControl(stage: Stage, vip: string): Promise<void> {
+  stage.step(
+    'Who may talk to whom',
+    'Once a rule allows somebody, only those allowed get in; by the VIP or past it.',
+  );
+  await stage.run(asNobody(`http://${vip}/`));
+  await stage.run('zerohop acl add only-root --to web --from user:root');
+  await nobodyIsDenied(stage, `http://${vip}/`);
+  await nobodyIsDenied(stage, 'http://127.0.0.1:8002/');
+  await stage.run(`python3 get.py http://${vip}/ 1`);
+  const { stdout } = await stage.run('zerohop acl log');
+  stage.shows(
+    'the log names the rule, the program and the service',
+    stdout.split('\n').filter((line) => line.includes('only-root')).length === 2,
+    'there are not two denials of the rule only-root in it',
+  );
+  const { stdout: status } = await stage.run('zerohop status | grep -i enforce');
+  stage.shows('zerohop status says by what it is enforced here', status !== '', 'it does not');
+}
+
 interface Before {
   readonly kernel: KernelState;
   readonly tables: string;
@@ -185,6 +217,7 @@ async function killAgent(stage: Stage, vip: string): Promise<Before> {
   await stage.host.agent.kill();
   await stage.run('zerohop status', 3);
   await onlyGreen(stage, vip);
+  await nobodyIsDenied(stage, `http://${vip}/`);
   return { kernel, tables };
 }
 
@@ -243,6 +276,7 @@ async function play(stage: Stage): Promise<KernelState> {
   await explain(stage, vip);
   await udp(stage);
   await removeBackend(stage, vip);
+  await accessControl(stage, vip);
   const before = await killAgent(stage, vip);
   await returnOfTheAgent(stage, vip, before, client);
   return before.kernel;
