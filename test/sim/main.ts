@@ -1,0 +1,119 @@
+// npm run sim: runs scenarios and compares what they measure with baseline.json.
+//   npm run sim                                        all scenarios, against the baseline
+//   npm run sim -- --scenario S --seed N               one run again, to the last event
+//   npm run sim -- --scenario chaos --seed 1 --count 100000
+//   npm run sim -- --update                            writes the baseline anew
+//   npm run sim -- --mutations                         breaks the protocol in known ways; each must be found
+import { readFileSync, writeFileSync } from 'node:fs';
+import { parseArgs } from 'node:util';
+import { chaos } from './chaos.ts';
+import { MUTATIONS, tryMutation } from './mutations.ts';
+import { SCENARIOS } from './scenarios.ts';
+import type { Metrics, Scenario } from './scenarios.ts';
+
+const BASELINE = new URL('./baseline.json', import.meta.url);
+const BASELINE_SEED = 1;
+/** Worse than the baseline by more than this part fails. */
+const TOLERANCE = 0.05;
+
+function compare(scenario: Scenario, was: Metrics, is: Metrics): string[] {
+  const worse: string[] = [];
+  for (const [name, value] of Object.entries(is)) {
+    const before = was[name];
+    const better = scenario.better[name];
+    const slack = TOLERANCE * Math.abs(before ?? 0);
+    const isWorse =
+      before === undefined ||
+      (better === 'less' && value > before + slack) ||
+      (better === 'more' && value < before - slack) ||
+      (better === undefined && scenario.name !== 'chaos' && value > before + slack);
+    const change = before === value ? 'as before' : `was ${round(before ?? NaN)}`;
+    console.log(
+      `  ${isWorse ? '!' : ' '} ${name.padEnd(24)} ${String(round(value)).padStart(12)}  ${change}`,
+    );
+    if (isWorse) worse.push(`${scenario.name}.${name}`);
+  }
+  return worse;
+}
+
+function round(value: number): number {
+  return Number(value.toPrecision(5));
+}
+
+function runAll(update: boolean): number {
+  const baseline = JSON.parse(readFileSync(BASELINE, 'utf8')) as Record<string, Metrics>;
+  const measured: Record<string, Metrics> = {};
+  const worse: string[] = [];
+  for (const scenario of SCENARIOS) {
+    console.log(`${scenario.name}: ${scenario.what}`);
+    const metrics = scenario.run(BASELINE_SEED);
+    measured[scenario.name] = metrics;
+    worse.push(...compare(scenario, baseline[scenario.name] ?? {}, metrics));
+  }
+  if (update) {
+    writeFileSync(BASELINE, `${JSON.stringify(measured, undefined, 2)}\n`);
+    return 0;
+  }
+  if (worse.length === 0) return 0;
+  console.error(
+    `sim: worse than test/sim/baseline.json (seed ${BASELINE_SEED}): ${worse.join(', ')}`,
+  );
+  return 1;
+}
+
+function runMany(seed: number, count: number): number {
+  let events = 0;
+  const longest: { seed: number; settleMs: number }[] = [];
+  for (let i = 0; i < count; i++) {
+    const result = chaos(seed + i);
+    events += result.events;
+    longest.push({ seed: result.seed, settleMs: result.settleMs });
+    longest.sort((a, b) => b.settleMs - a.settleMs);
+    longest.length = Math.min(longest.length, 10);
+    if ((i + 1) % 1000 === 0) console.log(`${i + 1} scenarios, ${events} events, no violation`);
+  }
+  const slow = longest.map(({ seed: s, settleMs }) => `${s} (${settleMs} ms)`).join(', ');
+  console.log(`${count} scenarios from seed ${seed}, ${events} events, no violation`);
+  console.log(`longest to settle: ${slow}`);
+  return 0;
+}
+
+function runMutations(): number {
+  let survived = 0;
+  for (const mutation of MUTATIONS) {
+    const { seed, violation } = tryMutation(mutation, 300);
+    if (seed === undefined) survived += 1;
+    console.log(`${mutation.what}\n  ${seed === undefined ? '' : `seed ${seed}: `}${violation}`);
+  }
+  return survived === 0 ? 0 : 1;
+}
+
+function main(): number {
+  const { values } = parseArgs({
+    options: {
+      scenario: { type: 'string' },
+      seed: { type: 'string', default: String(BASELINE_SEED) },
+      count: { type: 'string', default: '1' },
+      update: { type: 'boolean', default: false },
+      mutations: { type: 'boolean', default: false },
+    },
+  });
+  if (values.mutations) return runMutations();
+  if (values.scenario === undefined) return runAll(values.update);
+  const scenario = SCENARIOS.find(({ name }) => name === values.scenario);
+  if (scenario === undefined) {
+    const names = SCENARIOS.map(({ name }) => name).join(', ');
+    console.error(`sim: no scenario ${values.scenario}; there are ${names}`);
+    return 2;
+  }
+  if (scenario.name === 'chaos' && Number(values.count) > 1) {
+    return runMany(Number(values.seed), Number(values.count));
+  }
+  console.log(`${scenario.name}, seed ${values.seed}: ${scenario.what}`);
+  for (const [name, value] of Object.entries(scenario.run(Number(values.seed)))) {
+    console.log(`    ${name.padEnd(24)} ${round(value)}`);
+  }
+  return 0;
+}
+
+process.exitCode = main();

@@ -1,0 +1,134 @@
+// What is measured of a cluster: the cost of being there, the quality of broadcasts, the shape of the overlay.
+import { encode } from '../../src/hyparview-ts/codec.ts';
+import { below, sfc32 } from '../../src/hyparview-ts/random.ts';
+import type { Message } from '../../src/hyparview-ts/index.ts';
+import type { Cluster, Delivery } from './cluster.ts';
+
+/** The bytes of a message on the wire. A payload counts as it is; big lists are encoded once in a while at most. */
+export function sizeOf(message: Message): number {
+  return encode(message).length;
+}
+
+export interface Cost {
+  readonly messagesPerNodeSecond: number;
+  readonly bytesPerNodeSecond: number;
+  readonly otherZoneShare: number;
+}
+
+/** What one node sends per second, on average, while `run` passes. */
+export function cost(cluster: Cluster, forMs: number, run?: () => void): Cost {
+  const { sim } = cluster;
+  const nodes = cluster.living().length;
+  const messages = sim.messages;
+  sim.bytes = 0;
+  sim.crossZoneBytes = 0;
+  sim.sizeOf = sizeOf;
+  const start = sim.now;
+  run?.();
+  sim.runUntil(start + forMs);
+  sim.sizeOf = undefined;
+  const nodeSeconds = (nodes * forMs) / 1000;
+  return {
+    messagesPerNodeSecond: (sim.messages - messages) / nodeSeconds,
+    bytesPerNodeSecond: sim.bytes / nodeSeconds,
+    otherZoneShare: sim.bytes === 0 ? 0 : sim.crossZoneBytes / sim.bytes,
+  };
+}
+
+export interface BroadcastQuality {
+  /** Of the living nodes, how many got it, averaged over broadcasts. */
+  readonly reliability: number;
+  /** Plumtree's relative message redundancy: payloads received / (nodes - 1) - 1 (PT, section 4.1). */
+  readonly rmr: number;
+  /** The last delivery hop, averaged over broadcasts. */
+  readonly lastHop: number;
+  readonly hopOf99Percent: number;
+  readonly lastMs: number;
+}
+
+/** Broadcasts one after another from `sources` nodes in turn, `everyMs` apart, and looks at each alone. */
+export function broadcasts(
+  cluster: Cluster,
+  { count = 100, everyMs = 200, sources = 1, seed = 1, waitMs = 5000 } = {},
+): { all: BroadcastQuality; each: readonly number[] } {
+  const { sim } = cluster;
+  const random = sfc32(seed, 21);
+  const living = cluster.living();
+  const from = Array.from({ length: sources }, () => living[below(random, living.length)] ?? 0);
+  const before = new Set(cluster.deliveries.keys());
+  const payloads = sim.byType.get('gossip') ?? 0;
+  for (let i = 0; i < count; i++) {
+    const source = from[i % sources] ?? 0;
+    if (cluster.runs(source)) cluster.broadcast(source);
+    sim.runUntil(sim.now + everyMs);
+  }
+  sim.runUntil(sim.now + waitMs);
+  const made: Delivery[] = [];
+  for (const [id, delivery] of cluster.deliveries) if (!before.has(id)) made.push(delivery);
+  return {
+    all: quality(made, (sim.byType.get('gossip') ?? 0) - payloads),
+    each: made.map(reached),
+  };
+}
+
+function reached({ targets, got }: Delivery): number {
+  let count = 0;
+  for (const target of targets) if (got.has(target)) count += 1;
+  return count / Math.max(1, targets.size);
+}
+
+function quality(made: readonly Delivery[], payloads: number): BroadcastQuality {
+  let receivers = 0;
+  let lastHops = 0;
+  let hops99 = 0;
+  let lastMs = 0;
+  for (const { got, sentAt } of made) {
+    receivers += Math.max(1, got.size - 1);
+    const hops = [...got.values()].map(({ hop }) => hop).sort((a, b) => a - b);
+    lastHops += hops.at(-1) ?? 0;
+    hops99 += hops[Math.min(hops.length - 1, Math.floor(0.99 * hops.length))] ?? 0;
+    for (const { at } of got.values()) lastMs = Math.max(lastMs, at - sentAt);
+  }
+  const count = Math.max(1, made.length);
+  return {
+    reliability: made.reduce((sum, delivery) => sum + reached(delivery), 0) / count,
+    rmr: payloads / Math.max(1, receivers) - 1,
+    lastHop: lastHops / count,
+    hopOf99Percent: hops99 / count,
+    lastMs,
+  };
+}
+
+/** Kills this part of the nodes at one moment; their connections are reset, as the paper's TCP would notice. */
+export function failAtOnce(cluster: Cluster, part: number, seed: number): number[] {
+  const random = sfc32(seed, 22);
+  const living = cluster.living();
+  const dead: number[] = [];
+  const count = Math.round(living.length * part);
+  while (dead.length < count) {
+    const at = below(random, living.length);
+    const victim = living[at];
+    if (victim === undefined) break;
+    living.splice(at, 1);
+    cluster.crash(victim, true);
+    dead.push(victim);
+  }
+  return dead;
+}
+
+/** One percent of the nodes a minute goes, and comes back after a while. */
+export function churn(cluster: Cluster, forMs: number, seed: number): void {
+  const { sim } = cluster;
+  const random = sfc32(seed, 23);
+  const nodes = sim.hosts.length;
+  const everyMs = 60_000 / Math.max(1, nodes / 100);
+  for (let at = everyMs / 2; at < forMs; at += everyMs) {
+    sim.after(at, () => {
+      const living = cluster.living();
+      const victim = living[3 + below(random, Math.max(1, living.length - 3))];
+      if (victim === undefined) return;
+      cluster.crash(victim);
+      sim.after(5000, () => cluster.start(victim, [0, 1, 2]));
+    });
+  }
+}
