@@ -14,7 +14,13 @@ export type Kind =
   | 'echo-tcp'
   | 'echo-udp'
   | 'bulk-tcp'
-  | 'peername-tcp';
+  | 'peername-tcp'
+  | 'socket-udp'
+  | 'sendto-udp'
+  | 'denied-tcp'
+  | 'denied-udp'
+  | 'denied-sendto'
+  | 'new-cgroup';
 
 export interface LaneSpec {
   readonly name: string;
@@ -24,6 +30,8 @@ export interface LaneSpec {
   readonly port: number;
   /** Number of addresses from `address` on, one drawn for each connect. */
   readonly spread?: number;
+  /** Of new-cgroup: below which. */
+  readonly path?: string;
 }
 
 export class Lane {
@@ -35,8 +43,9 @@ export class Lane {
   }
 
   static async open(spec: LaneSpec): Promise<Lane> {
-    const { place, kind, address, port, spread = 1 } = spec;
+    const { place, kind, address, port, spread = 1, path } = spec;
     const words = [await laneProgram(), kind, address, String(port), String(spread)];
+    if (path !== undefined) words.push(path);
     const program = new Pinned(place, words);
     await program.line(); // "ready"
     return new Lane(program);

@@ -1,5 +1,5 @@
 /**
- * npm run bench [-- --quick] [--only NAME]… [--json FILE]
+ * npm run bench [-- --quick | --emulated] [--only NAME]… [--json FILE]
  *
  * Measures what README.md lists, prints tables, and says which of the wanted
  * figures are there. Exit code 0 also when some are missed: a benchmark on a
@@ -9,8 +9,21 @@ import { writeFileSync } from 'node:fs';
 import { setPriority } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { whyNoLsm } from '../../src/acl/io/enforcement.ts';
 import { run } from '../harness/child.ts';
 import { checkout } from '../harness/host.ts';
+import {
+  aclCgroups,
+  aclDenied,
+  aclEcho,
+  type AclEffort,
+  aclPrograms,
+  aclTcp,
+  aclUdp,
+} from './acl.ts';
+import { aclAgent, type AclAgentEffort } from './acl-agent.ts';
+import { aclEverybody } from './acl-lsm.ts';
+import { AclStage, type Judging } from './acl-stage.ts';
 import { agentSize, type AgentEffort } from './agent.ts';
 import { connectTcp, connectUdp, programTimes, type ConnectEffort } from './connect.ts';
 import { established, runCounts, type EstablishedEffort } from './established.ts';
@@ -24,6 +37,8 @@ interface Efforts {
   readonly established: EstablishedEffort;
   readonly scale: ScaleEffort;
   readonly agent: AgentEffort;
+  readonly acl: AclEffort;
+  readonly aclAgent: AclAgentEffort;
 }
 
 /** A turn takes 5–10 ms: shorter than a scheduler's tick or two, longer than a process switch. */
@@ -48,6 +63,14 @@ const FULL: Efforts = {
     udp: { rounds: 9, turns: 60, count: 600 },
   },
   agent: { services: 10_000, backends: 10, repeats: 3, changes: 200 },
+  acl: {
+    tcp: { rounds: 9, turns: 60, count: 200 },
+    udp: { rounds: 9, turns: 60, count: 600 },
+    echo: { rounds: 9, turns: 60, count: 400 },
+    bulk: { rounds: 9, turns: 60, count: 400 },
+    cgroups: 1000,
+  },
+  aclAgent: { sizes: [0, 10, 1000, 10_000], repeats: 3, changes: 20 },
 };
 
 const QUICK: Efforts = {
@@ -71,6 +94,26 @@ const QUICK: Efforts = {
     udp: { rounds: 3, turns: 30, count: 600 },
   },
   agent: { services: 10_000, backends: 10, repeats: 1, changes: 200 },
+  acl: {
+    tcp: { rounds: 3, turns: 30, count: 200 },
+    udp: { rounds: 3, turns: 30, count: 600 },
+    echo: { rounds: 3, turns: 30, count: 400 },
+    bulk: { rounds: 3, turns: 20, count: 400 },
+    cgroups: 200,
+  },
+  aclAgent: { sizes: [0, 10_000], repeats: 1, changes: 10 },
+};
+
+/** Without a hypervisor each operation takes ten to thirty times as long: a turn is to last the same. */
+const EMULATED: Efforts = {
+  ...QUICK,
+  acl: {
+    tcp: { rounds: 5, turns: 40, count: 12 },
+    udp: { rounds: 5, turns: 60, count: 40 },
+    echo: { rounds: 5, turns: 40, count: 25 },
+    bulk: { rounds: 5, turns: 20, count: 20 },
+    cgroups: 100,
+  },
 };
 
 /** In the order they run; those of the first group share one stage. */
@@ -82,25 +125,52 @@ const ON_STAGE = {
   'run-counts': (stage, efforts) => runCounts(stage, efforts.established),
 } satisfies Readonly<Record<string, (stage: Stage, efforts: Efforts) => Promise<Section>>>;
 
+/** These share a stage for each way to judge that this kernel has; the last takes it down. */
+const ON_RULES = {
+  'acl-tcp': (stage, efforts) => aclTcp(stage, efforts.acl),
+  'acl-udp': (stage, efforts) => aclUdp(stage, efforts.acl),
+  'acl-denied': (stage, efforts) => aclDenied(stage, efforts.acl),
+  'acl-echo': (stage, efforts) => aclEcho(stage, efforts.acl),
+  'acl-programs': (stage, efforts) => aclPrograms(stage, efforts.acl),
+  'acl-cgroups': (stage, efforts) => aclCgroups(stage, efforts.acl),
+  'acl-lsm': (stage, efforts) => aclEverybody(stage, efforts.acl),
+} satisfies Readonly<Record<string, (stage: AclStage, efforts: Efforts) => Promise<Section>>>;
+
 const ALONE = {
   scale: (efforts) => scale(efforts.scale),
   agent: (efforts) => agentSize(efforts.agent),
+  'acl-agent': (efforts) => aclAgent(efforts.aclAgent),
 } satisfies Readonly<Record<string, (efforts: Efforts) => Promise<Section>>>;
 
-const NAMES = [...Object.keys(ON_STAGE), ...Object.keys(ALONE)];
+const NAMES = [...Object.keys(ON_STAGE), ...Object.keys(ON_RULES), ...Object.keys(ALONE)];
 
-function options(): { readonly only: readonly string[]; quick: boolean; json: string | undefined } {
+interface Options {
+  readonly chosen: (name: string) => boolean;
+  readonly effort: 'full' | 'quick' | 'emulated';
+  readonly json: string | undefined;
+}
+
+/** `acl` is all that begin with it. */
+function options(): Options {
   const { values } = parseArgs({
     options: {
       only: { type: 'string', multiple: true, default: [] },
       quick: { type: 'boolean', default: false },
+      emulated: { type: 'boolean', default: false },
       json: { type: 'string' },
     },
   });
-  const unknown = values.only.filter((name) => !NAMES.includes(name));
+  const { only, quick, emulated, json } = values;
+  const names = (wanted: string, name: string): boolean =>
+    name === wanted || name.startsWith(`${wanted}-`);
+  const unknown = only.filter((wanted) => !NAMES.some((name) => names(wanted, name)));
   if (unknown.length > 0)
     throw new Error(`no benchmark ${unknown.join(', ')}: there are ${NAMES.join(', ')}`);
-  return { only: values.only, quick: values.quick, json: values.json };
+  return {
+    chosen: (name) => only.length === 0 || only.some((wanted) => names(wanted, name)),
+    effort: emulated ? 'emulated' : quick ? 'quick' : 'full',
+    json,
+  };
 }
 
 async function measure(
@@ -113,11 +183,17 @@ async function measure(
     await using stage = await Stage.create();
     for (const [, work] of onStage) done(await work(stage, efforts));
   }
+  const onRules = Object.entries(ON_RULES).filter(([name]) => chosen(name));
+  const judging: readonly Judging[] = whyNoLsm() === undefined ? ['cgroup', 'lsm'] : ['cgroup'];
+  for (const way of onRules.length > 0 ? judging : []) {
+    await using stage = await AclStage.create(way);
+    for (const [, work] of onRules) done(await work(stage, efforts));
+  }
   for (const [name, work] of Object.entries(ALONE)) if (chosen(name)) done(await work(efforts));
 }
 
 async function main(): Promise<void> {
-  let asked: ReturnType<typeof options>;
+  let asked: Options;
   try {
     asked = options();
   } catch (error) {
@@ -133,8 +209,8 @@ async function main(): Promise<void> {
   console.log(`${machineLine(at)}\n`);
   const sections: Section[] = [];
   await measure(
-    asked.quick ? QUICK : FULL,
-    (name) => asked.only.length === 0 || asked.only.includes(name),
+    { full: FULL, quick: QUICK, emulated: EMULATED }[asked.effort],
+    asked.chosen,
     (section) => {
       sections.push(section);
       console.log(sectionText(section));
@@ -148,7 +224,7 @@ async function main(): Promise<void> {
     const document = {
       machine: at,
       startedAt: started.toISOString(),
-      quick: asked.quick,
+      effort: asked.effort,
       sections: sections.map(({ name, title, data, wanted: figures }) => ({
         name,
         title,

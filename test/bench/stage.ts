@@ -112,7 +112,8 @@ export class Stage implements AsyncDisposable {
   }
 }
 
-async function serve(place: Place, address: string, port: number): Promise<void> {
+/** The servers of serve.c, from this port on. */
+export async function serve(place: Place, address: string, port: number): Promise<void> {
   const server = new Pinned(place, [await serveProgram(), address, String(port)]);
   await server.line(); // "ready"
 }

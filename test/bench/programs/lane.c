@@ -2,9 +2,9 @@
  * The client end of a measurement. Reads counts from standard input, one a
  * line; for each does that many operations and prints
  *   NANOSECONDS WRONG-PEERS
- * The measured loop has no clock, no output and no branch on the variant.
+ * The measured loop has no clock (but new-cgroup), no output and no branch on the variant.
  *
- *   lane KIND ADDR PORT [SPREAD]
+ *   lane KIND ADDR PORT [SPREAD [PATH]]
  *
  * KIND   connect-tcp   socket, connect, read until the server has closed, close
  *        connect-udp   socket, connect, close
@@ -13,6 +13,14 @@
  *        echo-udp      the same on one connected socket, with send and recv
  *        bulk-tcp      64 KiB written, and once per count a byte back for all of it
  *        peername-tcp  getpeername() on one connection
+ *        socket-udp    socket, close: what all of these do besides
+ *        sendto-udp    64 bytes there and back on one socket that is not connected
+ *        denied-tcp    as connect-tcp, connect-udp, sendto-udp, but each call must
+ *        denied-udp    be refused with EPERM
+ *        denied-sendto
+ *        new-cgroup    makes PATH/some-N, enters it, connects; must be refused in
+ *                      PATH/denied-N and nowhere else: others count as wrong. The
+ *                      time is that of mkdir
  *        who           once, without input: what client and server see, as JSON
  * SPREAD an IPv4 address at random among this many from ADDR on, each time
  *
@@ -20,6 +28,11 @@
  * one round does not pay for the ports of the last.
  */
 #include "bench.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#define PATH_BYTES 256
 
 static struct sockaddr_storage base;
 static socklen_t base_len;
@@ -66,6 +79,15 @@ static int open_tcp(const struct sockaddr_storage *to)
   fix_buffers(fd);
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
   return fd;
+}
+
+/* Must not get there. */
+static void refused(int type, const struct sockaddr_storage *to)
+{
+  int fd = socket(to->ss_family, type, 0);
+  if (fd < 0 || connect(fd, (const void *)to, base_len) == 0 || errno != EPERM)
+    die("a connect that is to be denied");
+  close(fd);
 }
 
 static int wrong_peer(int fd, const struct sockaddr_storage *asked)
@@ -143,6 +165,66 @@ static void bulk(int fd, long count)
     die("the byte back");
 }
 
+static void echo_to(int fd, long count)
+{
+  char text[MESSAGE_BYTES] = "ping";
+  while (count-- > 0)
+    if (sendto(fd, text, sizeof(text), 0, (const void *)next(), base_len) < 0 ||
+        recv(fd, text, sizeof(text), 0) <= 0)
+      die("sendto");
+}
+
+static void refused_sendto(int fd, long count)
+{
+  char text[MESSAGE_BYTES] = "ping";
+  while (count-- > 0)
+    if (sendto(fd, text, sizeof(text), 0, (const void *)next(), base_len) >= 0 || errno != EPERM)
+      die("a sendto that is to be denied");
+}
+
+static void enter(const char *path)
+{
+  char procs[PATH_BYTES + 16];
+  snprintf(procs, sizeof(procs), "%s/cgroup.procs", path);
+  int fd = open(procs, O_WRONLY);
+  if (fd < 0 || write(fd, "0", 1) != 1)
+    die(procs);
+  close(fd);
+}
+
+/* The first call in a cgroup that is as old as it takes to enter it. */
+static int first_connect_is_denied(void)
+{
+  int fd = socket(base.ss_family, SOCK_DGRAM, 0);
+  int failed = connect(fd, (const void *)&base, base_len);
+  if (failed && errno != EPERM)
+    die("connect");
+  close(fd);
+  return failed != 0;
+}
+
+static uint64_t new_cgroups(const char *path, long count, int *wrong)
+{
+  static unsigned made;
+  uint64_t took = 0;
+  *wrong = 0;
+  while (count-- > 0) {
+    char child[PATH_BYTES];
+    int denied = ++made & 1;
+    snprintf(child, sizeof(child), "%s/%s-%u", path, denied ? "denied" : "some", made);
+    uint64_t start = now_ns();
+    if (mkdir(child, 0755))
+      die(child);
+    took += now_ns() - start;
+    enter(child);
+    *wrong += first_connect_is_denied() != denied;
+    enter(path);
+    if (rmdir(child))
+      die(child);
+  }
+  return took;
+}
+
 static void peername(int fd, long count)
 {
   struct sockaddr_storage peer;
@@ -186,6 +268,16 @@ static void once(const char *kind, int fd, long count)
     bulk(fd, count);
   else if (!strcmp(kind, "peername-tcp"))
     peername(fd, count);
+  else if (!strcmp(kind, "socket-udp"))
+    while (count-- > 0)
+      close(socket(base.ss_family, SOCK_DGRAM, 0));
+  else if (!strcmp(kind, "sendto-udp"))
+    echo_to(fd, count);
+  else if (!strcmp(kind, "denied-sendto"))
+    refused_sendto(fd, count);
+  else if (!strncmp(kind, "denied", 6))
+    while (count-- > 0)
+      refused(strcmp(kind, "denied-udp") ? SOCK_STREAM : SOCK_DGRAM, next());
   else
     die("an unknown kind");
 }
@@ -200,17 +292,24 @@ int main(int argc, char **argv)
     spread = atoi(argv[4]);
   if (!strcmp(kind, "who"))
     return who();
+  const char *path = argc > 5 ? argv[5] : 0;
   int udp = strstr(kind, "-udp") != 0, opens = !strncmp(kind, "connect", 7) || !strncmp(kind, "ask", 3);
-  int fd = opens ? -1 : udp ? open_to(SOCK_DGRAM, &base) : open_tcp(&base);
-  int wrong = fd < 0 ? 0 : wrong_peer(fd, &base);
+  int aimed = !strcmp(kind, "sendto-udp") || !strcmp(kind, "denied-sendto"); /* one socket, not connected */
+  int idle = opens || path || !strcmp(kind, "socket-udp") || (!aimed && !strncmp(kind, "denied", 6));
+  int fd = aimed  ? socket(base.ss_family, SOCK_DGRAM, 0)
+           : idle ? -1
+           : udp  ? open_to(SOCK_DGRAM, &base)
+                  : open_tcp(&base);
+  int wrong = fd < 0 || aimed ? 0 : wrong_peer(fd, &base);
   setvbuf(stdout, 0, _IOLBF, 0);
   printf("ready\n");
   char line[64];
   while (fgets(line, sizeof(line), stdin)) {
     long count = atol(line);
     uint64_t start = now_ns();
-    once(kind, fd, count);
-    uint64_t took = now_ns() - start;
+    if (!path)
+      once(kind, fd, count);
+    uint64_t took = path ? new_cgroups(path, count, &wrong) : now_ns() - start;
     if (opens)
       wrong = wrong_peers(udp ? SOCK_DGRAM : SOCK_STREAM);
     printf("%llu %d\n", (unsigned long long)took, wrong);
