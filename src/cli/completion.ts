@@ -1,6 +1,6 @@
 /**
  * `zerohop completion bash`: a script made from the commands as they are. It
- * asks the agent for service names; everything else it knows by itself.
+ * asks the agent for names of services and rules; everything else it knows by itself.
  */
 import { Argument, type Command } from 'commander';
 import { print } from './output.ts';
@@ -10,6 +10,7 @@ interface Node {
   readonly path: string;
   readonly words: readonly string[];
   readonly takesService: boolean;
+  readonly takesRule: boolean;
   /** Options whose value is a file or directory. */
   readonly fileOptions: readonly string[];
 }
@@ -19,12 +20,13 @@ function nodesOf(command: Command, path: string): Node[] {
   const options = command.options.filter((option) => !option.hidden);
   const long = options.flatMap((option) => (option.long === undefined ? [] : [option.long]));
   const files = options.filter((option) => /<(path|file|dir)>/.test(option.flags));
+  const first = command.registeredArguments[0]?.name() ?? '';
   const node: Node = {
     path,
     words: [...visible.map((child) => child.name()), ...long, '--help'],
-    takesService:
-      /^service|^name$/.test(command.registeredArguments[0]?.name() ?? '') &&
-      command.name() !== 'add-service',
+    // The name of something that is added is not there yet.
+    takesService: /^service|^name$/.test(first) && !['service add', 'acl add'].includes(path),
+    takesRule: first === 'rule',
     fileOptions: files
       .flatMap((option) => [option.long ?? '', option.short ?? ''])
       .filter((flag) => flag !== ''),
@@ -36,9 +38,8 @@ function nodesOf(command: Command, path: string): Node[] {
 function bashScript(program: Command): string {
   const nodes = nodesOf(program, '');
   const words = nodes.map((node) => `    '${node.path}') words='${node.words.join(' ')}' ;;`);
-  const service = nodes
-    .filter((node) => node.takesService && node.path !== 'service add')
-    .map((node) => `'${node.path}'`);
+  const service = nodes.filter((node) => node.takesService).map((node) => `'${node.path}'`);
+  const rule = nodes.filter((node) => node.takesRule).map((node) => `'${node.path}'`);
   const files = [...new Set(nodes.flatMap((node) => node.fileOptions))];
   const paths = nodes.filter((node) => node.path !== '').map((node) => `'${node.path}'`);
   return `# bash completion for zerohop; use it with: source <(zerohop completion bash)
@@ -56,6 +57,7 @@ _zerohop() {
   done
   case $prev in
     ${files.join(' | ')}) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+    --rule) COMPREPLY=($(compgen -W "$(zerohop acl ls --quiet 2>/dev/null)" -- "$cur")); return ;;
     --service) COMPREPLY=($(compgen -W "$(zerohop service ls --quiet 2>/dev/null)" -- "$cur")); return ;;
   esac
   case $path in
@@ -64,6 +66,7 @@ ${words.join('\n')}
   if [[ $cur != -* && $positional == 0 ]]; then
     case $path in
       ${service.join(' | ')}) words+=" $(zerohop service ls --quiet 2>/dev/null)" ;;
+      ${rule.join(' | ')}) words+=" $(zerohop acl ls --quiet 2>/dev/null)" ;;
     esac
   fi
   COMPREPLY=($(compgen -W "$words" -- "$cur"))

@@ -3,7 +3,7 @@
  * every enforcement that this machine has. Ways around it: acl-bypass-*.test.ts.
  */
 import assert from 'node:assert/strict';
-import { readdirSync, rmdirSync, rmSync, statSync } from 'node:fs';
+import { readdirSync, readFileSync, rmdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { whyNoLsm } from '../../src/acl/io/enforcement.ts';
@@ -177,6 +177,31 @@ for (const { mode, options } of modes()) {
       }
     },
   );
+
+  test(`${mode}: the capabilities of the systemd unit are enough`, options, async () => {
+    await using stage = await guarded(mode);
+    const { host } = stage;
+    await host.agent.stop();
+    const unit = readFileSync(new URL('../../scripts/zerohop.service', import.meta.url), 'utf8');
+    const names = /^CapabilityBoundingSet=(.+)$/m.exec(unit)?.[1] ?? assert.fail('no bounding set');
+    const kept = names.split(' ').map((name) => `+${name.replace('CAP_', '').toLowerCase()}`);
+    const wrapper = ['setpriv', '--bounding-set', `-all,${kept.join()}`];
+    await host.agent.start({ config: stage.config, wrapper });
+    const rule = { kind: 'acl', name: 'only-web', to: { service: 'redis.prod' }, action: 'allow' };
+    await stage.apply({
+      ...rule,
+      from: [{ unit: 'web.service' }, { user: 'daemon' }, { cidr: '192.0.2.0/24' }],
+    });
+    await stage.expect(other, refused);
+    await stage.expect(web, reaches);
+    await stage.expect({ user: 1 }, reaches);
+    await host.agent.kill('SIGKILL');
+    await host.agent.start({ config: stage.config, wrapper });
+    await stage.apply({ ...rule, from: [{ user: 'daemon' }] });
+    await stage.expect(web, refused);
+    const { acl } = (await host.api('GET', '/v1/status')).json() as { acl: { state: string } };
+    assert.equal(acl.state, 'active');
+  });
 
   test(
     `${mode}: acl test explains what the kernel does, and says when the two differ`,

@@ -165,7 +165,14 @@ export class Enforcer {
       writes: this.#enforces ? sizeOf(within.next.tables) : 0,
       warnings,
       apply: (services) => {
-        this.#replace({ ...rules, tables: within.between });
+        try {
+          this.#replace({ ...rules, tables: within.between });
+        } catch (error) {
+          // It is stored: the next check goes on from there.
+          this.#compiled = within.next;
+          this.#catalog = catalog;
+          throw error;
+        }
         this.#settleServices(within, catalog, services);
       },
     };

@@ -253,6 +253,8 @@ test('the completion script is bash, and completes commands, options and sub-com
   assert.deepEqual(complete('service', 's'), ['show']);
   assert.deepEqual(complete('service', 'ls', '--q'), ['--quiet']);
   assert.ok(complete('maps', 'd').includes('dump'));
+  assert.deepEqual(complete('acl', 'r'), ['rm']);
+  assert.deepEqual(complete('acl', 'log', '--f'), ['--follow']);
   assert.ok(complete('apply', '--file', directory.slice(0, -2)).includes(directory));
   assert.ok(complete('run', '--service', 'web', '--', 'bas').includes('bash'));
 });
