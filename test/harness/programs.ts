@@ -83,11 +83,12 @@ export async function simpleClient(language: Exclude<Language, 'C'>): Promise<st
 }
 
 export const stepsClient = (): Promise<string> => cProgram('clients/client.c');
+export const dialClient = (): Promise<string> => cProgram('clients/dial.c');
 export const loadClient = (): Promise<string> => cProgram('clients/load.c');
 export const echoServer = (): Promise<string> => cProgram('servers/echo.c');
 
 /** Compiles them all: where a compiler is fast, before they are used where it is not. */
 export async function compileAll(): Promise<void> {
-  await Promise.all([stepsClient(), loadClient(), echoServer()]);
+  await Promise.all([stepsClient(), dialClient(), loadClient(), echoServer()]);
   await Promise.all([simpleClient('Go'), simpleClient('Java')]);
 }
