@@ -21,7 +21,10 @@ export interface Config {
   optimiseMs: number;
   randomLinks: number;
   // Plumtree
-  broadcast: 'tree' | 'flood';
+  /** Plumtree's tree, every link, or the shortest-path tree of each origin (multicast.ts). */
+  broadcast: 'tree' | 'flood' | 'source-tree';
+  /** With more nodes than this, Plumtree's tree serves all origins. */
+  multicastNodesMax: number;
   payloadBytesMax: number;
   graftFirstMs: number;
   graftNextMs: number;
@@ -74,7 +77,8 @@ export const DEFAULTS: Config = {
   joinsPerSecondMax: 50, // a guess: more are sent on to other peers
   optimiseMs: 10_000, // a guess
   randomLinks: 2, // a guess: X-BOT leaves the dearest few links alone, so that the overlay stays one
-  broadcast: 'tree',
+  broadcast: 'source-tree', // measured: fewer hops and less redundancy than Plumtree, see test/sim/REPORT.md
+  multicastNodesMax: 1000, // a guess: a tree costs a search of all links, for each origin and each change
   payloadBytesMax: 1_048_576, // a guess
   graftFirstMs: 200, // a guess: PT p. 8 wants the overlay's diameter in time; iroh-gossip has 80
   graftNextMs: 100, // a guess: PT p. 9 wants a round trip; iroh-gossip has 40
@@ -115,6 +119,7 @@ export const PAPER: Config = {
   activeWalkLength: 6,
   passiveWalkLength: 3,
   optimiseMs: 0,
+  broadcast: 'tree',
 };
 
 /** Limits that are no knobs: what the codec refuses and no view exceeds. */

@@ -27,6 +27,8 @@ export interface MembersHooks {
 /** So many changed records are no longer single events but a storm: paths are then computed less often. */
 const BATCH = 32; // a guess
 const ROUTES_SLOW_MS = 500; // a guess
+/** So many records of one node may follow each other at once, before they are paced. */
+const BURST = 4; // a guess
 /** How often what is dead for long is looked for, to forget it. */
 const FORGET_CHECK_MS = 60_000;
 
@@ -45,7 +47,8 @@ export class Members {
   #nextRoutesAt = 0;
   #sequence = 0;
   #published: readonly NodeId[] = [];
-  #publishedAt = -Infinity;
+  #tokens = BURST;
+  #refilledAt = 0;
   #publishAt = Infinity;
   #forgetAt = 0;
   #left = false;
@@ -120,12 +123,20 @@ export class Members {
       this.#publish(now, true);
       return;
     }
-    const { publishMs, publishPerNodeMs, flushMs } = this.#config;
-    const apart = Math.max(publishMs, publishPerNodeMs * this.#alive.size);
+    const { publishMs, flushMs } = this.#config;
     const wait = change === 'up' ? flushMs : publishMs;
-    const at = Math.max(now + wait, this.#publishedAt + apart);
+    const at = Math.max(now + wait, now + this.#refill(now));
     this.#publishAt = Math.min(this.#publishAt, at);
     this.#effects.wakeBy('publish', this.#publishAt);
+  }
+
+  /** Adds the tokens that time has brought; how long until there is a whole one. */
+  #refill(now: number): number {
+    const { publishMs, publishPerNodeMs } = this.#config;
+    const apart = Math.max(publishMs, publishPerNodeMs * this.#alive.size);
+    this.#tokens = Math.min(BURST, this.#tokens + (now - this.#refilledAt) / apart);
+    this.#refilledAt = now;
+    return Math.max(0, (1 - this.#tokens) * apart);
   }
 
   onPublishTimer(now: number): void {
@@ -144,7 +155,8 @@ export class Members {
     const same = neighbours.join(' ') === this.#published.join(' ');
     if (own !== undefined && same && own.incarnation === incarnation && !this.#left) return;
     this.#published = neighbours;
-    this.#publishedAt = now;
+    this.#refill(now);
+    this.#tokens = Math.max(-BURST, this.#tokens - 1);
     this.#sequence += 1;
     const origin = this.#self;
     const sequence = this.#sequence;

@@ -7,6 +7,7 @@ import { Detector } from './detector.ts';
 import { Effects } from './effects.ts';
 import { HyParView } from './hyparview.ts';
 import { Members } from './members.ts';
+import { Multicast } from './multicast.ts';
 import { Names } from './names.ts';
 import { Optimise } from './optimise.ts';
 import { Plumtree } from './plumtree.ts';
@@ -53,6 +54,7 @@ export class Node {
   readonly #optimise: Optimise;
   readonly #sync: Sync;
   readonly #rejoin: Rejoin;
+  readonly #multicast: Multicast;
   #gone = false;
 
   constructor({ self, random, incarnation, config, names }: NodeOptions) {
@@ -65,13 +67,22 @@ export class Node {
     });
     const { active } = this.views;
     this.#shuffle = new Shuffle(this.views);
-    this.tree = new Plumtree(active, this.config, random, effects);
-    this.members = new Members(self, active, this.config, effects, names ?? new Names(), {
+    const table = names ?? new Names();
+    this.tree = new Plumtree(active, this.config, random, effects, (id) =>
+      this.#multicast.children(id),
+    );
+    this.members = new Members(self, active, this.config, effects, table, {
       incarnation: () => this.detector.incarnation,
       raiseIncarnation: (above) => {
         this.detector.incarnation = Math.max(this.detector.incarnation, above + 1);
       },
     });
+    this.#multicast = new Multicast(
+      self.id,
+      this.members.states,
+      table,
+      this.config.multicastNodesMax,
+    );
     this.detector = new Detector(
       self,
       this.config,

@@ -46,8 +46,16 @@ export class Plumtree {
   readonly #config: Config;
   readonly #random: Random;
   readonly #effects: Effects;
+  readonly #childrenOf: (origin: NodeId) => ReadonlySet<NodeId> | undefined;
 
-  constructor(active: View, config: Config, random: Random, effects: Effects) {
+  constructor(
+    active: View,
+    config: Config,
+    random: Random,
+    effects: Effects,
+    childrenOf: (origin: NodeId) => ReadonlySet<NodeId> | undefined,
+  ) {
+    this.#childrenOf = childrenOf;
     this.#active = active;
     this.#config = config;
     this.#random = random;
@@ -99,7 +107,7 @@ export class Plumtree {
 
   onGossip(from: Peer, message: MessageOf<'gossip'>, now: number): void {
     if (this.#seen.has(message.id)) {
-      if (this.#config.broadcast === 'tree') this.prune(from);
+      if (this.#prunes(message.id)) this.prune(from);
       return;
     }
     const parsed = parseBroadcastId(message.id);
@@ -112,7 +120,8 @@ export class Plumtree {
     this.#accept(own, from.id, now);
     this.#lazy.delete(from.id);
     this.#push(own, from.id);
-    if (better !== undefined && better !== from.id) this.#optimise(better, from, hop);
+    if (better !== undefined && better !== from.id && this.#prunes(message.id))
+      this.#optimise(better, from, hop);
     const { id, payload } = message;
     this.#effects.event({ type: 'delivered', id, origin: parsed.origin, hop, payload });
   }
@@ -207,6 +216,7 @@ export class Plumtree {
     cached.compared = true;
     const worse = this.#active.get(cached.from);
     if (worse === undefined || worse.id === announcer.id || !this.isEager(worse.id)) return;
+    if (!this.#prunes(cached.message.id)) return;
     this.#optimise(announcer.id, worse, hop);
   }
 
@@ -219,12 +229,28 @@ export class Plumtree {
   }
 
   #push(message: MessageOf<'gossip'>, from: NodeId | undefined): void {
-    const flood = this.#config.broadcast === 'flood';
+    const isEager = this.#eager(message);
     for (const peer of this.#active.peers) {
       if (peer.id === from) continue;
-      if (flood || !this.#lazy.has(peer.id)) this.#effects.send(peer, message, message.priority);
+      if (isEager(peer.id)) this.#effects.send(peer, message, message.priority);
       else this.#announce(peer.id, { id: message.id, hop: message.hop });
     }
+  }
+
+  /** Of the origin's own tree; undefined when there is none, and Plumtree's serves. */
+  #children(id: BroadcastId): ReadonlySet<NodeId> | undefined {
+    if (this.#config.broadcast !== 'source-tree') return undefined;
+    return this.#childrenOf(parseBroadcastId(id)?.origin ?? '');
+  }
+
+  #prunes(id: BroadcastId): boolean {
+    return this.#config.broadcast !== 'flood' && this.#children(id) === undefined;
+  }
+
+  #eager(message: MessageOf<'gossip'>): (id: NodeId) => boolean {
+    if (this.#config.broadcast === 'flood') return () => true;
+    const children = this.#children(message.id);
+    return children === undefined ? (id) => !this.#lazy.has(id) : (id) => children.has(id);
   }
 
   /** Called at the end of each input: one timer for all queued announcements. */
@@ -261,7 +287,7 @@ export class Plumtree {
     this.#trim(now);
     if (this.#cache.size > 0) {
       const peer = this.#active.peers[below(this.#random, Math.max(1, this.#active.size))];
-      if (peer !== undefined && this.#config.broadcast === 'tree') this.#announceCache(peer, now);
+      if (peer !== undefined && this.#config.broadcast !== 'flood') this.#announceCache(peer, now);
     }
     if (this.#seen.size > 0) this.#effects.wakeBy('evict', now + this.#config.cacheMs / 3);
   }

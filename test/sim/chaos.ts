@@ -24,6 +24,7 @@ export function chaos(seed: number): ChaosResult {
   const cluster = new Cluster(seed, {
     activeMax: 2 + below(random, 6),
     passiveMax: 6 + below(random, 37),
+    broadcast: below(random, 2) === 0 ? 'tree' : 'source-tree',
   });
   const nodes = 2 + below(random, 15);
   cluster.addHosts(nodes, 1 + below(random, 3));

@@ -1,0 +1,67 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { LinkStates } from '../../../src/hyparview-ts/linkstate.ts';
+import { Multicast } from '../../../src/hyparview-ts/multicast.ts';
+import { Names } from '../../../src/hyparview-ts/names.ts';
+
+const NODES = 10;
+const node = fc.nat({ max: NODES - 1 });
+const links = fc.array(fc.tuple(node, node), { maxLength: 30 });
+const name = (n: number): string => `n${n}`;
+
+test('what all nodes hand on, each by its own reckoning, is one shortest-path tree from the origin', () => {
+  fc.assert(
+    fc.property(links, node, fc.array(node), (pairs, origin, shuffled) => {
+      const neighbours = Array.from({ length: NODES }, () => new Set<number>());
+      for (const [a, b] of pairs) {
+        if (a === b) continue;
+        neighbours[a]?.add(b);
+        neighbours[b]?.add(a);
+      }
+      // every node has heard of the others in an order of its own: its numbers are not theirs
+      const childrenOf = (self: number): ReadonlySet<string> | undefined => {
+        const names = new Names();
+        for (const n of shuffled) names.number(name((n + self) % NODES));
+        const states = new LinkStates(names, 100);
+        for (let n = 0; n < NODES; n++) {
+          const at = (n + self) % NODES;
+          const ids = [...(neighbours[at] ?? [])].map(name);
+          const peer = { id: name(at), address: '', zone: '' };
+          states.put({ origin: peer, incarnation: 1, sequence: 1, left: false, neighbours: ids });
+        }
+        return new Multicast(name(self), states, names, 100).children(name(origin));
+      };
+      const depth = new Map([[name(origin), 0]]);
+      let front = [origin];
+      const truth = new Map([[origin, 0]]);
+      for (let d = 1; front.length > 0; d++) {
+        const next: number[] = [];
+        for (const at of front) {
+          for (const child of childrenOf(at) ?? []) {
+            assert.ok(!depth.has(child), `${child} gets it twice`);
+            depth.set(child, d);
+          }
+          for (const other of neighbours[at] ?? []) {
+            if (truth.has(other)) continue;
+            truth.set(other, d);
+            next.push(other);
+          }
+        }
+        front = next;
+      }
+      assert.deepEqual(depth.size, truth.size);
+      for (const [at, d] of truth) assert.equal(depth.get(name(at)), d);
+    }),
+    { numRuns: 500 },
+  );
+});
+
+test('with more nodes than the limit there is no tree', () => {
+  const names = new Names();
+  const states = new LinkStates(names, 10);
+  const peer = { id: 'a', address: '', zone: '' };
+  states.put({ origin: peer, incarnation: 1, sequence: 1, left: false, neighbours: [] });
+  assert.deepEqual(new Multicast('a', states, names, 1).children('a'), new Set());
+  assert.equal(new Multicast('a', states, names, 0).children('a'), undefined);
+});
