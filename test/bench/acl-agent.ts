@@ -3,7 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
 import { TestHost } from '../harness/host.ts';
-import { ruleDocuments, serviceDocuments, SERVICES } from './acl-rules.ts';
+import { ruleDocuments, serviceDocuments } from './acl-rules.ts';
 import { apply, lanesOf, rules } from './acl-stage.ts';
 import { serviceAt } from './fill.ts';
 import { mapBytes, settledBytes } from './memory.ts';
@@ -11,6 +11,7 @@ import { mib, ms, type Row, seconds, type Section } from './report.ts';
 import { median } from './statistics.ts';
 
 export interface AclAgentEffort {
+  readonly services: number;
   readonly sizes: readonly number[];
   readonly repeats: number;
   readonly changes: number;
@@ -39,8 +40,13 @@ async function call(host: TestHost, method: string, path: string, body?: unknown
   });
 }
 
-async function applyAll(host: TestHost, size: number, way: Run['way']): Promise<number> {
-  const documents = ruleDocuments(size, lanesOf(host));
+async function applyAll(
+  host: TestHost,
+  { services }: AclAgentEffort,
+  size: number,
+  way: Run['way'],
+): Promise<number> {
+  const documents = ruleDocuments(size, services, lanesOf(host));
   if (way === 'api') return await timed(() => apply(host, documents));
   const file = join(host.dir, 'rules.yaml');
   writeFileSync(file, documents.map((document) => stringify(document)).join('---\n'));
@@ -48,15 +54,15 @@ async function applyAll(host: TestHost, size: number, way: Run['way']): Promise<
 }
 
 /** From services without rules to all rules, and then single changes. */
-async function once(size: number, way: Run['way'], changes: number): Promise<Run> {
+async function once(effort: AclAgentEffort, size: number, way: Run['way']): Promise<Run> {
   await using host = await TestHost.create();
   await host.agent.start();
-  await apply(host, serviceDocuments());
-  const applyMs = size === 0 ? 0 : await applyAll(host, size, way);
+  await apply(host, serviceDocuments(effort.services));
+  const applyMs = size === 0 ? 0 : await applyAll(host, effort, size, way);
   const ruleMs: number[] = [];
   const backendMs: number[] = [];
   const service = serviceAt(9);
-  for (let n = 0; n < changes; n++) {
+  for (let n = 0; n < effort.changes; n++) {
     const rule = { to: { service }, from: [{ user: 50_000 + n }], action: 'deny' };
     if (size > 0) ruleMs.push(await call(host, 'PUT', '/v1/acls/one-more', rule));
     const backend = `/v1/services/${service}/backends/10.200.0.1:7000?portName=close`;
@@ -102,13 +108,14 @@ export async function aclAgent(effort: AclAgentEffort): Promise<Section> {
   const runs: Run[] = [];
   for (let repeat = 0; repeat < effort.repeats; repeat++)
     for (const size of effort.sizes)
-      for (const way of ['cli', 'api'] as const) runs.push(await once(size, way, effort.changes));
+      for (const way of size === 0 ? (['api'] as const) : (['cli', 'api'] as const))
+        runs.push(await once(effort, size, way));
   const most = Math.max(...effort.sizes);
   const backends = runs.filter(({ size }) => size === most).flatMap(({ backendMs }) => backendMs);
   const p50 = median(backends);
   return {
     name: 'acl-agent',
-    title: `Rules: the agent with ${SERVICES.toLocaleString('en')} services of 15 backends (medians)`,
+    title: `Rules: the agent with ${effort.services.toLocaleString('en')} services of 15 backends (medians)`,
     headers: ['', ''],
     rows: effort.sizes.flatMap((size) =>
       rowsOf(

@@ -8,8 +8,8 @@
 import { FIRST_VIP, serviceAt, vipAt } from './fill.ts';
 import { ports } from './stage.ts';
 
-export const SERVICES = 1000;
-const BACKENDS = 5;
+/** Of each service. */
+export const BACKENDS = 5;
 
 /** Where the lanes go. All of 10.0.0.0/8 is local to them, and to no agent. */
 export const targets = {
@@ -26,7 +26,6 @@ export const targets = {
   /** No rule names it: but one names a port of every address. */
   stranger: '10.8.0.1',
 } as const;
-export const BACKENDS_IN_ALL = SERVICES * BACKENDS;
 
 export interface Document {
   readonly kind: 'service' | 'acl';
@@ -52,9 +51,9 @@ function service(name: string, vip: string, addresses: readonly string[]): Docum
   };
 }
 
-export function serviceDocuments(): Document[] {
+export function serviceDocuments(services: number): Document[] {
   const all: Document[] = [];
-  for (let n = 0; n < SERVICES; n++) {
+  for (let n = 0; n < services; n++) {
     const backends = Array.from({ length: BACKENDS }, (_, i) => {
       const at = n * BACKENDS + i + 1;
       return `10.9.${at >> 8}.${at & 255}`;
@@ -89,7 +88,7 @@ function measured(lanes: string): Document[] {
 }
 
 /** The n-th rule of the crowd: two of three for services, one for a block. */
-function crowd(n: number, lanes: string): Document {
+function crowd(n: number, services: number, lanes: string): Document {
   const name = `rule-${String(n).padStart(5, '0')}`;
   if (n % 3 === 2) {
     const at = Math.trunc(n / 3);
@@ -99,8 +98,8 @@ function crowd(n: number, lanes: string): Document {
     return acl(name, to, [unit(n), user(n)], ['allow', 'deny', 'audit'][at % 3] ?? '');
   }
   const at = n - Math.trunc((n + 1) / 3);
-  const to = { service: serviceAt(1 + (at % (SERVICES - 1))) };
-  switch (Math.trunc(at / (SERVICES - 1)) % 4) {
+  const to = { service: serviceAt(1 + (at % (services - 1))) };
+  switch (Math.trunc(at / (services - 1)) % 4) {
     case 0:
       return acl(name, to, [{ cgroup: lanes }, unit(n)], 'allow');
     case 1:
@@ -113,9 +112,9 @@ function crowd(n: number, lanes: string): Document {
 }
 
 /** `count` rules: none, or those that are measured and a crowd. */
-export function ruleDocuments(count: number, lanes: string): Document[] {
+export function ruleDocuments(count: number, services: number, lanes: string): Document[] {
   const all = count === 0 ? [] : measured(lanes);
-  for (let n = 0; all.length < count; n++) all.push(crowd(n, lanes));
+  for (let n = 0; all.length < count; n++) all.push(crowd(n, services, lanes));
   return all;
 }
 

@@ -35,20 +35,23 @@ export const rules = (size: number): string => `${size.toLocaleString('en')} rul
 
 export class AclStage implements AsyncDisposable {
   readonly judging: Judging;
+  readonly services: number;
   readonly #scope = new AsyncDisposableStack();
   readonly #hosts = new Map<Size | 'ingress', TestHost>();
   readonly #world: TestHost;
   /** The other end of the wire. */
   readonly #far: TestHost;
 
-  private constructor(judging: Judging, world: TestHost, far: TestHost) {
+  private constructor(judging: Judging, services: number, world: TestHost, far: TestHost) {
     this.judging = judging;
+    this.services = services;
     this.#world = this.#scope.use(world);
     this.#far = this.#scope.use(far);
   }
 
-  static async create(judging: Judging): Promise<AclStage> {
-    const stage = new AclStage(judging, await TestHost.create(), await TestHost.create());
+  static async create(judging: Judging, services: number): Promise<AclStage> {
+    const [world, far] = [await TestHost.create(), await TestHost.create()];
+    const stage = new AclStage(judging, services, world, far);
     try {
       await stage.#network();
       for (const size of [...SIZES, 'ingress'] as const) await stage.#rules(size);
@@ -109,8 +112,9 @@ export class AclStage implements AsyncDisposable {
     this.#hosts.set(size, host);
     const config = host.writeConfig({ acl: { enforcement: this.judging } });
     await host.agent.start({ config });
-    await apply(host, serviceDocuments());
-    await apply(host, ruleDocuments(size === 'ingress' ? LARGEST : size, lanesOf(host)));
+    await apply(host, serviceDocuments(this.services));
+    const count = size === 'ingress' ? LARGEST : size;
+    await apply(host, ruleDocuments(count, this.services, lanesOf(host)));
     if (size === 'ingress') await apply(host, ingressDocuments(openPorts, 100));
     await expectInForce(host, this.judging, size);
     await host.agent.stop();

@@ -10,7 +10,7 @@ import {
   type Size,
   SIZES,
 } from './acl-stage.ts';
-import { BACKENDS_IN_ALL, SERVICES, targets } from './acl-rules.ts';
+import { BACKENDS, targets } from './acl-rules.ts';
 import { withStatistics } from './kernelstats.ts';
 import { type Effort, type Kind, Lane, type LaneResult, type LaneSpec, race } from './lanes.ts';
 import { laneHeaders, laneRow, type Row, type Section, type Wanted } from './report.ts';
@@ -18,6 +18,7 @@ import { type Runs, runsBetween, runsOf } from './runcounts.ts';
 import { ports } from './stage.ts';
 
 export interface AclEffort {
+  readonly services: number;
   readonly tcp: Effort;
   readonly udp: Effort;
   readonly echo: Effort;
@@ -31,25 +32,30 @@ const names: Readonly<Record<AclStage['judging'], string>> = {
   lsm: 'judged by BPF LSM, VIPs by the cgroup hooks',
 };
 
-export interface Target {
+const number = (n: number): string => n.toLocaleString('en');
+
+interface Target {
   readonly what: string;
   readonly address: string;
   readonly spread?: number;
 }
 
-const TARGETS: readonly Target[] = [
-  { what: 'backend', address: targets.backend },
-  { what: 'VIP', address: targets.vip },
-  { what: 'named by no rule', address: targets.stranger },
-  { what: 'backend on this host', address: targets.local },
-  {
-    what: `one of ${BACKENDS_IN_ALL} backends`,
-    address: targets.backends,
-    spread: BACKENDS_IN_ALL,
-  },
-  { what: `one of ${SERVICES} VIPs`, address: targets.vips, spread: SERVICES },
-];
-const [BACKEND, VIP, STRANGER] = TARGETS as readonly [Target, Target, Target, ...Target[]];
+const BACKEND: Target = { what: 'backend', address: targets.backend };
+const VIP: Target = { what: 'VIP', address: targets.vip };
+const STRANGER: Target = { what: 'named by no rule', address: targets.stranger };
+
+/** The last two find the tables in no cache. */
+function targetsOf({ services }: AclStage): Target[] {
+  const backends = services * BACKENDS;
+  return [
+    BACKEND,
+    VIP,
+    STRANGER,
+    { what: 'backend on this host', address: targets.local },
+    { what: `one of ${number(backends)} backends`, address: targets.backends, spread: backends },
+    { what: `one of ${number(services)} VIPs`, address: targets.vips, spread: services },
+  ];
+}
 
 /** In mode lsm no lane is without its programs: those of all agents run at each call (acl-lsm.ts). */
 const EVERYBODY =
@@ -118,7 +124,7 @@ async function sizes(
 }
 
 export async function aclTcp(stage: AclStage, effort: AclEffort): Promise<Section> {
-  const raced = await sizes(stage, 'connect-tcp', effort.tcp, TARGETS);
+  const raced = await sizes(stage, 'connect-tcp', effort.tcp, targetsOf(stage));
   return {
     name: 'acl-tcp',
     title: `Rules: TCP connect, accept, close at both ends, ${names[stage.judging]}`,
@@ -134,7 +140,7 @@ export async function aclTcp(stage: AclStage, effort: AclEffort): Promise<Sectio
 }
 
 export async function aclUdp(stage: AclStage, effort: AclEffort): Promise<Section> {
-  const raced = await sizes(stage, 'connect-udp', effort.udp, TARGETS);
+  const raced = await sizes(stage, 'connect-udp', effort.udp, targetsOf(stage));
   const sent = await sizes(stage, 'sendto-udp', effort.echo, [BACKEND, VIP, STRANGER]);
   const sends = sent.map(({ what, results }) => ({ what: `sendto, ${what}`, results }));
   return {

@@ -1,5 +1,6 @@
 /** One HTTP request with JSON over a Unix socket. */
 import { request } from 'node:http';
+import { patience } from './eventually.ts';
 
 export interface ApiAnswer {
   readonly status: number;
@@ -7,7 +8,7 @@ export interface ApiAnswer {
   json(): unknown;
 }
 
-const TIMEOUT_MS = 20_000;
+const TIMEOUT_MS = 20_000 * patience;
 
 export function apiCall(
   socketPath: string,

@@ -2,7 +2,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
 
 /** Bounds are for a real CPU: an emulated one (QEMU without KVM) is given more, ZEROHOP_TEST_PATIENCE times. */
-const patience = Number(process.env['ZEROHOP_TEST_PATIENCE'] ?? 1);
+export const patience = Number(process.env['ZEROHOP_TEST_PATIENCE'] ?? 1);
 
 export interface Bound {
   readonly timeoutMs?: number;
