@@ -7,6 +7,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 import { aclHook, verdictNumber } from '../../src/acl/abi.ts';
+import { eventually } from '../harness/eventually.ts';
 import { TestHost } from '../harness/host.ts';
 import { AclKit, cgroupId, ip, lsmMissing, makeCgroup, type Mode, Workload } from './acl-kit.ts';
 
@@ -434,6 +435,38 @@ for (const mode of [1, 2] as const satisfies readonly Mode[]) {
       kit.setHead({ agentStart: agentStart + 1n });
       assert.equal(await agent.asks(`connect tcp ${A} 80`), DENIED);
       kit.setHead({ agentTgid: 0, agentStart: 0n });
+    });
+
+    // The further paths of an MPTCP connection are dialled by a worker of the kernel's.
+    test('a kernel thread is not judged', async (t) => {
+      await using other = await TestHost.create();
+      await addresses(other);
+      using own = AclKit.load(other, { mode }).attach();
+      await using tasks = await workloads(other, other.cgroup);
+      own.classify(other.cgroup, { tags: [7] });
+      const [server, client] = [await tasks.start(), await tasks.start()];
+      if ((await server.asks('open mptcp 4')) !== 'ok') {
+        t.skip('this kernel has no MPTCP');
+        return;
+      }
+      assert.equal(await server.asks(`bind ${A} 80`), 'ok');
+      assert.equal(await server.asks('listen'), 'ok');
+      await other.ip('mptcp', 'limits', 'set', 'subflow', '2');
+      await other.ip('mptcp', 'endpoint', 'add', B, 'dev', 'lo', 'subflow');
+      const dest = { ip: A, port: 80, restricted: 1, tags: { 7: { allow: 1 } }, tagsDeny: true };
+      own.enforce({ dests: [dest as const] });
+      assert.equal(await client.asks('open mptcp 4'), 'ok');
+      assert.equal(await client.asks(`to ${A} 80`), 'ok');
+      assert.equal(await client.asks('say more'), 'ok', 'whereupon MPTCP is sure of its peer');
+      await eventually('a second path', async () => {
+        const [names = '', values = ''] = (await other.output(['cat', '/proc/net/netstat']))
+          .split('\n')
+          .filter((line) => line.startsWith('MPTcpExt:'));
+        const at = names.split(' ').indexOf('MPJoinAckRx');
+        return Number(values.split(' ')[at]) === 1;
+      });
+      assert.deepEqual(own.events(), []);
+      assert.equal(own.stats(1).denied, 0);
     });
 
     test('tasks outside the scope are not judged', async () => {
