@@ -21,16 +21,16 @@ struct zh_sockaddr {
 #define ZH_SCOPE_LEVELS 16
 
 /* Whether the task is below the agent's cgroup, as it is where the cgroup hooks
- * run. In a cgroup namespace nobody can tell the level of a cgroup: searched. */
+ * run. LSM programs of 5.10 have no bpf_get_current_ancestor_cgroup_id. */
 static __always_inline int zh_lsm_scoped(void)
 {
   if (zh_scope_id == 0)
     return 1;
-  if (zh_scope_level != 0)
-    return bpf_get_current_ancestor_cgroup_id(zh_scope_level) == zh_scope_id;
-  for (int level = 1; level <= ZH_SCOPE_LEVELS; level++) {
-    if (bpf_get_current_ancestor_cgroup_id(level) == zh_scope_id)
+  struct cgroup *cgroup = BPF_CORE_READ(zh_task(), cgroups, dfl_cgrp);
+  for (int i = 0; i < ZH_SCOPE_LEVELS && cgroup; i++) {
+    if (BPF_CORE_READ(cgroup, kn, id) == zh_scope_id)
       return 1;
+    cgroup = BPF_CORE_READ(cgroup, self.parent, cgroup);
   }
   return 0;
 }

@@ -33,8 +33,7 @@ struct {
  * everything. 2: BPF LSM judges what is no VIP, the cgroup hooks what is one. */
 const volatile __u8 zh_acl_mode = 0;
 /* LSM programs judge only tasks that have an ancestor cgroup with this id, as
- * the cgroup hooks do. 0: every task of the host. Level 0: it may be any. */
-const volatile __u32 zh_scope_level = 0;
+ * the cgroup hooks do. 0: every task of the host. */
 const volatile __u64 zh_scope_id = 0;
 
 #endif

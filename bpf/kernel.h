@@ -36,10 +36,17 @@ struct cred {
   struct group_info *group_info;
 };
 
+struct cgroup;
+
+struct css_set {
+  struct cgroup *dfl_cgrp;
+};
+
 struct task_struct {
   unsigned int flags;
   struct task_struct *group_leader;
   const struct cred *cred;
+  struct css_set *cgroups;
   __u64 start_boottime;
   /* io_uring's workers are threads of the caller where one of these exists:
    * Linux >= 5.12, and 5.10 from 5.10.162 on. Before, they are kernel threads. */
@@ -77,8 +84,6 @@ struct kernfs_node {
   const char *name;
   __u64 id;
 };
-
-struct cgroup;
 
 struct cgroup_subsys_state {
   struct cgroup *cgroup;

@@ -37,7 +37,7 @@ export function parseIgmp(text: string): string[] {
   );
 }
 
-/** Groups in /proc/net/igmp6: index, interface, address. */
+/** Groups in /proc/net/igmp6, and /proc/net/anycast6: index, interface, address. */
 export function parseIgmp6(text: string): string[] {
   return [...text.matchAll(/^\d+\s+\S+\s+([0-9a-f]{32}) /gm)].map(([, digits = '']) =>
     digits.replace(/(....)(?=.)/g, '$1:'),
@@ -58,6 +58,7 @@ export function readLocalAddresses(): readonly string[] {
     ...parseFibTrie(readOrNothing('/proc/net/fib_trie')),
     ...parseIfInet6(readOrNothing('/proc/net/if_inet6')),
     ...parseIgmp(readOrNothing('/proc/net/igmp')),
+    ...parseIgmp6(readOrNothing('/proc/net/anycast6')),
     ...parseIgmp6(readOrNothing('/proc/net/igmp6')),
     '255.255.255.255',
   ];

@@ -11,6 +11,7 @@
  *            reconnect  as above without AF_UNSPEC between
  *            sendto sendmsg sendmmsg sendmmsg2 (first to OTHER) cork (MSG_MORE to ADDR, then send)
  *            astray     connected to OTHER, sendto ADDR
+ *            join       joins the group ADDR, on the interface of its scope (IPv4: of OTHER), and sends there
  *            source     ADDR as source route of a datagram or connection to OTHER
  *            pktinfo    sendmsg with OTHER as IP_PKTINFO's source
  *            connectx   SCTP's own connect
@@ -129,6 +130,18 @@ static int route_through(int fd, const struct attempt *a)
   return setsockopt(fd, IPPROTO_IP, IP_OPTIONS, options, sizeof(options)) ? errno : 0;
 }
 
+static int join_group(int fd, const struct attempt *a)
+{
+  if (a->to.at.any.sa_family == AF_INET) {
+    struct ip_mreqn group = {.imr_multiaddr = a->to.at.v4.sin_addr,
+                             .imr_address = a->other.at.v4.sin_addr};
+    return setsockopt(fd, IPPROTO_IP, IP_ADD_MEMBERSHIP, &group, sizeof(group)) ? errno : 0;
+  }
+  struct ipv6_mreq group = {.ipv6mr_multiaddr = a->to.at.v6.sin6_addr,
+                            .ipv6mr_interface = a->to.at.v6.sin6_scope_id};
+  return setsockopt(fd, IPPROTO_IPV6, IPV6_JOIN_GROUP, &group, sizeof(group)) ? errno : 0;
+}
+
 static int by_uring(int fd, const struct attempt *a, char *line, int len)
 {
   struct mail mail;
@@ -215,10 +228,15 @@ static int attack(int fd, const struct attempt *a, char *line, int len, int *sen
       return errno;
     return sendto(fd, line + 1, len - 1, 0, to, a->to.len) < 0 ? errno : 0;
   }
-  if (!strcmp(how, "astray"))
+  if (!strcmp(how, "astray")) {
     befriend(fd, a);
-  else if (strcmp(how, "sendto"))
+  } else if (!strcmp(how, "join")) {
+    int err = join_group(fd, a);
+    if (err)
+      return err;
+  } else if (strcmp(how, "sendto")) {
     usage("unknown way", how);
+  }
   return sendto(fd, line, len, MSG_NOSIGNAL, to, a->to.len) < 0 ? errno : 0;
 }
 

@@ -92,6 +92,8 @@ async function wire(host: TestHost, peer: TestHost): Promise<void> {
     await run(['ip', '-n', end.name, '-batch', '-'], { input: commands.join('\n') });
     // Ping sockets and fast open need leave.
     const settings = ['net.ipv4.tcp_fastopen=3', 'net.ipv4.ping_group_range=0 2147483647'];
+    // A host with containers forwards, and so has anycast addresses (RFC 4291, 2.6.1).
+    if (end === host) settings.push('net.ipv6.conf.all.forwarding=1');
     await run(['nsenter', `--net=/run/netns/${end.name}`, 'sysctl', '-qw', ...settings]);
   }
 }
