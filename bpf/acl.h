@@ -250,17 +250,20 @@ static __always_inline int zh_acl_current(const struct zh_acl *acl, struct zh_ac
   return into->gen == gen;
 }
 
+static __always_inline int zh_says_deny(__u64 word)
+{
+  return (word & 3) == ZH_ACL_DENY; /* as zh_unpack */
+}
+
+/* In `what`: only entries of endpoints count, as there is another answer. */
+#define ZH_ACL_HERE (1 << 24)
+
 /* A group of IPv4 or IPv6. */
 static __always_inline int zh_is_group(__u64 high, __u64 low)
 {
   if (high >> 32 == 0)
     return low >> 32 == bpf_htonl(0xffff) && ((__u32)low & bpf_htonl(0xf0000000)) == bpf_htonl(0xe0000000);
   return (high >> 32 & bpf_htonl(0xff000000)) == bpf_htonl(0xff000000);
-}
-
-static __always_inline int zh_says_deny(__u64 word)
-{
-  return (word & 3) == ZH_ACL_DENY; /* as zh_unpack */
 }
 
 /* Judges until the generation was the same before and after: entries of the old
@@ -274,17 +277,10 @@ __noinline __u64 zh_acl_find(__u64 high, __u64 low, __u32 what)
     if (!zh_acl_current(acl, &gen))
       continue;
     __u64 found = ZH_ACL_ALLOW;
+    if (what & ZH_ACL_HERE)
+      gen.flags &= ZH_ACL_HAVE_DESTS;
     if (gen.flags != 0)
       found = zh_acl_judge(high, low, what, gen.gen, (__u64)gen.flags << 32 | gen.automaton);
-    /* Anybody may make this host a member of a group, and whoever listens on
-     * all addresses then hears it: a datagram to a group is one to this host as
-     * well. What holds for its addresses holds for ::1. */
-    __u32 here = gen.flags & ZH_ACL_HAVE_DESTS;
-    if (here && what >> 16 == IPPROTO_UDP && zh_is_group(high, low) && !zh_says_deny(found)) {
-      __u64 other = zh_acl_judge(0, bpf_htonl(1), what, gen.gen, (__u64)here << 32 | gen.automaton);
-      if (zh_says_deny(other))
-        found = other;
-    }
     asm volatile("" ::: "memory");
     if (READ_ONCE(acl->gen) == gen.gen)
       return found;
@@ -363,8 +359,18 @@ static __noinline int zh_acl_denies(struct zh_ask *ask)
   if (!acl)
     return 0;
   __u32 what = ask->port | (__u32)ask->protocol << 16;
+  __u64 high = zh_half(ask->addr), low = zh_half(ask->addr + 2);
+  __u64 word = zh_acl_find(high, low, what);
+  /* Anybody may make this host a member of a group, and whoever listens on all
+   * addresses then hears it: a datagram to a group is one to this host as well.
+   * What holds for its addresses holds for ::1. */
+  if (ask->protocol == IPPROTO_UDP && zh_is_group(high, low) && !zh_says_deny(word)) {
+    __u64 here = zh_acl_find(0, bpf_htonl(1), what | ZH_ACL_HERE);
+    if (zh_says_deny(here))
+      word = here;
+  }
   struct zh_finding found;
-  zh_unpack(zh_acl_find(zh_half(ask->addr), zh_half(ask->addr + 2), what), &found);
+  zh_unpack(word, &found);
   if (found.verdict != ZH_ACL_ALLOW) {
     if (zh_acl_exempt(acl, ask))
       return 0;
