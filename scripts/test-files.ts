@@ -38,37 +38,21 @@ const KERNEL_FOLDERS = ['contract', 'scenarios', 'addon', 'bpf', 'system', 'clus
  * break, and by time in an emulated guest (vagrant/README.md).
  */
 export const SHORT_SET = [
-  'addon/errors',
-  'addon/map',
-  'addon/object',
   'addon/probe',
   'addon/program',
-  'addon/ringbuf',
   'bpf',
-  'acl', // wherever they are
+  'system/acl-scenarios',
   'system/datapath',
   'system/refuge',
-  'system/repair',
-  'system/sockets',
-  'system/start',
 ];
 
 /** The same for rows without bpf in lsm=, where access control is enforced elsewhere and nothing else differs. */
-export const SHORT_SET_WITHOUT_LSM = ['acl', 'addon/program', 'bpf', 'system/refuge'];
+export const SHORT_SET_WITHOUT_LSM = ['bpf', 'system/acl-scenarios'];
 
 /** Tests left out of the short set, by name, for the time they take in an emulated guest. */
 export const SHORT_SET_SKIPS = [
   'Java', // a JVM takes 20 s to start, and makes the same calls as C
   'swapping a pinned link under load',
-  'far more sockets than slots',
-  // One kind of damage stands for the others, which differ in user space only.
-  '^a (slot|backend|service|name) .*put right at the next full check',
-  // Of system/start, what no kernel has a part in.
-  'second agent on the same',
-  'a socket file that a killed agent left',
-  'without a (bpffs|cgroup2 path) the agent says',
-  'data directory is refused|a full disk',
-  'Ctrl-C ends the agent',
 ];
 
 export const dependsOnKernel = (file: string): boolean => KERNEL_FOLDERS.includes(folderOf(file));
