@@ -34,7 +34,7 @@ const uncovered: Readonly<Record<EnforcementName, readonly string[]>> = {
     'packets that a program with CAP_NET_RAW forges on packet sockets (AF_PACKET), and io on tun devices',
   ],
   cgroup: [
-    'raw, SCTP, DCCP and ping sockets: no cgroup hook is called for them',
+    'raw, SCTP, DCCP and ping sockets, and connect() of UDP-Lite: no cgroup hook is called for them',
     'a socket that was made in a cgroup outside the agent’s and passed on',
     'packets that a program with CAP_NET_RAW forges on packet sockets (AF_PACKET), and io on tun devices',
   ],
