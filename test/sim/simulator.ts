@@ -4,6 +4,7 @@
 import { below, sfc32, unit } from '../../src/hyparview-ts/random.ts';
 import type { Random } from '../../src/hyparview-ts/random.ts';
 import { Heap } from './heap.ts';
+import { Uplink } from './uplink.ts';
 
 /** What the simulator needs of a machine's inputs and outputs; hyparview-ts and memberlist.ts both fit. */
 export interface Machine<M> {
@@ -20,7 +21,12 @@ export type MachineInput<M> =
   | { readonly type: 'timer'; readonly key: string }
   | { readonly type: string };
 export type MachineOutput<M> =
-  | { readonly type: 'send'; readonly to: Named; readonly message: M }
+  | {
+      readonly type: 'send';
+      readonly to: Named;
+      readonly message: M;
+      readonly priority?: string;
+    }
   | { readonly type: 'schedule'; readonly key: string; readonly atMs: number }
   | { readonly type: 'cancel'; readonly key: string }
   | { readonly type: 'event'; readonly event: { readonly type: string } }
@@ -39,6 +45,7 @@ export interface Host<M> {
   side: number;
   /** A process that died on a living host: its peers' connections are reset. */
   resets: boolean;
+  uplink?: Uplink<[Host<M>, M]>;
 }
 
 export interface NetworkOptions {
@@ -98,6 +105,9 @@ export class Simulator<M extends { readonly type: string }> {
   readonly byType = new Map<string, number>();
   sizeOf: ((message: M) => number) | undefined;
   onEvent: ((host: Host<M>, event: { readonly type: string }) => void) | undefined;
+  /** When set, each host sends one message at a time at this speed. */
+  uplinkBytesPerMs: number | undefined;
+  keepsPriorities = true;
   /** Messages that go over TCP in the protocol that is simulated; none of hyparview-ts's do here. */
   isReliable: ((message: M) => boolean) | undefined;
   onHandled: ((host: Host<M>) => void) | undefined;
@@ -182,7 +192,7 @@ export class Simulator<M extends { readonly type: string }> {
   #perform(host: Host<M>, output: MachineOutput<M>): void {
     switch (output.type) {
       case 'send':
-        this.#send(host, output.to, output.message);
+        this.#send(host, output.to, output.message, output.priority ?? 'normal');
         break;
       case 'schedule': {
         const version = ++this.#timerVersion;
@@ -209,7 +219,7 @@ export class Simulator<M extends { readonly type: string }> {
     }
   }
 
-  #send(from: Host<M>, to: Named, message: M): void {
+  #send(from: Host<M>, to: Named, message: M, priority: string): void {
     this.messages += 1;
     this.byType.set(message.type, (this.byType.get(message.type) ?? 0) + 1);
     const host = this.byId.get(to.id);
@@ -220,6 +230,20 @@ export class Simulator<M extends { readonly type: string }> {
     }
     if (host === undefined) return;
     this.onSend?.(from, host, message);
+    if (this.uplinkBytesPerMs === undefined) {
+      this.#transmit(from, host, message);
+      return;
+    }
+    from.uplink ??= new Uplink(
+      this.uplinkBytesPerMs,
+      (ms, call) => this.after(ms, call),
+      ([receiver, sent]) => this.#transmit(from, receiver, sent),
+    );
+    const rank = this.keepsPriorities ? priority : 'normal';
+    from.uplink.push([host, message], this.sizeOf?.(message) ?? 100, rank);
+  }
+
+  #transmit(from: Host<M>, host: Host<M>, message: M): void {
     const { loss, duplicate } = this.network;
     const copies = duplicate > 0 && unit(this.random) < duplicate ? 2 : 1;
     for (let i = 0; i < copies; i++) {
