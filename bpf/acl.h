@@ -352,12 +352,31 @@ static __always_inline void zh_acl_stat(__u32 rule, __u32 verdict)
   __sync_fetch_and_add(field, 1);
 }
 
-/* Whether the call is to be refused. Counts and reports. */
-static __noinline int zh_acl_denies(struct zh_ask *ask)
+/* What follows of a finding that is not plain yes: counts, reports. Whether the
+ * call is refused. */
+static __noinline int zh_acl_settle(struct zh_ask *ask, __u64 word)
 {
-  struct zh_acl *acl = zh_acl_head();
-  if (!acl)
-    return 0;
+  struct zh_finding found;
+  zh_unpack(word, &found);
+  if (found.verdict != ZH_ACL_ALLOW) {
+    struct zh_acl *acl = zh_acl_head();
+    if (!acl || zh_acl_exempt(acl, ask))
+      return 0;
+    zh_acl_stat(found.rule, found.verdict);
+    zh_acl_report(ask, &found);
+  }
+  if (found.verdict == ZH_ACL_DENY)
+    return 1;
+  if (found.allow != 0)
+    zh_acl_stat(found.allow, ZH_ACL_ALLOW);
+  return 0;
+}
+
+/* Whether the call is to be refused. Asking and settling are calls side by side,
+ * not one in the other: Linux 5.10 and 6.1 allow a chain of calls 512 bytes of
+ * stack, each rounded up to 32. */
+static __always_inline int zh_acl_denies(struct zh_ask *ask)
+{
   __u32 what = ask->port | (__u32)ask->protocol << 16;
   __u64 high = zh_half(ask->addr), low = zh_half(ask->addr + 2);
   __u64 word = zh_acl_find(high, low, what);
@@ -369,19 +388,7 @@ static __noinline int zh_acl_denies(struct zh_ask *ask)
     if (zh_says_deny(here))
       word = here;
   }
-  struct zh_finding found;
-  zh_unpack(word, &found);
-  if (found.verdict != ZH_ACL_ALLOW) {
-    if (zh_acl_exempt(acl, ask))
-      return 0;
-    zh_acl_stat(found.rule, found.verdict);
-    zh_acl_report(ask, &found);
-  }
-  if (found.verdict == ZH_ACL_DENY)
-    return 1;
-  if (found.allow != 0)
-    zh_acl_stat(found.allow, ZH_ACL_ALLOW);
-  return 0;
+  return word == ZH_ACL_ALLOW ? 0 : zh_acl_settle(ask, word);
 }
 
 #endif
