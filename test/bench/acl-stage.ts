@@ -33,25 +33,33 @@ export const OUTSIDE = '192.0.2.1';
 
 export const rules = (size: number): string => `${size.toLocaleString('en')} rules`;
 
+export interface AclSetup {
+  readonly services: number;
+  /** Beside which the rules for outside stand. */
+  readonly outside: Size;
+  /** Limits of the maps; the defaults are slow to make in an emulated guest. */
+  readonly maps: Readonly<Record<string, number>>;
+}
+
 export class AclStage implements AsyncDisposable {
   readonly judging: Judging;
-  readonly services: number;
+  readonly setup: AclSetup;
   readonly #scope = new AsyncDisposableStack();
   readonly #hosts = new Map<Size | 'ingress', TestHost>();
   readonly #world: TestHost;
   /** The other end of the wire. */
   readonly #far: TestHost;
 
-  private constructor(judging: Judging, services: number, world: TestHost, far: TestHost) {
+  private constructor(judging: Judging, setup: AclSetup, world: TestHost, far: TestHost) {
     this.judging = judging;
-    this.services = services;
+    this.setup = setup;
     this.#world = this.#scope.use(world);
     this.#far = this.#scope.use(far);
   }
 
-  static async create(judging: Judging, services: number): Promise<AclStage> {
+  static async create(judging: Judging, setup: AclSetup): Promise<AclStage> {
     const [world, far] = [await TestHost.create(), await TestHost.create()];
-    const stage = new AclStage(judging, services, world, far);
+    const stage = new AclStage(judging, setup, world, far);
     try {
       await stage.#network();
       for (const size of [...SIZES, 'ingress'] as const) await stage.#rules(size);
@@ -110,11 +118,12 @@ export class AclStage implements AsyncDisposable {
   async #rules(size: Size | 'ingress'): Promise<void> {
     const host = this.#scope.use(await TestHost.create());
     this.#hosts.set(size, host);
-    const config = host.writeConfig({ acl: { enforcement: this.judging } });
+    const { services, outside, maps } = this.setup;
+    const config = host.writeConfig({ acl: { enforcement: this.judging }, maps });
     await host.agent.start({ config });
-    await apply(host, serviceDocuments(this.services));
-    const count = size === 'ingress' ? LARGEST : size;
-    await apply(host, ruleDocuments(count, this.services, lanesOf(host)));
+    await apply(host, serviceDocuments(services));
+    const count = size === 'ingress' ? outside : size;
+    await apply(host, ruleDocuments(count, services, lanesOf(host)));
     if (size === 'ingress') await apply(host, ingressDocuments(openPorts, 100));
     await expectInForce(host, this.judging, size);
     await host.agent.stop();

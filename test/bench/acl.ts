@@ -1,6 +1,7 @@
 /** What rules cost those who connect and send, and what they cost a message. */
 import {
   aclStatus,
+  type AclSetup,
   type AclStage,
   LARGEST,
   OUTSIDE,
@@ -18,7 +19,7 @@ import { type Runs, runsBetween, runsOf } from './runcounts.ts';
 import { ports } from './stage.ts';
 
 export interface AclEffort {
-  readonly services: number;
+  readonly setup: AclSetup;
   readonly tcp: Effort;
   readonly udp: Effort;
   readonly echo: Effort;
@@ -45,7 +46,7 @@ const VIP: Target = { what: 'VIP', address: targets.vip };
 const STRANGER: Target = { what: 'named by no rule', address: targets.stranger };
 
 /** The last two find the tables in no cache. */
-function targetsOf({ services }: AclStage): Target[] {
+function targetsOf({ setup: { services } }: AclStage): Target[] {
   const backends = services * BACKENDS;
   return [
     BACKEND,
@@ -211,12 +212,12 @@ export async function aclDenied(stage: AclStage, effort: AclEffort): Promise<Sec
   };
 }
 
-const OUTSIDE_NAMES: Readonly<Record<OutsideWay, string>> = {
+const outsideNames = ({ setup }: AclStage): Readonly<Record<OutsideWay, string>> => ({
   direct: 'no programs',
   none: rules(0),
   largest: rules(LARGEST),
-  ingress: `${rules(LARGEST)} and 100 for outside`,
-};
+  ingress: `${rules(setup.outside)} and 100 for outside`,
+});
 
 /** A connection that stands: its caller is under rules; its server is, and asked from outside. */
 export async function aclEcho(stage: AclStage, effort: AclEffort): Promise<Section> {
@@ -227,7 +228,7 @@ export async function aclEcho(stage: AclStage, effort: AclEffort): Promise<Secti
   };
   const servers = async (kind: Kind, most: Effort, offset: number): Promise<LaneResult[]> => {
     const lanes = (Object.keys(outsidePorts) as OutsideWay[]).map((way) => ({
-      name: OUTSIDE_NAMES[way],
+      name: outsideNames(stage)[way],
       place: stage.outside,
       kind,
       address: OUTSIDE,
@@ -296,13 +297,34 @@ export async function aclPrograms(stage: AclStage, effort: AclEffort): Promise<S
         );
         await program.close();
       }
-    for (const [what, place, kind, address, port] of [
-      ['an echo from outside', stage.outside, 'echo-tcp', OUTSIDE, outsidePorts.ingress + 1],
-      ['a datagram from outside', stage.outside, 'echo-udp', OUTSIDE, outsidePorts.ingress + 3],
-      ['a connect of somebody else', stage.plain, 'connect-udp', targets.backend, ports.datagrams],
-      ['an echo of somebody else', stage.plain, 'echo-tcp', targets.backend, ports.echo],
+    for (const [what, size, place, kind, address, port] of [
+      [
+        'an echo from outside',
+        'ingress',
+        stage.outside,
+        'echo-tcp',
+        OUTSIDE,
+        outsidePorts.ingress + 1,
+      ],
+      [
+        'a datagram from outside',
+        'ingress',
+        stage.outside,
+        'echo-udp',
+        OUTSIDE,
+        outsidePorts.ingress + 3,
+      ],
+      [
+        'a connect of somebody else',
+        LARGEST,
+        stage.plain,
+        'connect-udp',
+        targets.backend,
+        ports.datagrams,
+      ],
+      ['an echo of somebody else', LARGEST, stage.plain, 'echo-tcp', targets.backend, ports.echo],
     ] as const) {
-      const host = stage.host('ingress');
+      const host = stage.host(size);
       const program = await Lane.open({ name: what, place, kind, address, port });
       const before = await runsOf(host);
       await program.turn(count * turns);

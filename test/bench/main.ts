@@ -24,7 +24,7 @@ import {
 } from './acl.ts';
 import { aclAgent, type AclAgentEffort } from './acl-agent.ts';
 import { aclEverybody } from './acl-lsm.ts';
-import { AclStage, type Judging } from './acl-stage.ts';
+import { type AclSetup, AclStage, type Judging, LARGEST } from './acl-stage.ts';
 import { agentSize, type AgentEffort } from './agent.ts';
 import { connectTcp, connectUdp, programTimes, type ConnectEffort } from './connect.ts';
 import { established, runCounts, type EstablishedEffort } from './established.ts';
@@ -41,6 +41,8 @@ interface Efforts {
   readonly acl: AclEffort;
   readonly aclAgent: AclAgentEffort;
 }
+
+const SETUP: AclSetup = { services: 1000, outside: LARGEST, maps: {} };
 
 /** A turn takes 5–10 ms: shorter than a scheduler's tick or two, longer than a process switch. */
 const FULL: Efforts = {
@@ -65,7 +67,7 @@ const FULL: Efforts = {
   },
   agent: { services: 10_000, backends: 10, repeats: 3, changes: 200 },
   acl: {
-    services: 1000,
+    setup: SETUP,
     tcp: { rounds: 9, turns: 60, count: 200 },
     udp: { rounds: 9, turns: 60, count: 600 },
     echo: { rounds: 9, turns: 60, count: 400 },
@@ -97,7 +99,7 @@ const QUICK: Efforts = {
   },
   agent: { services: 10_000, backends: 10, repeats: 1, changes: 200 },
   acl: {
-    services: 1000,
+    setup: SETUP,
     tcp: { rounds: 3, turns: 30, count: 200 },
     udp: { rounds: 3, turns: 30, count: 600 },
     echo: { rounds: 3, turns: 30, count: 400 },
@@ -111,7 +113,20 @@ const QUICK: Efforts = {
 const EMULATED: Efforts = {
   ...QUICK,
   acl: {
-    services: 200,
+    setup: {
+      services: 200,
+      outside: 10,
+      maps: {
+        services: 2048,
+        backends: 8192,
+        slots: 16_384,
+        sockets: 4096,
+        socketsSpilled: 1024,
+        aclEntries: 65_536,
+        aclCgroups: 256,
+        aclGlobs: 8192,
+      },
+    },
     tcp: { rounds: 3, turns: 40, count: 12 },
     udp: { rounds: 3, turns: 40, count: 40 },
     echo: { rounds: 3, turns: 40, count: 25 },
@@ -190,7 +205,7 @@ async function measure(
   const onRules = Object.entries(ON_RULES).filter(([name]) => chosen(name));
   const judging: readonly Judging[] = whyNoLsm() === undefined ? ['cgroup', 'lsm'] : ['cgroup'];
   for (const way of onRules.length > 0 ? judging : []) {
-    await using stage = await AclStage.create(way, efforts.acl.services);
+    await using stage = await AclStage.create(way, efforts.acl.setup);
     for (const [, work] of onRules) done(await work(stage, efforts));
   }
   for (const [name, work] of Object.entries(ALONE)) if (chosen(name)) done(await work(efforts));
