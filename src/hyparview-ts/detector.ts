@@ -293,12 +293,17 @@ export class Detector {
       }
       this.#effects.event({ type: 'cleared', peer: link.peer });
     }
+    // other messages do not put off the next ping: a flood would make all links of a node ping at one moment, and a
+    // crash just after that would go unseen for a whole interval
+    if (link.waiting || suspicion !== undefined) link.nextPing = now + link.intervalMs;
     link.waiting = false;
     link.misses = 0;
-    link.nextPing = now + link.intervalMs;
   }
 
-  onPing(from: Peer, nonce: number): void {
+  onPing(from: Peer, nonce: number, now: number): void {
+    const link = this.#links.get(from.id);
+    // its ping is as good as mine
+    if (link !== undefined) link.nextPing = now + jitter(this.#random, link.intervalMs, 0.1);
     const digest = this.#hooks.digest();
     this.#effects.send(
       from,

@@ -295,7 +295,7 @@ export class Node {
       this.views.onStrangersPing(from, now);
       if (!this.views.active.has(from.id)) return;
     }
-    this.detector.onPing(from, message.nonce);
+    this.detector.onPing(from, message.nonce, now);
     if (!message.measure) this.#sync.onDigest(from, message.digest, now);
   }
 }
