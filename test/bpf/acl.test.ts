@@ -453,8 +453,9 @@ for (const mode of [1, 2] as const satisfies readonly Mode[]) {
       assert.equal(await server.asks('listen'), 'ok');
       await other.ip('mptcp', 'limits', 'set', 'subflow', '2');
       await other.ip('mptcp', 'endpoint', 'add', B, 'dev', 'lo', 'subflow');
-      const dest = { ip: A, port: 80, restricted: 1, tags: { 7: { allow: 1 } }, tagsDeny: true };
-      own.enforce({ dests: [dest as const] });
+      own.enforce({
+        dests: [{ ip: A, port: 80, restricted: 1, tags: { 7: { allow: 1 } }, tagsDeny: true }],
+      });
       assert.equal(await client.asks('open mptcp 4'), 'ok');
       assert.equal(await client.asks(`to ${A} 80`), 'ok');
       assert.equal(await client.asks('say more'), 'ok', 'whereupon MPTCP is sure of its peer');
