@@ -172,3 +172,15 @@ test('every map and program that user space names is in the object, with its siz
     object.close();
   }
 });
+
+test('the services load without the kernel’s BTF: with their own, and access control left out', async () => {
+  const { openObject } = await import('../../addon/index.ts');
+  // A BTF without the kernel's structures, as a kernel without any: CO-RE finds nothing else.
+  const object = openObject(objectPath(), { btfPath: objectPath() });
+  try {
+    using loaded = object.load();
+    assert.deepEqual(new Set(loaded.programNames), new Set(hooks.map((hook) => hook.program)));
+  } finally {
+    object.close();
+  }
+});
