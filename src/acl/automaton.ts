@@ -29,6 +29,7 @@ interface Node {
 const SLASH = 0x2f;
 const STAR = 0x2a;
 const QUESTION = 0x3f;
+const UNDERSCORE = 0x5f;
 
 /** UTF-8; the pure part of the tree has no TextEncoder. */
 export function utf8(text: string): Uint8Array {
@@ -86,6 +87,15 @@ class Nodes {
     return this.glob(start, glob);
   }
 
+  /** `/` and the cgroup of a unit: systemd puts `_` before names like `io.service` and `_a.service` (cg_escape()). */
+  unit(from: number, glob: string): number {
+    const name = this.component(from, '');
+    const escaped = this.make();
+    this.step(name, UNDERSCORE, escaped);
+    if (!glob.startsWith('_')) this.at(name).also.push(escaped);
+    return this.glob(escaped, glob);
+  }
+
   /** Any number of components like this, from `at` back to it. */
   loop(at: number, glob: string): void {
     this.at(this.component(at, glob)).also.push(at);
@@ -108,7 +118,7 @@ function nodesOf(patterns: readonly CgroupPattern[], nodes: Nodes): number[] {
     const top = nodes.make();
     starts.push(top);
     nodes.loop(top, '*.slice');
-    for (const { tag, value } of units) nodes.at(nodes.component(top, value)).tags.push(tag);
+    for (const { tag, value } of units) nodes.at(nodes.unit(top, value)).tags.push(tag);
   }
   for (const { kind, tag, value } of patterns) {
     if (kind === 'unit') continue;

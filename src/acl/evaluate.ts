@@ -79,6 +79,12 @@ function nameMatches(pattern: string, name: string): boolean {
   return /^\**$/.test(pattern.slice(at));
 }
 
+/** systemd puts `_` before some names: see automaton.ts. */
+function unitMatches(pattern: string, name: string): boolean {
+  if (nameMatches(`_${pattern}`, name)) return true;
+  return !pattern.startsWith('_') && nameMatches(pattern, name);
+}
+
 function namesMatch(patterns: readonly string[], names: readonly string[]): boolean {
   const [pattern] = patterns;
   if (pattern === undefined) return names.length === 0;
@@ -113,7 +119,7 @@ function matchedPath(selector: AclSelector, path: string): string | undefined {
     const matches =
       selector.kind === 'unit'
         ? last !== undefined &&
-          nameMatches(value, last) &&
+          unitMatches(value, last) &&
           upTo.slice(0, -1).every((name) => name.endsWith('.slice'))
         : namesMatch(namesOf(value), upTo);
     if (matches) return `/${names.slice(0, depth).join('/')}`;

@@ -61,11 +61,13 @@ const hookNames: Readonly<Record<number, string>> = {
 
 /**
  * The system unit that a cgroup path is in: only slices stand above it. Units
- * of a user's own manager are not it (README: what a rule means).
+ * of a user's own manager are not it (README: what a rule means). A `_` that
+ * systemd put before the name is not part of it.
  */
 export function unitOf(path: string): string | undefined {
   let slice: string | undefined;
-  for (const name of path.split('/').slice(1)) {
+  for (const folder of path.split('/').slice(1)) {
+    const name = folder.startsWith('_') ? folder.slice(1) : folder;
     if (name.endsWith('.slice')) slice = name;
     else return /\.(service|scope|socket|mount|swap)$/.test(name) ? name : slice;
   }

@@ -103,9 +103,10 @@ function processOf(pid: number): Asking {
 /** Where the unit runs; where systemd would put it if it does not. */
 function cgroupOfUnit(unit: string, root: string): string {
   for (const { path } of walkCgroups(root)) {
-    if (path.endsWith(`/${unit}`) && unitOf(path) === unit) return path;
+    if (path.endsWith(unit) && unitOf(path) === unit) return path;
   }
-  return unit.endsWith('.slice') ? `/${unit}` : `/system.slice/${unit}`;
+  const name = unit.startsWith('_') ? `_${unit}` : unit;
+  return unit.endsWith('.slice') ? `/${name}` : `/system.slice/${name}`;
 }
 
 async function accountOf(

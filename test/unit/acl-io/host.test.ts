@@ -82,6 +82,7 @@ test('a unit is the first thing below nothing but slices', () => {
     'user@1000.service',
   );
   assert.equal(unitOf('/system.slice'), 'system.slice');
+  assert.equal(unitOf('/system.slice/_io.service'), 'io.service');
   assert.equal(unitOf('/batch/web.service'), undefined);
   assert.equal(unitOf('/'), undefined);
 });

@@ -47,6 +47,8 @@ const MATCHES: readonly (readonly [string, readonly string[], readonly string[]]
   ['w*.service', ['/w.service', '/system.slice/web.service'], ['/sw.service', '/web.slice']],
   ['app.slice', ['/app.slice', '/app.slice/x.service', '/a.slice/app.slice'], ['/appa.slice']],
   ['x@?.service', ['/x@1.service'], ['/x@12.service', '/x@.service']],
+  ['io.service', ['/io.service', '/a.slice/_io.service/x'], ['/__io.service', '/x_io.service']],
+  ['_a.service', ['/__a.service'], ['/_a.service', '/a.service']],
   ['/', ['/', '/a', '/a/b'], []],
   ['/batch', ['/batch', '/batch/a/b'], ['/', '/batch2', '/a/batch']],
   ['/batch/*', ['/batch/a', '/batch/a/b'], ['/batch', '/a/batch']],
@@ -72,14 +74,15 @@ function expressionOf({ kind, value }: CgroupPattern): RegExp {
       .replaceAll(/[.+^${}()|[\]\\]/g, '\\$&')
       .replaceAll('*', '[^/]*')
       .replaceAll('?', '[^/]');
-  if (kind === 'unit') return new RegExp(`^(/[^/]*\\.slice)*/${glob(value)}(/.*)?$`);
+  const escape = value.startsWith('_') ? '_' : '_?';
+  if (kind === 'unit') return new RegExp(`^(/[^/]*\\.slice)*/${escape}${glob(value)}(/.*)?$`);
   const names = value.split('/').filter((name) => name !== '');
   const steps = names.map((name) => (name === '**' ? '(/[^/]+)*' : `/${glob(name)}`));
   return new RegExp(`^${steps.join('')}(/.*)?$`);
 }
 
 test('random patterns together give each path the tags that expressions give it', () => {
-  const letters = ['a', 'b', '*', '?', 'a', '.'];
+  const letters = ['a', 'b', '*', '?', 'a', '.', '_'];
   let matched = 0;
   for (let i = 0; i < 4000; i++) {
     const seed = (first + i) >>> 0;
@@ -104,7 +107,7 @@ test('random patterns together give each path the tags that expressions give it'
     for (let j = 0; j < 8; j++) {
       const names = Array.from(
         { length: dice.below(5) },
-        () => `${word(['a', 'b', '.', 'c'])}${dice.pick(['', '', '.slice', '.service'])}`,
+        () => `${word(['a', 'b', '.', 'c', '_'])}${dice.pick(['', '', '.slice', '.service'])}`,
       );
       const path = names.map((name) => `/${name}`).join('');
       const expected = patterns.filter((one) => expressionOf(one).test(path)).map(({ tag }) => tag);

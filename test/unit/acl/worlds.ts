@@ -52,7 +52,15 @@ const BLOCKS = [
   '::1/128',
 ];
 const PORTS = [53, 80, 6379];
-const UNITS = ['web.service', 'w*.service', '?eb.service', 'app.slice', '*.scope', 'x@*.service'];
+const UNITS = [
+  'web.service',
+  'w*.service',
+  '?eb.service',
+  'app.slice',
+  '*.scope',
+  'x@*.service',
+  'io.service',
+];
 const CGROUPS = ['/', '/batch', '/batch/*', '/batch/**', '/**/b', '/b?tch/*/b', '/*/*/b', '/é*'];
 const USERS = ['deploy', 'nobody-here', '1000', '0'];
 const GROUPS = ['ops', 'gone', '100', '7'];
@@ -69,6 +77,7 @@ const NAMES = [
   'b',
   'élan',
   'user@0.service',
+  '_io.service',
 ];
 
 export const users = new Map<string, number | undefined>([
