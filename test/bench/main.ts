@@ -1,5 +1,5 @@
 /**
- * npm run bench [-- --quick | --emulated] [--only NAME]… [--json FILE]
+ * npm run bench [-- --quick | --emulated] [--only NAME]… [--judging WAY] [--json FILE]
  *
  * Measures what README.md lists, prints tables, and says which of the wanted
  * figures are there. Exit code 0 also when some are missed: a benchmark on a
@@ -166,6 +166,8 @@ const NAMES = [...Object.keys(ON_STAGE), ...Object.keys(ON_RULES), ...Object.key
 interface Options {
   readonly chosen: (name: string) => boolean;
   readonly effort: 'full' | 'quick' | 'emulated';
+  /** Of the ways to judge that this kernel has. */
+  readonly judging: readonly Judging[];
   readonly json: string | undefined;
 }
 
@@ -176,25 +178,31 @@ function options(): Options {
       only: { type: 'string', multiple: true, default: [] },
       quick: { type: 'boolean', default: false },
       emulated: { type: 'boolean', default: false },
+      judging: { type: 'string' },
       json: { type: 'string' },
     },
   });
-  const { only, quick, emulated, json } = values;
+  const { only, quick, emulated, judging, json } = values;
   const names = (wanted: string, name: string): boolean =>
     name === wanted || name.startsWith(`${wanted}-`);
+  const why = whyNoLsm();
+  const all: readonly Judging[] = why === undefined ? ['cgroup', 'lsm'] : ['cgroup'];
+  const ways = all.filter((way) => judging === undefined || way === judging);
+  if (ways.length === 0) throw new Error(`nothing judges by ${judging}; ${why ?? 'cgroup or lsm'}`);
   const unknown = only.filter((wanted) => !NAMES.some((name) => names(wanted, name)));
   if (unknown.length > 0)
     throw new Error(`no benchmark ${unknown.join(', ')}: there are ${NAMES.join(', ')}`);
   return {
     chosen: (name) => only.length === 0 || only.some((wanted) => names(wanted, name)),
     effort: emulated ? 'emulated' : quick ? 'quick' : 'full',
+    judging: ways,
     json,
   };
 }
 
 async function measure(
   efforts: Efforts,
-  chosen: (name: string) => boolean,
+  { chosen, judging }: Options,
   done: (section: Section) => void,
 ): Promise<void> {
   const onStage = Object.entries(ON_STAGE).filter(([name]) => chosen(name));
@@ -203,7 +211,6 @@ async function measure(
     for (const [, work] of onStage) done(await work(stage, efforts));
   }
   const onRules = Object.entries(ON_RULES).filter(([name]) => chosen(name));
-  const judging: readonly Judging[] = whyNoLsm() === undefined ? ['cgroup', 'lsm'] : ['cgroup'];
   for (const way of onRules.length > 0 ? judging : []) {
     await using stage = await AclStage.create(way, efforts.acl.setup);
     for (const [, work] of onRules) done(await work(stage, efforts));
@@ -230,7 +237,7 @@ async function main(): Promise<void> {
   const sections: Section[] = [];
   await measure(
     { full: FULL, quick: QUICK, emulated: EMULATED }[asked.effort],
-    asked.chosen,
+    asked,
     (section) => {
       sections.push(section);
       console.log(sectionText(section));
