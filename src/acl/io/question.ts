@@ -75,16 +75,19 @@ interface Asking {
   readonly notes: readonly string[];
 }
 
+/** The numbers in one line of /proc/PID/status; `Groups:` may be empty. */
+export function numbersOf(field: string, status: string): number[] {
+  const line = status.split('\n').find((text) => text.startsWith(`${field}:`)) ?? '';
+  return (line.slice(field.length + 1).match(/[0-9]+/g) ?? []).map(Number);
+}
+
 function processOf(pid: number): Asking {
   try {
     const status = readFileSync(`/proc/${pid}/status`, 'utf8');
-    const numbers = (field: string): number[] =>
-      new RegExp(`^${field}:\\s*(.*)$`, 'm').exec(status)?.[1]?.trim().split(/\s+/).map(Number) ??
-      [];
     const cgroup = /^0::(\/.*)$/m.exec(readFileSync(`/proc/${pid}/cgroup`, 'utf8'))?.[1];
-    const [uid = NO_ID] = numbers('Uid');
-    const [gid = NO_ID] = numbers('Gid');
-    const groups = numbers('Groups').filter((group) => !Number.isNaN(group));
+    const [uid = NO_ID] = numbersOf('Uid', status);
+    const [gid = NO_ID] = numbersOf('Gid', status);
+    const groups = numbersOf('Groups', status);
     const unit = cgroup === undefined ? undefined : unitOf(cgroup);
     const place = {
       ...(cgroup === undefined ? {} : { cgroup }),

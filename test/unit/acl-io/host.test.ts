@@ -11,6 +11,7 @@ import {
 } from '../../../src/acl/io/addresses.ts';
 import { AclLog, type EventSource, type Follower } from '../../../src/acl/io/events.ts';
 import { Identities, parseDatabase } from '../../../src/acl/io/identities.ts';
+import { numbersOf } from '../../../src/acl/io/question.ts';
 import { parseIp } from '../../../src/net/ip.ts';
 
 test('local addresses are those that the routing tables deliver here, carrier or not', () => {
@@ -85,6 +86,14 @@ test('a unit is the first thing below nothing but slices', () => {
   assert.equal(unitOf('/system.slice/_io.service'), 'io.service');
   assert.equal(unitOf('/batch/web.service'), undefined);
   assert.equal(unitOf('/'), undefined);
+});
+
+test('a process without further groups has none, whatever line comes next', () => {
+  const status = 'Uid:\t33\t0\t0\t0\nFDSize:\t64\nGroups:\t \nNStgid:\t185\n';
+  assert.deepEqual(numbersOf('Groups', status), []);
+  assert.deepEqual(numbersOf('Uid', status), [33, 0, 0, 0]);
+  assert.deepEqual(numbersOf('Groups', 'Groups:\t4 27 1000 \n'), [4, 27, 1000]);
+  assert.deepEqual(numbersOf('Gid', status), []);
 });
 
 const ip = (text: string): Uint8Array => parseIp(text) ?? new Uint8Array(16);
