@@ -50,6 +50,7 @@ export function shape(options: Options): ShapeResult {
 }
 
 export interface FailureResult {
+  readonly nodes: number;
   readonly part: number;
   readonly reliability: number;
   readonly first: number;
@@ -73,6 +74,7 @@ export function failures(options: Options, parts: readonly number[]): FailureRes
     const whole = each.findIndex((reached) => reached === 1);
     const sizes = components(overlay(cluster));
     return {
+      nodes: options.nodes,
       part,
       reliability: all.reliability,
       first: each[0] ?? 0,

@@ -72,7 +72,8 @@ function failuresText(failures: readonly FailureResult[]): string {
     n(f.largestComponent, 5),
   ]);
   return [
-    '## Mass failures: the next broadcasts, one every 20 ms, flooded along active views',
+    `## Mass failures (${failures[0]?.nodes} nodes): the next broadcasts, one every 20 ms, flooded along active views`,
+    'Late deliveries count: a message that a failure stopped is announced again on the links that replace the lost ones, which the paper does not do. The peers of a failed node notice by a reset connection, as the paper has it.',
     table(
       [
         'failed',
