@@ -15,7 +15,9 @@ async function detach({ pin }: { readonly pin: string }): Promise<void> {
   const lock = lockPins(pin);
   try {
     new Pins(pin).remove();
-    print(`removed the programs and maps of ${pin}: VIPs no longer work, connections go on`);
+    print(
+      `removed the programs and maps of ${pin}: VIPs no longer work, access rules no longer hold, connections go on`,
+    );
   } finally {
     lock.release();
   }
