@@ -310,7 +310,7 @@ for (const mode of [1, 2] as const satisfies readonly Mode[]) {
       assert.notEqual(await task.asks('say still'), DENIED);
     });
 
-    test('TCP fast open, io_uring and MPTCP are no ways around', async () => {
+    test('TCP fast open and io_uring are no ways around', async () => {
       kit.serve('240.0.0.1', 8080, { ip: A, port: 80 }, 'tcp');
       kit.enforce({ dests: [{ ip: A, port: 80, any: { deny: 1 } }] });
       for (const [at, port] of [
@@ -323,6 +323,15 @@ for (const mode of [1, 2] as const satisfies readonly Mode[]) {
       }
       assert.equal(await task.asks(`fastopen ${A} 81`), ALLOWED);
       assert.equal(await task.asks(`uring ${A} 81`), ALLOWED);
+    });
+
+    test('MPTCP counts as TCP', async (t) => {
+      if ((await task.asks('open mptcp 4')) !== 'ok') {
+        t.skip('this kernel has no MPTCP');
+        return;
+      }
+      kit.serve('240.0.0.1', 8080, { ip: A, port: 80 }, 'tcp');
+      kit.enforce({ dests: [{ ip: A, port: 80, any: { deny: 1 } }] });
       assert.equal(await task.asks(`connect mptcp ${A} 81`), ALLOWED);
       assert.equal(await task.asks(`connect mptcp ${A} 80`), DENIED);
       assert.equal(await task.asks('connect mptcp 240.0.0.1 8080'), DENIED);
