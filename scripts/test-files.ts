@@ -50,9 +50,18 @@ export const SHORT_SET = [
 export const SHORT_SET_WITHOUT_LSM = ['bpf', 'system/acl-scenarios'];
 
 /** Tests left out of the short set, by name, for the time they take in an emulated guest. */
-export const SHORT_SET_SKIPS = [
+const SHORT_SET_SKIPS = [
   'Java', // a JVM takes 20 s to start, and makes the same calls as C
   'swapping a pinned link under load',
+  '20,000 connects',
+  // An agent of their own each, or much sending, and nothing that another scenario lacks of a kernel.
+  '^(default-deny|source-routes|backends|again).yaml',
+];
+
+/** As --test-skip-pattern of node takes them. Where BPF LSM judges, the cgroup hooks alone are left to other rows. */
+export const shortSetSkips = (bpfLsm: boolean): readonly string[] => [
+  ...SHORT_SET_SKIPS,
+  ...(bpfLsm ? ['judged by cgroup'] : []),
 ];
 
 export const dependsOnKernel = (file: string): boolean => KERNEL_FOLDERS.includes(folderOf(file));

@@ -7,7 +7,7 @@ import { cachedKernel } from './cache.ts';
 import { kernelOf, type Say } from './fetch.ts';
 import { checkout, shellWords } from './guest.ts';
 import { Complaint } from './machine.ts';
-import { guestTestFiles, SHORT_SET_SKIPS } from '../../scripts/test-files.ts';
+import { guestTestFiles, shortSetSkips } from '../../scripts/test-files.ts';
 import { type RowResult, runMatrix, summary } from './matrix.ts';
 import { DEFAULT_ROWS, KERNELS, OPTIONAL_ROWS, parseRow, type Row } from './rows.ts';
 import { run } from './run.ts';
@@ -123,7 +123,8 @@ async function testCommand(args: readonly string[]): Promise<number> {
   const results = await runMatrix({
     rows,
     filesFor,
-    nodeArguments: short ? SHORT_SET_SKIPS.map((name) => `--test-skip-pattern=${name}`) : [],
+    nodeArgumentsFor: ({ bpfLsm }) =>
+      short ? shortSetSkips(bpfLsm).map((name) => `--test-skip-pattern=${name}`) : [],
     timeoutMs: seconds(values.timeout ?? (values.full ? '3600' : '1500')),
     jobs: values.jobs === undefined ? undefined : Number(values.jobs),
     say,

@@ -35,7 +35,7 @@ export interface MatrixOptions {
   /** Test files for a row. */
   readonly filesFor: (row: Row) => readonly string[];
   /** For `node --test`. */
-  readonly nodeArguments: readonly string[];
+  readonly nodeArgumentsFor: (row: Row) => readonly string[];
   readonly timeoutMs: number;
   readonly jobs?: number | undefined;
   readonly say: Say;
@@ -132,7 +132,7 @@ async function runRow(row: Row, options: MatrixOptions): Promise<RowResult> {
         '--tests-only',
         ...testFiles,
         '--',
-        ...options.nodeArguments,
+        ...options.nodeArgumentsFor(row),
       ]),
       cwd: checkout,
       env: { ZEROHOP_TEST_RESULTS: RESULTS, ...forwarded() },
