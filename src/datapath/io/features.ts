@@ -3,6 +3,7 @@
  * number: distributions backport).
  */
 import { existsSync, readFileSync } from 'node:fs';
+import { release } from 'node:os';
 import { probe } from '../../../addon/index.ts';
 import { whyNoLsm } from '../../acl/io/enforcement.ts';
 
@@ -35,6 +36,17 @@ export function haveSetRetval(): boolean {
 /** bpf_skc_to_mptcp_sock in sock_addr programs (196 in enum bpf_func_id). */
 export function canTellSubflows(): boolean {
   return attempt(() => probe.helper(SOCK_ADDR, 196));
+}
+
+/**
+ * Whether a BPF LSM program can be attached again after it was detached: Linux
+ * ≥ 5.13 ("bpf: Allow trampoline re-attach for tracing and lsm programs"). By
+ * version, since to try would use a program up; where a distribution has it
+ * earlier, nothing is lost but a little time in connect().
+ */
+export function lsmReattaches(kernel = release()): boolean {
+  const [major = 0, minor = 0] = kernel.split('.').map((part) => parseInt(part, 10));
+  return major > 5 || (major === 5 && minor >= 13);
 }
 
 /** Every feature that something in zerohop uses or degrades without. */

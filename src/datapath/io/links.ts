@@ -28,11 +28,15 @@ export interface LinksOptions {
    * missing, has all of them swapped.
    */
   readonly together: boolean;
+  /** Whether a BPF LSM program that was detached can be attached again (features.ts). */
+  readonly lsmReattaches: boolean;
 }
 
 export class Links {
   readonly #options: LinksOptions;
   readonly #links = new Map<string, BpfLink>();
+  /** Unpinned links that hold programs which could not be attached again; they go with this process. */
+  readonly #parked = new Map<string, BpfLink>();
 
   constructor(options: LinksOptions) {
     this.#options = options;
@@ -67,10 +71,18 @@ export class Links {
       rmSync(pins.link(hook.name), { force: true });
       rmSync(pins.program(hook.name), { force: true });
       rmSync(settingsPin(hook), { force: true });
-      this.#links.get(hook.name)?.close();
+      const link = this.#links.get(hook.name);
+      if (link !== undefined) this.#letGo(hook, link);
       this.#links.delete(hook.name);
     }
     return any;
+  }
+
+  #letGo(hook: AnyHook, link: BpfLink): void {
+    const { object, lsmReattaches } = this.#options;
+    using program = object.program(hook.program);
+    if (lsmReattaches || !isLsm(hook) || link.info.programId !== program.info.id) link.close();
+    else this.#parked.set(hook.name, link);
   }
 
   /** What the kernel says of each now. */
@@ -87,8 +99,9 @@ export class Links {
   }
 
   close(): void {
-    for (const link of this.#links.values()) link.close();
+    for (const link of [...this.#links.values(), ...this.#parked.values()]) link.close();
     this.#links.clear();
+    this.#parked.clear();
   }
 
   #keep(hook: AnyHook, link: BpfLink): void {
@@ -130,10 +143,13 @@ export class Links {
 
   #attachAnew(hook: AnyHook, cgroup: Cgroup): BpfLink {
     using program = this.#options.object.program(hook.program);
+    const parked = this.#parked.get(hook.name);
+    this.#parked.delete(hook.name);
     const link =
-      hook.attachType === undefined
+      parked ??
+      (hook.attachType === undefined
         ? attachTrace(program, hook)
-        : program.attachCgroup(cgroup.path);
+        : program.attachCgroup(cgroup.path));
     try {
       link.pin(this.#options.pins.link(hook.name));
       return link;
@@ -183,6 +199,10 @@ export class Links {
     notice('replaced a pinned link', { hook: hook.name, why, cgroup: cgroup.path });
     return undefined;
   }
+}
+
+function isLsm(hook: AnyHook): boolean {
+  return hook.attachType === undefined && hook.tracepoint === undefined;
 }
 
 function attachTrace(program: BpfProgram, { tracepoint }: TraceHook): BpfLink {

@@ -18,7 +18,7 @@ import type { AclPart, AnyHook, MapName, MapSizes } from '../hooks.ts';
 import { aclLayouts, aclLayoutVersion, decodeAcl, encodeAcl } from '../../acl/abi.ts';
 import { openCgroup } from './cgroup.ts';
 import type { Cgroup } from './cgroup.ts';
-import { canTellSubflows, haveSetRetval } from './features.ts';
+import { canTellSubflows, haveSetRetval, lsmReattaches } from './features.ts';
 import { readPinnedMeta } from './kernel.ts';
 import { Links } from './links.ts';
 import type { Attachment } from './links.ts';
@@ -54,11 +54,10 @@ export class Datapath {
     this.#fresh = fresh;
     const { pins, notice } = options;
     const settingsPin = (): string => pins.settings;
-    this.#links = new Links({ pins, object, notice, settingsPin, together: true });
+    const common = { pins, object, notice, lsmReattaches: lsmReattaches() };
+    this.#links = new Links({ ...common, settingsPin, together: true });
     this.#aclLinks = new Links({
-      pins,
-      object,
-      notice,
+      ...common,
       // Attached one by one, in the lives of several agents.
       settingsPin: (hook) => pins.settingsOf(hook.name),
       together: false,
