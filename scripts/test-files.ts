@@ -37,31 +37,18 @@ const KERNEL_FOLDERS = ['contract', 'scenarios', 'addon', 'bpf', 'system', 'clus
  * What each kernel of the matrix runs unless told --full: filters, as for scripts/test. Chosen by what a kernel can
  * break, and by time in an emulated guest (vagrant/README.md).
  */
-export const SHORT_SET = [
-  'addon/probe',
-  'addon/program',
-  'bpf',
-  'system/acl-scenarios',
-  'system/datapath',
-  'system/refuge',
-];
+export const SHORT_SET = ['addon/probe', 'addon/program', 'bpf'];
 
 /** The same for rows without bpf in lsm=, where access control is enforced elsewhere and nothing else differs. */
-export const SHORT_SET_WITHOUT_LSM = ['bpf', 'system/acl-scenarios'];
+export const SHORT_SET_WITHOUT_LSM = ['bpf'];
 
 /** Tests left out of the short set, by name, for the time they take in an emulated guest. */
-const SHORT_SET_SKIPS = [
-  'Java', // a JVM takes 20 s to start, and makes the same calls as C
-  'swapping a pinned link under load',
-  '20,000 connects',
-  // An agent of their own each, or much sending, and nothing that another scenario lacks of a kernel.
-  '^(default-deny|source-routes|backends|again).yaml',
-];
+const SHORT_SET_SKIPS = ['swapping a pinned link under load', '20,000 connects'];
 
 /** As --test-skip-pattern of node takes them. Where BPF LSM judges, the cgroup hooks alone are left to other rows. */
 export const shortSetSkips = (bpfLsm: boolean): readonly string[] => [
   ...SHORT_SET_SKIPS,
-  ...(bpfLsm ? ['judged by cgroup'] : []),
+  ...(bpfLsm ? ['by cgroup hooks$'] : []),
 ];
 
 export const dependsOnKernel = (file: string): boolean => KERNEL_FOLDERS.includes(folderOf(file));
