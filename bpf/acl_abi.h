@@ -166,6 +166,13 @@ struct zh_acl_rule {
   __u32 pad;
 };
 
+/* Where a cgroup is, or was: written when it is made, asked for when an event
+ * names a cgroup that is gone. */
+struct zh_acl_place {
+  __u64 parent;   /* its id */
+  char name[256]; /* the last part of the path, with its NUL; NAME_MAX of Linux */
+};
+
 /* Per CPU. */
 struct zh_acl_stats {
   __u64 denied;

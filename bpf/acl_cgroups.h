@@ -82,6 +82,15 @@ __noinline int zh_classify(__u32 automaton, __u64 parent, __u64 id, __u64 name)
   return 0;
 }
 
+/* A unit that ends at once is gone before anybody can ask where it was. */
+__noinline int zh_remember(__u64 id, __u64 parent, __u64 name)
+{
+  struct zh_acl_place place = {.parent = parent};
+  bpf_probe_read_kernel_str(place.name, sizeof(place.name), (void *)name);
+  bpf_map_update_elem(&zh_acl_places, &id, &place, BPF_ANY);
+  return 0;
+}
+
 /* cgroup v2: the tracepoints tell of v1 hierarchies as well. */
 static __always_inline int zh_is_v2(struct cgroup *cgroup)
 {
@@ -98,6 +107,7 @@ int zh_cgroup_mkdir(struct bpf_raw_tracepoint_args *ctx)
   __u64 id = BPF_CORE_READ(cgroup, kn, id);
   __u64 parent = BPF_CORE_READ(cgroup, self.parent, cgroup, kn, id);
   __u64 name = (__u64)BPF_CORE_READ(cgroup, kn, name);
+  zh_remember(id, parent, name);
   for (int i = 0; i < 2; i++) {
     __u32 automaton = READ_ONCE(acl->automata[i]);
     if (automaton != 0)

@@ -19,6 +19,8 @@ ZH_MAP(zh_acl_sources, BPF_MAP_TYPE_LPM_TRIE, struct zh_acl_source_key, struct z
 ZH_MAP(zh_acl_cgroups, BPF_MAP_TYPE_HASH, struct zh_acl_cgroup_key, struct zh_acl_cgroup, 1024, 0);
 ZH_MAP(zh_acl_globs, BPF_MAP_TYPE_HASH, struct zh_acl_glob_key, __u32, 1024, 0);
 ZH_MAP(zh_acl_emits, BPF_MAP_TYPE_HASH, struct zh_acl_emit_key, struct zh_acl_emit, 1024, 0);
+/* LRU: entries outlive their cgroups, for the log; those of long ago must go. */
+ZH_MAP(zh_acl_places, BPF_MAP_TYPE_LRU_HASH, __u64, struct zh_acl_place, 2048, 0);
 /* For dumps and for an agent that starts anew: the programs do not read names. */
 ZH_MAP(zh_acl_rules, BPF_MAP_TYPE_HASH, __u32, struct zh_acl_rule, 1024, BPF_F_NO_PREALLOC);
 ZH_MAP(zh_acl_stats, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct zh_acl_stats, 1024, 0);

@@ -126,6 +126,7 @@ export const aclLayouts = {
   },
   emitKey: { struct: 'zh_acl_emit_key', bytes: 8, fields: { automaton: [0, 4], state: [4, 4] } },
   emit: { struct: 'zh_acl_emit', bytes: 52, fields: { count: [0, 4], tags: [4, 48] } },
+  place: { struct: 'zh_acl_place', bytes: 264, fields: { parent: [0, 8], name: [8, 256] } },
   rule: {
     struct: 'zh_acl_rule',
     bytes: 72,
@@ -242,6 +243,12 @@ export interface GlobKey {
 export interface EmitKey {
   readonly automaton: number;
   readonly state: number;
+}
+
+export interface PlaceValue {
+  /** Id of the cgroup above. */
+  readonly parent: bigint;
+  readonly name: string;
 }
 
 export interface RuleValue {
@@ -448,6 +455,25 @@ export function decodeEmit(bytes: Uint8Array): { count: number; tags: readonly n
   const count = wordAt(bytes, 0);
   const held = Math.min(count, cgroupTagsMax);
   return { count, tags: Array.from({ length: held }, (_, i) => wordAt(bytes, 4 + i * 4)) };
+}
+
+export function encodePlaceKey(id: bigint): Uint8Array {
+  const bytes = new Uint8Array(8);
+  viewOf(bytes).setBigUint64(0, id, true);
+  return bytes;
+}
+
+export function decodePlaceKey(bytes: Uint8Array): bigint {
+  return viewOf(bytes).getBigUint64(0, true);
+}
+
+export function decodePlace(bytes: Uint8Array): PlaceValue {
+  const name = bytes.subarray(8);
+  const end = name.indexOf(0);
+  return {
+    parent: viewOf(bytes).getBigUint64(0, true),
+    name: new TextDecoder().decode(end < 0 ? name : name.subarray(0, end)),
+  };
 }
 
 /** Names are ASCII (validated where they enter), NUL-padded. */

@@ -22,6 +22,7 @@ export const aclMapPurpose: Readonly<Record<AclMapName, string>> = {
   zh_acl_cgroups: 'cgroup → selectors that it matches',
   zh_acl_globs: 'automaton of the selectors: steps',
   zh_acl_emits: 'automaton of the selectors: what they match',
+  zh_acl_places: 'cgroup → its name and parent, for `acl log`',
   zh_acl_rules: 'rule number → name',
   zh_acl_stats: 'counters by rule number',
   zh_acl_counts: 'what the programs could not tell',
@@ -109,6 +110,10 @@ export const aclDecoders: Readonly<Record<ListedAclMap, Decoder>> = {
     ...abi.decodeEmitKey(bytes),
     selectors: abi.decodeEmit(value).tags.join(' '),
   }),
+  zh_acl_places: (bytes, value) => {
+    const { parent, name } = abi.decodePlace(value);
+    return { cgroup: abi.decodePlaceKey(bytes).toString(), name, parent: parent.toString() };
+  },
   zh_acl_rules: (key, value) => ({ number: decodeU32(key), ...abi.decodeRule(value) }),
   zh_acl_stats: (key, value) =>
     isZero(value) ? undefined : { rule: decodeU32(key), ...numbers({ ...abi.decodeStats(value) }) },

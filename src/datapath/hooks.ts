@@ -80,6 +80,7 @@ export const aclMaps = [
   'zh_acl_cgroups',
   'zh_acl_globs',
   'zh_acl_emits',
+  'zh_acl_places',
   'zh_acl_rules',
   'zh_acl_stats',
   'zh_acl_counts',

@@ -138,6 +138,7 @@ test('the keys and values of the maps of access control are the structs they hol
     zh_acl_cgroups: [l.cgroupKey.bytes, l.cgroup.bytes],
     zh_acl_globs: [l.globKey.bytes, 4],
     zh_acl_emits: [l.emitKey.bytes, l.emit.bytes],
+    zh_acl_places: [8, l.place.bytes],
     zh_acl_rules: [4, l.rule.bytes],
     zh_acl_stats: [4, l.stats.bytes],
     zh_acl_counts: [4, l.counts.bytes],

@@ -198,6 +198,17 @@ test('where the table is full a cgroup is unknown, and counted', () => {
   rmdirSync(path('again'));
 });
 
+test('where a cgroup was is known when it is gone, whether or not it has an entry', () => {
+  kit.setHead({ automata: [0, 0] });
+  const longest = 'ü'.repeat(127) + 'x';
+  const [batch, job] = [mkdir('batch'), mkdir('batch', longest)];
+  rmdirSync(path('batch', longest));
+  rmdirSync(path('batch'));
+  assert.deepEqual(kit.placeOf(batch), { parent: cgroupId(host.cgroup), name: 'batch' });
+  assert.deepEqual(kit.placeOf(job), { parent: batch, name: longest });
+  assert.equal(kit.placeOf(cgroupId(host.cgroup)), undefined, 'made before the programs were here');
+});
+
 test('a cgroup keeps its name for life: the kernel refuses to rename one', () => {
   mkdir('batch');
   assert.throws(() => renameSync(path('batch'), path('other')));

@@ -282,6 +282,11 @@ export class AclKit implements Disposable {
     return bytes === undefined ? undefined : acl.decodeCgroup(bytes);
   }
 
+  placeOf(id: bigint): acl.PlaceValue | undefined {
+    const bytes = this.map('zh_acl_places').get(acl.encodePlaceKey(id));
+    return bytes === undefined ? undefined : acl.decodePlace(bytes);
+  }
+
   /** A service with one backend. */
   serve(
     vip: string,

@@ -14,6 +14,7 @@ const RESTLESS = [
   'zh_flows',
   'zh_acl', // has the agent's pid
   'zh_acl_cgroups',
+  'zh_acl_places',
   'zh_acl_stats',
   'zh_acl_counts',
   'zh_acl_events',

@@ -3,7 +3,7 @@
  * every enforcement that this machine has. Ways around it: acl-bypass-*.test.ts.
  */
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync, rmdirSync, rmSync, statSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { whyNoLsm } from '../../src/acl/io/enforcement.ts';
@@ -287,6 +287,28 @@ for (const { mode, options } of modes()) {
       );
       await host.must('acl', 'add', 'office', '--to', 'redis.prod', '--from', 'cidr:192.0.2.0/24');
       await stage.expect({}, { [attempt]: 'redis' }, stage.peer);
+    },
+  );
+
+  test(
+    `${mode}: a unit that is gone before the agent looks is logged with its name`,
+    options,
+    async () => {
+      await using stage = await guarded(mode);
+      const { host } = stage;
+      await host.must('acl', 'add', 'only-web', '--to', 'redis.prod', '--from', 'unit:web.service');
+      process.kill(host.agent.pid, 'SIGSTOP');
+      try {
+        const [slice, unit] = [join(host.cgroup, 'short.slice'), 'short.slice/once.service'];
+        mkdirSync(slice);
+        await stage.expect({ cgroup: unit }, { [direct]: 'EPERM' });
+        rmdirSync(join(host.cgroup, unit));
+        rmdirSync(slice);
+      } finally {
+        process.kill(host.agent.pid, 'SIGCONT');
+      }
+      const [one] = await entries(stage);
+      assert.equal(one?.workload.cgroup, stage.cgroupPath('short.slice/once.service'));
     },
   );
 

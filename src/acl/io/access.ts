@@ -80,7 +80,7 @@ export class Access implements AclEngine {
     this.#options = options;
     this.#kernel = new AclKernel((name) => options.openMap(name as AclMapName));
     this.#cgroupRoot = cgroupMountOf(options.cgroupPath);
-    const paths = new CgroupPaths(this.#cgroupRoot);
+    const paths = new CgroupPaths(this.#cgroupRoot, (id) => this.#kernel.place(id));
     const { pid, startTicks } = ownerOfSelf('');
     const { enforcement, defaultAction, sizes, attacher } = options;
     this.enforcer = new Enforcer({

@@ -79,14 +79,25 @@ const pathsMax = 16_384;
 /** How often a tree may be walked for the sake of names in the log. A guess. */
 const walkEveryMs = 1000;
 
+/** Deeper than any tree; ends the search in what a map should not hold. */
+const depthMax = 256;
+
+/** What the kernel wrote down when a cgroup was made. */
+export interface CgroupPlace {
+  readonly parent: bigint;
+  readonly name: string;
+}
+
 /** Ids to paths, for the log. */
 export class CgroupPaths {
   readonly #root: string;
+  readonly #placeOf: (id: bigint) => CgroupPlace | undefined;
   readonly #paths = new Map<bigint, string>();
   #nextWalkMs = 0;
 
-  constructor(root: string) {
+  constructor(root: string, placeOf: (id: bigint) => CgroupPlace | undefined) {
     this.#root = root;
+    this.#placeOf = placeOf;
   }
 
   learn(id: bigint, path: string): void {
@@ -98,13 +109,30 @@ export class CgroupPaths {
 
   /** `pid`: a process that was in it a moment ago; 0: none is known. */
   pathOf(id: bigint, pid: number): string | undefined {
-    const known = this.#paths.get(id) ?? this.#fromProcess(id, pid);
+    const known = this.#recalled(id) ?? this.#fromProcess(id, pid);
     if (known !== undefined) return known;
     const now = performance.now();
     if (now < this.#nextWalkMs) return undefined;
     this.#nextWalkMs = now + walkEveryMs;
     for (const node of walkCgroups(this.#root)) this.learn(node.id, node.path);
-    return this.#paths.get(id);
+    return this.#recalled(id);
+  }
+
+  /** Also of one that is gone: units that fail at once are denied and over within a tick. */
+  #recalled(id: bigint): string | undefined {
+    const names: string[] = [];
+    let path: string | undefined;
+    for (let at = id; names.length <= depthMax;) {
+      path = this.#paths.get(at);
+      const place = path === undefined ? this.#placeOf(at) : undefined;
+      if (place === undefined) break;
+      names.unshift(place.name);
+      at = place.parent;
+    }
+    if (path === undefined || names.length === 0) return path;
+    const whole = `${path === '/' ? '' : path}/${names.join('/')}`;
+    this.learn(id, whole);
+    return whole;
   }
 
   #fromProcess(id: bigint, pid: number): string | undefined {

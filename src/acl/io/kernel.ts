@@ -286,6 +286,12 @@ export class AclKernel {
     return value === undefined ? undefined : abi.decodeCgroup(value);
   }
 
+  /** Where a cgroup is, or was a moment ago. */
+  place(id: bigint): abi.PlaceValue | undefined {
+    const value = this.map('zh_acl_places').get(abi.encodePlaceKey(id));
+    return value === undefined ? undefined : abi.decodePlace(value);
+  }
+
   setCgroups(list: readonly HeldCgroup[]): number {
     if (list.length === 0) return 0;
     const keys = joined(list.map(({ key }) => abi.encodeCgroupKey(key)));
