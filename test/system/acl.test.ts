@@ -77,7 +77,8 @@ for (const { mode, options } of modes()) {
       assert.equal(added.stdout, 'created acl only-web\n');
       await stage.expect(other, refused);
       await stage.expect(web, reaches);
-      const [one, two, ...more] = await entries(stage);
+      await stage.expect(other, { 'tcp.connect=127.0.0.9,6001': 'EPERM' });
+      const [one, two, alias, ...more] = await entries(stage);
       assert.deepEqual(more, []);
       assert.deepEqual(
         [one?.verdict, one?.rule, one?.workload.unit, one?.via],
@@ -93,12 +94,16 @@ for (const { mode, options } of modes()) {
         portName: 'main',
       });
       assert.deepEqual([two?.via, two?.destination.address], ['240.0.0.1:6379', '127.0.0.1:6001']);
+      assert.deepEqual(alias?.destination, {
+        ...one.destination,
+        address: '127.0.0.9:6001',
+      });
       const ls = (await host.must('acl', 'ls', '--json')).json() as {
         acls: { counters: object }[];
       };
       assert.deepEqual(
         ls.acls.map(({ counters }) => counters),
-        [{ denied: 2, allowed: 2, audited: 0 }],
+        [{ denied: 3, allowed: 2, audited: 0 }],
       );
       assert.equal((await host.must('acl', 'rm', 'only-web')).stdout, 'removed acl only-web\n');
       await stage.expect(other, reaches);
