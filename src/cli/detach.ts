@@ -12,7 +12,7 @@ async function detach({ pin }: { readonly pin: string }): Promise<void> {
     print(`nothing is pinned in ${pin}`);
     return;
   }
-  const lock = lockPins(pin);
+  const lock = lockPins(pin, { taker: 'detach' });
   try {
     new Pins(pin).remove();
     print(

@@ -23,8 +23,19 @@ export interface Lock {
   release(): void;
 }
 
+/** Who wants the lock: what the refused one is told depends on it. */
+export type Taker = 'agent' | 'detach';
+
+interface LockOptions {
+  readonly taker?: Taker;
+  readonly runDir?: string;
+}
+
 /** Takes the lock for what lies behind `pinDir`; throws ProblemError naming the holder. */
-export function lockPins(pinDir: string, runDir = '/run/zerohop'): Lock {
+export function lockPins(
+  pinDir: string,
+  { taker = 'agent', runDir = '/run/zerohop' }: LockOptions = {},
+): Lock {
   mkdirSync(runDir, { recursive: true, mode: 0o755 });
   // Not the path: it may be another bpffs in another mount namespace, and a bpffs may have several.
   const { dev, ino } = statSync(pinDir);
@@ -32,12 +43,12 @@ export function lockPins(pinDir: string, runDir = '/run/zerohop'): Lock {
   const name = createHash('sha256').update(identity).digest('hex').slice(0, 16);
   const file = join(runDir, `pins-${name}.lock`);
   for (let tries = 0; tries < 3; tries++) {
-    const held = tryLock(file, pinDir);
+    const held = tryLock(file, (cause) => taken(file, pinDir, taker, cause));
     if (held === undefined) continue;
     writeFileSync(`${file}.pid`, `${process.pid}\n`);
     return { release: () => release(file, held) };
   }
-  throw taken(file, pinDir);
+  throw taken(file, pinDir, taker);
 }
 
 interface Held {
@@ -51,7 +62,7 @@ interface Held {
 }
 
 /** The lock; undefined if the file was removed by its last holder while we took it. */
-function tryLock(file: string, pinDir: string): Held | undefined {
+function tryLock(file: string, refusal: (cause: Error) => ProblemError): Held | undefined {
   const fd = openSync(file, 'a', 0o600);
   const db = new DatabaseSync(file);
   let held = false;
@@ -62,7 +73,7 @@ function tryLock(file: string, pinDir: string): Held | undefined {
   } catch (error) {
     // SQLITE_BUSY is somebody; anything else (a full or read-only disk) is not.
     if (error instanceof Error && 'errcode' in error && (Number(error.errcode) & 0xff) === 5)
-      throw taken(file, pinDir, error);
+      throw refusal(error);
     throw broken(file, error);
   } finally {
     if (!held) {
@@ -85,24 +96,29 @@ function broken(file: string, cause: unknown): ProblemError {
   return new ProblemError([{ code: 'unavailable', message, path: 'pinDir' }], { cause });
 }
 
-function taken(file: string, pinDir: string, cause?: unknown): ProblemError {
-  return new ProblemError(
-    [
-      {
-        code: 'conflict',
-        message: `another agent${holder(file)} is running on the pins in ${pinDir}`,
-        path: 'pinDir',
-        hint: 'stop it first, or give this one a pinDir (--pin) of its own',
-      },
-    ],
-    { cause },
-  );
+function taken(file: string, pinDir: string, taker: Taker, cause?: unknown): ProblemError {
+  const pid = holder(file);
+  const who = pid === undefined ? '' : ` (pid ${pid})`;
+  const where = `is running on the pins in ${pinDir}`;
+  const kill = pid === undefined ? 'end its process' : `kill ${pid}`;
+  const problem = {
+    agent: {
+      message: `another agent${who} ${where}`,
+      path: 'pinDir',
+      hint: 'stop it first, or give this one a pinDir (--pin) of its own',
+    },
+    detach: {
+      message: `an agent${who} ${where}, and would put back what is taken out`,
+      hint: `stop it first (systemctl stop zerohop; without systemd: ${kill}), then detach`,
+    },
+  }[taker];
+  return new ProblemError([{ code: 'conflict', ...problem }], { cause });
 }
 
-function holder(file: string): string {
+function holder(file: string): string | undefined {
   try {
-    return ` (pid ${readFileSync(`${file}.pid`, 'utf8').trim()})`;
+    return readFileSync(`${file}.pid`, 'utf8').trim();
   } catch {
-    return '';
+    return undefined;
   }
 }
