@@ -42,7 +42,7 @@ export const ACLS: readonly Route[] = [
     },
   }),
   route('GET', '/v1/acls/{name}', {
-    summary: 'One rule (one that is called "log": see GET /v1/acls)',
+    summary: 'One rule',
     params: a.aclParams,
     query: s.noQuery,
     answer: a.aclShowAnswer,
@@ -70,7 +70,7 @@ export const ACLS: readonly Route[] = [
     handle: (engine, { params, query }) =>
       submit(engine, { kind: 'remove-acl', name: params.name }, query.dryRun),
   }),
-  route('POST', '/v1/acls/test', {
+  route('POST', '/v1/acl-test', {
     summary: 'Who may talk to whom, rule by rule, without sending anything',
     params: s.noParams,
     query: s.noQuery,
@@ -78,7 +78,7 @@ export const ACLS: readonly Route[] = [
     answer: a.aclTestAnswer,
     handle: (engine, { body }) => engine.acls.test(body),
   }),
-  route('GET', '/v1/acls/log', {
+  route('GET', '/v1/acl-log', {
     summary:
       'The last verdicts that denied or audited; with follow=true a stream of JSON lines (application/x-ndjson) that goes on',
     params: s.noParams,

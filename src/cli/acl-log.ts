@@ -36,7 +36,7 @@ function droppedLine(count: number): string {
 
 async function follow(options: Options, query: Record<string, string>): Promise<void> {
   const agent = await connect(options);
-  await agent.lines('/v1/acls/log', { ...query, follow: true }, (line) => {
+  await agent.lines('/v1/acl-log', { ...query, follow: true }, (line) => {
     if (options.json === true) {
       print(line);
       return;
@@ -52,7 +52,7 @@ async function log(options: Options): Promise<void> {
   const query = { limit, ...(options.rule === undefined ? {} : { rule: options.rule }) };
   if (options.follow === true) return follow(options, query);
   const agent = await connect(options);
-  const answer = await agent.call<AclLogAnswer>('GET', '/v1/acls/log', query);
+  const answer = await agent.call<AclLogAnswer>('GET', '/v1/acl-log', query);
   if (options.json === true) {
     printJson(answer);
     return;

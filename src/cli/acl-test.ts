@@ -44,7 +44,7 @@ async function printTarget(target: Target): Promise<void> {
 async function ask(options: Options): Promise<void> {
   const body = { from: parseSubject(options.from), to: parseAskedTarget(options.to) };
   const agent = await connect(options);
-  const answer = await agent.call<AclTestAnswer>('POST', '/v1/acls/test', {}, body);
+  const answer = await agent.call<AclTestAnswer>('POST', '/v1/acl-test', {}, body);
   if (!answer.allowed) process.exitCode = EXIT_FAILED;
   if (options.json === true) {
     printJson(answer);

@@ -51,7 +51,7 @@ const reaches = { [direct]: 'redis', [throughVip]: 'redis' };
 const refused = { [direct]: 'EPERM', [throughVip]: 'EPERM' };
 
 async function entries(stage: Stage, query = ''): Promise<LogEntry[]> {
-  const answer = await stage.host.api('GET', `/v1/acls/log?limit=4096${query}`);
+  const answer = await stage.host.api('GET', `/v1/acl-log?limit=4096${query}`);
   return (answer.json() as { entries: LogEntry[] }).entries;
 }
 
@@ -347,7 +347,7 @@ print("done")`;
       assert.equal((await counters(stage)).denied - before, 100_000);
       // Every one of them was either seen by the agent or counted as lost.
       await eventually('all of them', async () => {
-        const log = (await host.api('GET', '/v1/acls/log')).json() as {
+        const log = (await host.api('GET', '/v1/acl-log')).json() as {
           seen: number;
           dropped: number;
         };

@@ -123,13 +123,8 @@ test('every answer keeps the schema that the description promises', async () => 
     ],
     ['GET', '/v1/acls', '/v1/acls'],
     ['GET', '/v1/acls/{name}', '/v1/acls/ghost'],
-    ['GET', '/v1/acls/log', '/v1/acls/log?rule=ghost&limit=5'],
-    [
-      'POST',
-      '/v1/acls/test',
-      '/v1/acls/test',
-      { from: { pid: 1 }, to: { endpoint: '10.0.0.1:80' } },
-    ],
+    ['GET', '/v1/acl-log', '/v1/acl-log?rule=ghost&limit=5'],
+    ['POST', '/v1/acl-test', '/v1/acl-test', { from: { pid: 1 }, to: { endpoint: '10.0.0.1:80' } }],
     ['GET', '/v1/export', '/v1/export'],
     ['DELETE', '/v1/acls/{name}', '/v1/acls/ghost'],
     [
@@ -155,6 +150,25 @@ test('every answer keeps the schema that the description promises', async () => 
     seen.add(`${method} ${template}`);
   }
   assert.equal(seen.size, ROUTES.length, 'a route is not tried here');
+});
+
+test('no name that somebody gives is taken for a path of the API', async () => {
+  const parts = ROUTES.map(({ path }) => path.split('/'));
+  for (const named of parts) {
+    for (const other of parts) {
+      const meet =
+        named.length === other.length &&
+        named.every((part, i) => part === other[i] || part.startsWith('{'));
+      if (meet) assert.equal(other.join('/'), named.join('/'));
+    }
+  }
+  for (const name of ['log', 'test', 'acl']) {
+    const rule = { to: { ports: ['25/tcp'] }, action: 'deny' };
+    assert.equal((await ask('PUT', `/v1/acls/${name}`, rule)).status, 200);
+    const { json } = await ask('GET', `/v1/acls/${name}`);
+    assert.equal((json as { acl: { name: string } }).acl.name, name);
+    assert.equal((await ask('DELETE', `/v1/acls/${name}`)).status, 200);
+  }
 });
 
 test('the description is OpenAPI 3.1 with every route in it', async () => {

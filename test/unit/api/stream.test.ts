@@ -1,4 +1,4 @@
-/** Answers that go on: GET /v1/acls/log?follow=true. */
+/** Answers that go on: GET /v1/acl-log?follow=true. */
 import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { type IncomingMessage, request } from 'node:http';
@@ -15,7 +15,7 @@ import { FakeEngine } from './fake-engine.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'zerohop-stream-'));
 const socketPath = join(directory, 'agent.sock');
-const path = '/v1/acls/log?follow=true';
+const path = '/v1/acl-log?follow=true';
 const engine = new FakeEngine();
 let api: ApiServer;
 
@@ -80,7 +80,7 @@ test(
 test('a wrong question is refused as any other request', async () => {
   const client = new ApiClient(socketPath);
   await assert.rejects(
-    client.lines('/v1/acls/log', { follow: true, rule: '_' }, () => undefined),
+    client.lines('/v1/acl-log', { follow: true, rule: '_' }, () => undefined),
     (error) => error instanceof ProblemError && /rule/.test(error.message),
   );
 });
@@ -89,7 +89,7 @@ test('the thirty-third stream is refused', { timeout: 10_000 }, async () => {
   const answers = await Promise.all(Array.from({ length: 32 }, open));
   const client = new ApiClient(socketPath);
   await assert.rejects(
-    client.lines('/v1/acls/log', { follow: true }, () => undefined),
+    client.lines('/v1/acl-log', { follow: true }, () => undefined),
     /32 streams are open already/,
   );
   assert.equal(engine.acls.followers.size, 32);
