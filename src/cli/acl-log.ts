@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import type { AclLogAnswer } from '../api/acl-schemas.ts';
 import { clientCommand, connect, option, wholeNumber, type ClientOptions } from './options.ts';
-import { note, print, printJson } from './output.ts';
+import { counted, note, print, printJson } from './output.ts';
 
 interface Options extends ClientOptions {
   readonly follow?: true;
@@ -31,7 +31,7 @@ export function logLine(entry: Entry): string {
 }
 
 function droppedLine(count: number): string {
-  return `${count} more were not shown: they came faster than they could be read`;
+  return `${counted(count, 'verdict')} not shown: more came than could be read`;
 }
 
 async function follow(options: Options, query: Record<string, string>): Promise<void> {

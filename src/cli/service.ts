@@ -10,7 +10,7 @@ import {
   parsePort,
   type ClientOptions,
 } from './options.ts';
-import { note, print, printJson, printOutcome } from './output.ts';
+import { counted, note, print, printJson, printOutcome } from './output.ts';
 
 interface AddOptions extends ClientOptions {
   readonly port: readonly string[];
@@ -76,7 +76,9 @@ async function show(name: string, options: ClientOptions): Promise<void> {
   print(`service  ${service.name}\nvips     ${service.vips.join(' ')}\n`);
   for (const port of service.ports) {
     const backends = service.backends.filter((backend) => backend.portName === port.name);
-    print(`port ${port.name}: ${port.port}/${port.protocol}, ${backends.length} backends`);
+    print(
+      `port ${port.name}: ${port.port}/${port.protocol}, ${counted(backends.length, 'backend')}`,
+    );
     if (backends.length === 0) continue;
     const rows = backends.map((backend) => [
       '  ' + formatEndpoint(backend.address, backend.port),

@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import type { StatusAnswer } from '../api/schemas.ts';
 import { clientCommand, connect, type ClientOptions } from './options.ts';
-import { EXIT_FAILED, print, printJson } from './output.ts';
+import { counted, EXIT_FAILED, print, printJson } from './output.ts';
 
 function mebibytes(bytes: number): string {
   return `${(bytes / 1024 / 1024).toFixed(0)} MiB`;
@@ -20,14 +20,15 @@ function aclText({
   rules,
   defaultAction,
 }: StatusAnswer['acl']): string {
-  const judged = defaultAction === 'deny' ? `${rules} rules, all else denied` : `${rules} rules`;
+  const stored = counted(rules, 'rule');
+  const judged = defaultAction === 'deny' ? `${stored}, all else denied` : stored;
   if (state === 'unenforced') return `NOT ENFORCED: ${judged}; ${why}`;
   return `${judged}, enforced by ${enforcementText} (${why})`;
 }
 
 function eventsText({ counters }: StatusAnswer['acl']): string {
   const { eventsDropped, unknownCgroups, unclassifiedCgroups } = counters;
-  return `${eventsDropped} verdicts lost before the log, ${unknownCgroups} judged without a known cgroup, ${unclassifiedCgroups} new cgroups without room`;
+  return `${counted(eventsDropped, 'verdict')} lost before the log, ${unknownCgroups} judged without a known cgroup, ${counted(unclassifiedCgroups, 'new cgroup')} without room`;
 }
 
 function facts(status: StatusAnswer): string[][] {
@@ -37,12 +38,12 @@ function facts(status: StatusAnswer): string[][] {
     ['agent', `${status.version} on ${status.node}, pid ${status.pid}, since ${status.startedAt}`],
     [
       'state',
-      `revision ${status.revision}: ${status.services} services, ${status.backends} backends, in ${status.dataDir}`,
+      `revision ${status.revision}: ${counted(status.services, 'service')}, ${counted(status.backends, 'backend')}, in ${status.dataDir}`,
     ],
     ['datapath', `${datapath.state}, revision ${datapath.appliedRevision}`],
     [
       'cgroup',
-      `${status.cgroupPath}, ${attached} of ${datapath.attachments.length} hooks effective`,
+      `${status.cgroupPath}, ${attached} of ${counted(datapath.attachments.length, 'hook')} effective`,
     ],
     ['pins', `${status.pinDir}${datapath.adoptedPins ? ', adopted from an earlier agent' : ''}`],
     ['last full check', datapath.lastFullCheckAt ?? 'none yet'],

@@ -37,7 +37,7 @@ test('status and doctor say what judges, why, and what it cannot cover', async (
   assert.doesNotMatch(idle.stdout, /not covered/);
   await host.must('acl', 'add', 'none', '--to', 'redis.prod', '--action', 'deny');
   const judging = await host.must('status');
-  assert.match(judging.stdout, /^access control +1 rules, enforced by cgroup hooks only/m);
+  assert.match(judging.stdout, /^access control +1 rule, enforced by cgroup hooks only/m);
   assert.match(judging.stdout, /^not covered by access control: raw, SCTP, DCCP and ping sockets/m);
   assert.match(judging.stdout, /^zh_acl_rules +1 /m);
   const doctor = await host.must('doctor');
@@ -88,7 +88,7 @@ test('without kernel BTF rules are stored, and status says that nothing enforces
   );
   const status = await host.zerohop('status');
   assert.equal(status.code, 1);
-  assert.match(status.stdout, /^access control +NOT ENFORCED: 1 rules; the kernel has no BTF/m);
+  assert.match(status.stdout, /^access control +NOT ENFORCED: 1 rule; the kernel has no BTF/m);
   assert.match(status.stdout, /^degraded: there are rules, and nothing enforces them/m);
   const asked = await host.zerohop(
     'acl',

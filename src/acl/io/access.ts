@@ -213,7 +213,7 @@ export class Access implements AclEngine {
     if (name === 'none') return `there are rules, and nothing enforces them: ${why}`;
     if (this.problem !== undefined) return this.problem;
     if (unclassed > 0 && this.enforcer.cgroups >= this.#options.sizes.aclCgroups) {
-      return `${unclassed} new cgroups found zh_acl_cgroups full: raise maps.aclCgroups`;
+      return `zh_acl_cgroups was full when new cgroups came (${unclassed} so far): raise maps.aclCgroups`;
     }
     return undefined;
   }

@@ -350,7 +350,8 @@ export async function answer(
 ): Promise<AclTestAnswer> {
   const { places: all, notes } = placesOf(to, around.catalog);
   const places = all.slice(0, TARGETS_MAX);
-  if (all.length > places.length) notes.push(`and ${all.length - places.length} more backends`);
+  if (all.length > places.length)
+    notes.push(`these are the first ${places.length} of ${all.length} backends`);
   const { cidr, ...inside } = from;
   let targets: Target[];
   let shown: AclTestAnswer['subject'];

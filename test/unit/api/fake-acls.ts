@@ -34,6 +34,9 @@ export const denial: AclLogEntry = {
 
 export class FakeAcls implements AclEngine {
   entries: AclLogEntry[] = [];
+  /** What status() says: rules, and how many of everything that it counts. */
+  rules = 1;
+  lost = 0;
   readonly followers = new Set<AclFollower>();
   questions: AclTestBody[] = [];
   answer: AclTestAnswer = { allowed: true, subject: {}, targets: [], notes: [] };
@@ -46,9 +49,13 @@ export class FakeAcls implements AclEngine {
       notCovered: ['raw sockets'],
       state: 'active',
       defaultAction: 'allow',
-      rules: 1,
+      rules: this.rules,
       generation: 1,
-      counters: { eventsDropped: 0, unknownCgroups: 0, unclassifiedCgroups: 0 },
+      counters: {
+        eventsDropped: this.lost,
+        unknownCgroups: this.lost,
+        unclassifiedCgroups: this.lost,
+      },
     };
   }
 

@@ -1,7 +1,7 @@
 /** `zerohop acl` as a process, against an agent without a kernel. */
 import assert from 'node:assert/strict';
 import { execFile, spawn } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -43,8 +43,12 @@ interface Result {
 }
 
 async function acl(...args: string[]): Promise<Result> {
+  return await zerohop('acl', ...args);
+}
+
+async function zerohop(...args: string[]): Promise<Result> {
   return await new Promise((resolve) => {
-    execFile(process.execPath, [main, 'acl', ...args], { env }, (error, out, err) =>
+    execFile(process.execPath, [main, ...args], { env }, (error, out, err) =>
       resolve({ code: typeof error?.code === 'number' ? error.code : 0, out, err }),
     );
   });
@@ -135,6 +139,67 @@ test('a rule from first to last', async () => {
   assert.match((await acl('show', 'only-web')).out, /^from +unit:web.service\n +user:deploy$/m);
   assert.equal((await acl('rm', 'only-web')).out, 'removed acl only-web\n');
   assert.match((await acl('ls')).err, /no rules yet: `zerohop acl add` adds one/);
+});
+
+test('what is one is told as one', async () => {
+  const told: string[] = [];
+  for (const count of [0, 1, 2]) {
+    engine.acls.rules = count;
+    engine.acls.lost = count;
+    const { out } = await zerohop('status');
+    told.push(...(out.match(/^(access control|acl counters) .*$/gm) ?? []));
+  }
+  assert.deepEqual(told, [
+    'access control    0 rules, enforced by cgroup hooks only (a test)',
+    'acl counters      0 verdicts lost before the log, 0 judged without a known cgroup, 0 new cgroups without room',
+    'access control    1 rule, enforced by cgroup hooks only (a test)',
+    'acl counters      1 verdict lost before the log, 1 judged without a known cgroup, 1 new cgroup without room',
+    'access control    2 rules, enforced by cgroup hooks only (a test)',
+    'acl counters      2 verdicts lost before the log, 2 judged without a known cgroup, 2 new cgroups without room',
+  ]);
+  const backends: string[] = [];
+  await zerohop('service', 'add', 'web', '--port', '80');
+  for (const address of ['', '10.0.0.1:80', '10.0.0.2:80']) {
+    if (address !== '') await zerohop('backend', 'add', 'web', address);
+    const { out } = await zerohop('service', 'show', 'web');
+    backends.push(/^port .*$/m.exec(out)?.[0] ?? out);
+  }
+  assert.deepEqual(backends, [
+    'port tcp-80: 80/tcp, 0 backends',
+    'port tcp-80: 80/tcp, 1 backend',
+    'port tcp-80: 80/tcp, 2 backends',
+  ]);
+});
+
+test('add and apply tell a change in the same words', async () => {
+  const file = join(directory, 'rule.yaml');
+  const write = (action: string): void =>
+    writeFileSync(file, `kind: acl\nname: two\nto: {ports: [25/tcp]}\naction: ${action}\n`);
+  const add = async (action: string, ...rest: string[]): Promise<string> =>
+    (await acl('add', 'one', '--to', ':25/tcp', '--action', action, ...rest)).out;
+  const apply = async (...rest: string[]): Promise<string> =>
+    (await zerohop('apply', '-f', file, ...rest)).out;
+  const told: [string, string][] = [];
+  for (const action of ['deny', 'audit', 'audit']) {
+    write(action);
+    told.push([await add(action, '--dry-run'), await apply('--dry-run')]);
+    told.push([await add(action), await apply()]);
+  }
+  const both = (verb: string): [string, string] => [`${verb} acl one\n`, `${verb} acl two\n`];
+  const same: [string, string] = ['nothing to change\n', 'nothing to change\n'];
+  assert.deepEqual(told, [
+    both('would create'),
+    both('created'),
+    both('would update'),
+    both('updated'),
+    same,
+    same,
+  ]);
+  assert.equal(
+    (await acl('rm', 'one', 'two', '--dry-run')).out,
+    'would remove acl one\nwould remove acl two\n',
+  );
+  assert.equal((await acl('rm', 'one', 'two')).out, 'removed acl one\nremoved acl two\n');
 });
 
 test('wrong input is refused with what to do', async () => {
@@ -239,7 +304,8 @@ test(
     follower.entry({ ...denial, rule: 'other' });
     follower.entry({ ...denial, time: 'LATER' });
     follower.dropped(7);
-    while (!err.includes('7 more')) await new Promise((resolve) => setTimeout(resolve, 10));
+    while (!err.includes('7 verdicts not shown'))
+      await new Promise((resolve) => setTimeout(resolve, 10));
     assert.deepEqual(out.split('\n'), [line, line.replace(/^\S+/, 'LATER'), '']);
     const ended = new Promise((resolve) => child.on('exit', resolve));
     await api.close();
