@@ -214,11 +214,21 @@ function readStateFields(r: Reader, type: StateMessage['type']): StateMessage {
     case 'ping':
       return { type, nonce: r.word(), measure: r.bool(), digest: r.word() };
     case 'pong':
-      return { type, nonce: r.word(), incarnation: r.integer(), digest: r.word() };
+      return {
+        type,
+        nonce: r.word(),
+        incarnation: r.integer(LIMITS.incarnation),
+        digest: r.word(),
+      };
     case 'suspect':
-      return { type, target: readId(r), incarnation: r.integer() };
+      return { type, target: readId(r), incarnation: r.integer(LIMITS.incarnation) };
     case 'vouch':
-      return { type, target: readId(r), alive: r.bool(), incarnation: r.integer() };
+      return {
+        type,
+        target: readId(r),
+        alive: r.bool(),
+        incarnation: r.integer(LIMITS.incarnation),
+      };
     case 'states':
       return {
         type,
@@ -330,7 +340,11 @@ function writeVersion(w: Writer, { id, incarnation, sequence }: Version): void {
 }
 
 function readVersion(r: Reader): Version {
-  return { id: readId(r), incarnation: r.integer(), sequence: r.integer() };
+  return {
+    id: readId(r),
+    incarnation: r.integer(LIMITS.incarnation),
+    sequence: r.integer(LIMITS.incarnation),
+  };
 }
 
 function writeState(w: Writer, state: LinkState): void {
@@ -344,8 +358,8 @@ function writeState(w: Writer, state: LinkState): void {
 function readState(r: Reader): LinkState {
   return {
     origin: readPeer(r),
-    incarnation: r.integer(),
-    sequence: r.integer(),
+    incarnation: r.integer(LIMITS.incarnation),
+    sequence: r.integer(LIMITS.incarnation),
     left: r.bool(),
     neighbours: r.list(LIMITS.neighboursPerState, () => readId(r)),
   };

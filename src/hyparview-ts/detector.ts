@@ -3,6 +3,7 @@
 // Das, Gupta, Motivala, "SWIM", DSN 2002 (indirect probes, suspicion, incarnations); Dadgar, Phillips, Currey,
 // "Lifeguard", 2018 (local health, a suspicion that ends sooner the more agree). Departures: each node watches its few
 // neighbours, not random members; those asked for help are the suspect's own neighbours, whose word counts.
+import { LIMITS } from './config.ts';
 import type { Config } from './config.ts';
 import type { Effects } from './effects.ts';
 import { jitter } from './random.ts';
@@ -73,6 +74,10 @@ export class Detector {
     this.#effects = effects;
     this.#hooks = hooks;
     this.incarnation = incarnation;
+  }
+
+  raiseIncarnation(above: number): void {
+    this.incarnation = Math.min(LIMITS.incarnation, Math.max(this.incarnation, above + 1));
   }
 
   /** 0 when this node trusts itself, up to localHealthMax when it seems to be the slow one. */
@@ -237,9 +242,7 @@ export class Detector {
 
   #refute(from: Peer, incarnation: number): void {
     this.#adjustHealth(1); // Lifeguard: refuting a suspicion about oneself
-    if (incarnation >= this.incarnation && incarnation < Number.MAX_SAFE_INTEGER - 1) {
-      this.incarnation = incarnation + 1;
-    }
+    if (incarnation >= this.incarnation) this.raiseIncarnation(incarnation);
     const message = {
       type: 'vouch',
       target: this.#self.id,

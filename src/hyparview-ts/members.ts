@@ -1,13 +1,15 @@
 // Who exists, who is reachable, and by which path: every node says whom it is linked to, everybody keeps what all say.
 // A node nobody reachable vouches for is dead, or cut off, which looks the same from here; it is probed until it is
 // back or forgotten (rejoin.ts). spread.ts passes the news on; sync.ts finds what was lost on the way.
+import { LIMITS } from './config.ts';
 import type { Config } from './config.ts';
 import type { Effects } from './effects.ts';
 import { isNewer, LinkStates } from './linkstate.ts';
-import type { LinkRecord, LinkState } from './linkstate.ts';
+import type { LinkRecord, LinkState, Version } from './linkstate.ts';
 import type { Names } from './names.ts';
 import { Routes } from './routes.ts';
 import type { Change } from './routes.ts';
+import type { Random } from './random.ts';
 import type { MessageOf, NodeId, Peer } from './types.ts';
 import { Spread } from './spread.ts';
 import type { View } from './view.ts';
@@ -45,7 +47,7 @@ export class Members {
   /** Records not yet in the paths, with what they were when the paths were last computed. */
   readonly #pending = new Map<number, { readonly old: LinkRecord | undefined }>();
   #nextRoutesAt = 0;
-  #sequence = 0;
+  #sequence: number;
   #published: readonly NodeId[] = [];
   #tokens = BURST;
   #refilledAt = 0;
@@ -64,6 +66,7 @@ export class Members {
     self: Peer,
     active: View,
     config: Config,
+    random: Random,
     effects: Effects,
     names: Names,
     hooks: MembersHooks,
@@ -74,6 +77,8 @@ export class Members {
     this.#effects = effects;
     this.#names = names;
     this.#hooks = hooks;
+    // from anywhere: two lives that begin with the same incarnation never call different states by the same version
+    this.#sequence = random.next() >>> 1;
     this.states = new LinkStates(names, config.statesMax);
     this.#index = names.number(self.id);
     this.routes = new Routes(this.states, this.#index);
@@ -157,7 +162,7 @@ export class Members {
     this.#published = neighbours;
     this.#refill(now);
     this.#tokens = Math.max(-BURST, this.#tokens - 1);
-    this.#sequence += 1;
+    this.#sequence = Math.min(LIMITS.incarnation, this.#sequence + 1);
     const origin = this.#self;
     const sequence = this.#sequence;
     const state: LinkState = { origin, incarnation, sequence, left: this.#left, neighbours };
@@ -187,13 +192,40 @@ export class Members {
     if (purpose === 'tree' && redundant === states.length) this.spread.redundant(from);
   }
 
-  /** Somebody knows a newer state of me than I do: from before a restart, or forged. Mine must be newer still. */
+  onAnnounced(from: Peer, versions: readonly Version[], now: number): void {
+    if (!this.#config.linkState) return;
+    this.outdo(versions, now);
+    this.spread.onAnnounced(from, versions, now);
+  }
+
+  /** Somebody holds a state of me that I did not make: from before a restart, or forged. Mine must be newer still. */
   #contradict(state: LinkState, now: number): void {
+    const { id } = state.origin;
+    const own = this.states.get(id)?.state;
+    const isOther = own !== undefined && own.neighbours.join(' ') !== state.neighbours.join(' ');
+    this.outdo([{ id, incarnation: state.incarnation, sequence: state.sequence }], now, isOther);
+  }
+
+  /** Of these versions, those of my own states that I did not make: what I say next is newer than any of them. */
+  outdo(versions: readonly Version[], now: number, isOther = false): void {
     const own = this.states.get(this.#self.id)?.state;
-    if (own !== undefined && !isNewer(state, own)) return;
-    this.#hooks.raiseIncarnation(state.incarnation);
-    this.#published = [];
-    this.#publish(now, false);
+    for (const version of versions) {
+      if (version.id !== this.#self.id) continue;
+      const isEqual = isOther && own !== undefined && !isNewer(own, version);
+      if (own !== undefined && !isNewer(version, own) && !isEqual) continue;
+      const next = { incarnation: this.#hooks.incarnation(), sequence: this.#sequence };
+      if (isEqual || isNewer(version, next)) this.#raiseAbove(version);
+      this.#published = [];
+      this.#publishAt = Math.min(this.#publishAt, now + this.#refill(now));
+      this.onPublishTimer(now);
+    }
+  }
+
+  /** At the end of all incarnations the sequence goes on. */
+  #raiseAbove({ incarnation, sequence }: Version): void {
+    this.#hooks.raiseIncarnation(incarnation);
+    if (this.#hooks.incarnation() > incarnation) return;
+    this.#sequence = Math.min(LIMITS.incarnation - 1, Math.max(this.#sequence, sequence));
   }
 
   #isForgotten(state: LinkState): boolean {

@@ -5,6 +5,7 @@ import { DEFAULTS } from './config.ts';
 import type { Config } from './config.ts';
 import { Detector } from './detector.ts';
 import { Effects } from './effects.ts';
+import { lifeName } from './floors.ts';
 import { HyParView } from './hyparview.ts';
 import { Members } from './members.ts';
 import { Multicast } from './multicast.ts';
@@ -68,14 +69,13 @@ export class Node {
     const { active } = this.views;
     this.#shuffle = new Shuffle(this.views);
     const table = names ?? new Names();
-    this.tree = new Plumtree(active, this.config, random, effects, (id) =>
+    const life = lifeName(incarnation, random.next());
+    this.tree = new Plumtree(life, active, this.config, random, effects, (id) =>
       this.#multicast.children(id),
     );
-    this.members = new Members(self, active, this.config, effects, table, {
+    this.members = new Members(self, active, this.config, random, effects, table, {
       incarnation: () => this.detector.incarnation,
-      raiseIncarnation: (above) => {
-        this.detector.incarnation = Math.max(this.detector.incarnation, above + 1);
-      },
+      raiseIncarnation: (above) => this.detector.raiseIncarnation(above),
     });
     this.#multicast = new Multicast(
       self.id,
@@ -150,8 +150,7 @@ export class Node {
   }
 
   #broadcast(payload: Uint8Array, priority: 'urgent' | 'normal' | 'bulk', now: number): void {
-    const { incarnation } = this.detector;
-    const refusal = this.tree.broadcast(this.self, incarnation, payload, priority, now);
+    const refusal = this.tree.broadcast(this.self, payload, priority, now);
     if (refusal === undefined) return;
     const max = this.config.payloadBytesMax;
     const why = `${refusal}: ${payload.length} bytes, from 1 to ${max} are allowed`;
@@ -283,8 +282,8 @@ export class Node {
       case 'sync':
         return this.#sync.onSync(from, message);
       case 'versions':
-        if (message.buckets.length > 0) return this.#sync.onVersions(from, message);
-        return this.members.spread.onAnnounced(from, message.versions, now);
+        if (message.buckets.length > 0) return this.#sync.onVersions(from, message, now);
+        return this.members.onAnnounced(from, message.versions, now);
       case 'want':
         return this.members.spread.onWant(from, message.ids, message.graft);
     }

@@ -42,6 +42,7 @@ export class Plumtree {
   #sequence = 0;
   #wakeLazy = false;
 
+  readonly #life: string;
   readonly #active: View;
   readonly #config: Config;
   readonly #random: Random;
@@ -49,12 +50,14 @@ export class Plumtree {
   readonly #childrenOf: (origin: NodeId) => ReadonlySet<NodeId> | undefined;
 
   constructor(
+    life: string,
     active: View,
     config: Config,
     random: Random,
     effects: Effects,
     childrenOf: (origin: NodeId) => ReadonlySet<NodeId> | undefined,
   ) {
+    this.#life = life;
     this.#childrenOf = childrenOf;
     this.#active = active;
     this.#config = config;
@@ -87,17 +90,11 @@ export class Plumtree {
   }
 
   /** Sends to every node; returns why not. */
-  broadcast(
-    self: Peer,
-    incarnation: number,
-    payload: Uint8Array,
-    priority: Priority,
-    now: number,
-  ): Refusal | undefined {
+  broadcast(self: Peer, payload: Uint8Array, priority: Priority, now: number): Refusal | undefined {
     if (payload.length > this.#config.payloadBytesMax) return 'payload too large';
     if (payload.length === 0) return 'nothing to send';
     this.#sequence += 1;
-    const id = `${self.id} ${incarnation.toString(36)} ${this.#sequence.toString(36)}`;
+    const id = `${self.id} ${this.#life} ${this.#sequence.toString(36)}`;
     const message = { type: 'gossip', id, hop: 0, priority, payload } as const;
     this.#accept(message, undefined, now);
     this.#push(message, undefined);

@@ -68,8 +68,10 @@ export class Sync {
     this.#send(from, { type: 'versions', buckets: [...differing], versions });
   }
 
-  onVersions(from: Peer, { buckets, versions }: MessageOf<'versions'>): void {
+  onVersions(from: Peer, { buckets, versions }: MessageOf<'versions'>, now: number): void {
+    if (!this.#config.linkState) return;
     const { states } = this.#members;
+    this.#members.outdo(versions, now);
     const theirs = new Map(versions.map((version) => [version.id, version]));
     const newer: LinkState[] = [];
     for (const { id } of states.versions(new Set(buckets))) {

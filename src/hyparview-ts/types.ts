@@ -17,7 +17,7 @@ export interface Peer {
 /** `urgent` is failure news, `normal` the protocol and small messages, `bulk` what may wait. */
 export type Priority = 'urgent' | 'normal' | 'bulk';
 
-/** Names one broadcast: its origin, that origin's incarnation, and a number that grows by one. */
+/** Names one broadcast: its origin, that origin's life (floors.ts), and a number that grows by one. */
 export type BroadcastId = string;
 
 export interface Announcement {

@@ -111,15 +111,15 @@ export function checkBroadcasts(cluster: Cluster, from: readonly number[], withi
   const before = new Set(cluster.deliveries.keys());
   for (const index of from) cluster.broadcast(index);
   cluster.sim.runUntil(cluster.sim.now + withinMs);
-  for (const [id, delivery] of cluster.deliveries) {
-    if (before.has(id)) continue;
+  for (const [number, delivery] of cluster.deliveries) {
+    if (before.has(number)) continue;
     const missed = [...delivery.targets].filter((t) => !delivery.got.has(t) && cluster.runs(t));
-    if (missed.length > 0) throw new Violation(`${id} did not reach ${missed.join(', ')}`);
+    if (missed.length > 0) throw new Violation(`${delivery.id} did not reach ${missed.join(', ')}`);
   }
 }
 
 export function checkOnce(cluster: Cluster): void {
-  for (const [id, { twice }] of cluster.deliveries) {
+  for (const { id, twice } of cluster.deliveries.values()) {
     if (twice > 0) throw new Violation(`${id} was delivered twice, ${twice} times`);
   }
 }

@@ -12,7 +12,9 @@ import type {
 import { Simulator } from './simulator.ts';
 import type { Host } from './simulator.ts';
 
+/** Of one broadcast; known by a number in its payload, so that two broadcasts with one id are two here. */
 export interface Delivery {
+  readonly id: string;
   readonly sentAt: number;
   readonly origin: number;
   /** Living nodes when it was sent. */
@@ -29,15 +31,16 @@ export interface Belief {
 export class Cluster {
   readonly sim: Simulator<Message>;
   readonly nodes: (Node | undefined)[] = [];
-  readonly deliveries = new Map<string, Delivery>();
+  readonly deliveries = new Map<number, Delivery>();
   readonly config: Config;
   onEvent: ((host: Host<Message>, event: Event) => void) | undefined;
   readonly #names = new Names(true);
   readonly #seed: number;
-  readonly #incarnations: number[] = [];
+  readonly #starts: number[] = [];
   readonly #disks: Peer[][] = [];
   readonly #life: number[] = [];
   #lives = 0;
+  #broadcasts = 0;
 
   constructor(seed: number, config: Partial<Config> = {}) {
     this.#seed = seed;
@@ -73,11 +76,15 @@ export class Cluster {
     return [...this.nodes.keys()].filter((index) => this.nodes[index] !== undefined);
   }
 
-  /** Starts a node. Its incarnation is a counter on its disk, or, without a disk, its own clock. */
+  /**
+   * Starts a node. Its incarnation is the count of its starts, on its disk, or, without a disk, its own clock. Neither
+   * knows to which incarnation it was raised while it ran.
+   */
   start(index: number, seeds: readonly number[], disk = true): void {
     const host = this.host(index);
     this.#life[index] = ++this.#lives;
-    const counter = (this.#incarnations[index] ?? 0) + 1;
+    const counter = (this.#starts[index] ?? 0) + 1;
+    this.#starts[index] = disk ? counter : 0;
     const incarnation = disk ? counter : Math.max(1, Math.round(this.sim.localTime(host)));
     const node = new Node({
       self: host.peer,
@@ -113,22 +120,25 @@ export class Cluster {
   #remember(index: number): void {
     const node = this.nodes[index];
     if (node === undefined) return;
-    this.#incarnations[index] = node.detector.incarnation;
     this.#disks[index] = knownPeers(node);
   }
 
   broadcast(index: number, bytes = 64, priority: Priority = 'normal'): void {
-    const payload = new Uint8Array(bytes);
+    const payload = new Uint8Array(Math.max(4, bytes));
+    new DataView(payload.buffer).setUint32(0, ++this.#broadcasts);
     this.give(index, { type: 'broadcast', payload, priority });
   }
 
   #observe(host: Host<Message>, event: Event): void {
     if (event.type === 'delivered') {
-      let delivery = this.deliveries.get(event.id);
+      const { id, payload } = event;
+      const number = new DataView(payload.buffer, payload.byteOffset).getUint32(0);
+      let delivery = this.deliveries.get(number);
       if (delivery === undefined) {
         const targets = new Set(this.living());
-        delivery = { sentAt: this.sim.now, origin: host.index, targets, got: new Map(), twice: 0 };
-        this.deliveries.set(event.id, delivery);
+        const sentAt = this.sim.now;
+        delivery = { id, sentAt, origin: host.index, targets, got: new Map(), twice: 0 };
+        this.deliveries.set(number, delivery);
       }
       const before = delivery.got.get(host.index);
       const life = this.#life[host.index] ?? 0;

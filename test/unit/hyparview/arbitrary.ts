@@ -1,6 +1,7 @@
 // Arbitrary messages for property tests: everything the wire allows.
 import fc from 'fast-check';
 import type { Arbitrary } from 'fast-check';
+import { LIMITS } from '../../../src/hyparview-ts/index.ts';
 import type { Message, Peer } from '../../../src/hyparview-ts/index.ts';
 
 const char = fc.integer({ min: 0x20, max: 0x7e }).map((code) => String.fromCharCode(code));
@@ -16,7 +17,7 @@ const type = <T extends string>(name: T): Arbitrary<T> => fc.constant(name);
 
 export const id = text(1, 64);
 export const peer = peerOf(id);
-export const message = messages(id, fc.integer({ min: 0, max: Number.MAX_SAFE_INTEGER }));
+export const message = messages(id, fc.integer({ min: 0, max: LIMITS.incarnation }));
 
 function peerOf(ids: Arbitrary<string>): Arbitrary<Peer> {
   return record({ id: ids, address: text(0, 255), zone: text(0, 32) });

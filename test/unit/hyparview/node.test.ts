@@ -1,6 +1,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { DEFAULTS, Node, PAPER, knownPeers, sfc32 } from '../../../src/hyparview-ts/index.ts';
+import { decode, encode } from '../../../src/hyparview-ts/codec.ts';
+import {
+  DEFAULTS,
+  LIMITS,
+  Node,
+  PAPER,
+  knownPeers,
+  sfc32,
+} from '../../../src/hyparview-ts/index.ts';
 import type { Config, Message, MessageOf, Output, Peer } from '../../../src/hyparview-ts/index.ts';
 
 const peer = (id: string, zone = 'z'): Peer => ({ id, address: `${id}:1`, zone });
@@ -222,6 +230,70 @@ test('a suspected node refutes with a higher incarnation', () => {
   assert.deepEqual(sent(outputs, 'vouch'), [
     { to: 'a', message: { type: 'vouch', target: 'self', alive: true, incarnation: 5 } },
   ]);
+});
+
+const ownState = (incarnation: number, sequence: number, ...neighbours: string[]): Message => ({
+  type: 'states',
+  purpose: 'sync',
+  states: [{ origin: peer('self'), incarnation, sequence, left: false, neighbours }],
+});
+
+const versionsOf = (outputs: readonly Output[]): [number, number][] =>
+  sent(outputs, 'states')
+    .flatMap(({ message }) => message.states)
+    .map(({ incarnation, sequence }) => [incarnation, sequence]);
+
+test('a node that meets a newer state of its own, or its version alone, says something newer still', () => {
+  const subject = new Subject();
+  subject.link('a');
+  const [first] = versionsOf(subject.run(1000));
+  assert.equal(first?.[0], 1);
+  const sequence = first?.[1] ?? 0;
+  subject.receive('a', ownState(1, sequence));
+  assert.deepEqual(versionsOf(subject.run(2000)), [[2, sequence + 1]], 'equal, with other links');
+  subject.receive('a', ownState(1, sequence + 9));
+  assert.deepEqual(versionsOf(subject.run(3000)), [], 'older than what it says itself');
+  subject.receive('a', ownState(7, 1));
+  assert.deepEqual(versionsOf(subject.run(4000)), [[8, sequence + 2]]);
+  const versions = [{ id: 'self', incarnation: 9, sequence: 3 }];
+  subject.receive('a', { type: 'versions', buckets: [], versions });
+  assert.deepEqual(versionsOf(subject.run(5000)), [[10, sequence + 3]]);
+  subject.receive('a', { type: 'versions', buckets: [3], versions });
+  assert.deepEqual(versionsOf(subject.run(6000)), []);
+});
+
+test('at the end of all incarnations nothing is said that the wire refuses', () => {
+  const subject = new Subject();
+  subject.link('a');
+  const last = LIMITS.incarnation;
+  const outputs = subject.receive('a', { type: 'suspect', target: 'self', incarnation: last });
+  outputs.push(...subject.receive('a', ownState(last, 77)), ...subject.run(2000));
+  outputs.push(...subject.receive('a', ownState(last, last)), ...subject.run(4000));
+  const ping = { type: 'ping', nonce: 1, measure: false, digest: 0 } as const;
+  outputs.push(...subject.receive('a', ping));
+  assert.ok(versionsOf(outputs).some(([incarnation]) => incarnation === last));
+  for (const output of outputs) {
+    if (output.type === 'send') assert.deepEqual(decode(encode(output.message)), output.message);
+  }
+});
+
+test('two lives that begin alike never call two states, or two broadcasts, by one name', () => {
+  const names = new Set<string>();
+  for (const seed of [1, 2]) {
+    const node = new Node({ self: peer('self'), random: sfc32(seed), incarnation: 1 });
+    const from = peer('a');
+    const outputs = node.handle({ type: 'received', from, message: { type: 'join' } }, 0);
+    const payload = Uint8Array.of(1);
+    outputs.push(...node.handle({ type: 'broadcast', payload, priority: 'normal' }, 0));
+    outputs.push(...node.handle({ type: 'timer', key: 'publish' }, 1000));
+    outputs.push(...node.handle({ type: 'timer', key: 'flush' }, 2000));
+    for (const output of outputs) {
+      if (output.type !== 'event' || output.event.type !== 'delivered') continue;
+      names.add(output.event.id);
+    }
+    for (const version of versionsOf(outputs)) names.add(version.join(' '));
+  }
+  assert.equal(names.size, 4);
 });
 
 test('leave() says goodbye to every neighbour and leaves no timer', () => {
