@@ -283,6 +283,24 @@ function conclude(
 
 /** A program of this host calls connect() or sends. */
 export function evaluate(world: World, subject: Subject, to: Destination): Evaluation {
+  const said = evaluateEndpoint(world, subject, to);
+  if (said.verdict === 'deny' || to.protocol !== 'udp' || !isGroup(to.address)) return said;
+  // Whoever listens on all addresses hears a group that anybody joins: rules for
+  // services on this host count for datagrams to groups as well.
+  const here = evaluateEndpoint(world, subject, { ...to, address: '::1' });
+  const isNamed = here.rules.some(({ rule }) =>
+    [...world.rules].some(({ name, to: { kind } }) => name === rule && kind === 'service'),
+  );
+  if (here.verdict !== 'deny' || !isNamed) return said;
+  return { ...here, why: `${here.why} (a datagram to a group is one to this host as well)` };
+}
+
+function isGroup(address: string): boolean {
+  const ip = parseIp(address);
+  return ip !== undefined && (contains('224.0.0.0/4', ip) || contains('ff00::/8', ip));
+}
+
+function evaluateEndpoint(world: World, subject: Subject, to: Destination): Evaluation {
   const asked = parseIp(to.address);
   if (asked === undefined) throw new Error(`${to.address} is no address`);
   // Linux takes the unspecified address for this host.

@@ -94,10 +94,15 @@ function reached(ip: IpBytes): IpBytes {
   return parseIp(familyOf(ip) === 4 ? '127.0.0.1' : '::1') ?? ip;
 }
 
-function findDest(
-  tables: AclTables,
-  { ip, port, protocol }: JudgedEndpoint,
-): DestEntry | undefined {
+/** zh_is_group(): of IPv4 or IPv6. */
+function isGroup(ip: IpBytes): boolean {
+  const [first = 0] = familyOf(ip) === 4 ? ip.subarray(12) : ip;
+  return familyOf(ip) === 4 ? (first & 0xf0) === 0xe0 : first === 0xff;
+}
+
+type Flagged = Pick<AclTables, 'flags' | 'dests' | 'cidrs' | 'matches'>;
+
+function findDest(tables: Flagged, { ip, port, protocol }: JudgedEndpoint): DestEntry | undefined {
   const dest = (key: Parameters<typeof encodeDestKey>[0]): DestEntry | undefined =>
     tables.dests.get(bytesToKey(encodeDestKey(key)));
   const hasPorts = protocol === TCP || protocol === UDP;
@@ -125,10 +130,20 @@ function conclude(dest: DestEntry, sum: MatchEntry, unknown: boolean): Finding {
   return { ...common, verdict: 'allow', rule: 0 };
 }
 
-/** What a program of this host may do. */
+/** What a program of this host may do: zh_acl_denies(). */
 export function judge(tables: AclTables, task: JudgedTask, to: JudgedEndpoint): Finding {
+  const found = find(tables, task, { ...to, ip: reached(to.ip) });
+  if (to.protocol !== UDP || !isGroup(to.ip) || found.verdict === 'deny') return found;
+  // ZH_ACL_HERE: only entries of endpoints count.
+  const here = { ...tables, flags: tables.flags & genFlag.haveDests };
+  const asHere = find(here, task, { ...to, ip: reached(new Uint8Array(16)) });
+  return asHere.verdict === 'deny' ? asHere : found;
+}
+
+/** zh_acl_find(), and what it calls. */
+function find(tables: Flagged, task: JudgedTask, to: JudgedEndpoint): Finding {
   if (tables.flags === 0) return PASSED;
-  const dest = findDest(tables, { ...to, ip: reached(to.ip) });
+  const dest = findDest(tables, to);
   if (dest === undefined) {
     return (tables.flags & genFlag.defaultDeny) === 0 ? PASSED : { ...PASSED, verdict: 'deny' };
   }

@@ -231,6 +231,15 @@ for (const { mode, options } of modes()) {
         /^allowed {2}127\.0\.0\.1:6001\/tcp .*through 240\.0\.0\.1:6379: allowed by only-web$/m,
       );
       assert.match(yes.stdout, /the kernel says the same/);
+      await stage.apply(
+        { ...redis, name: 'mdns', vips: ['240.0.0.2'], ports: [{ port: 5353, protocol: 'udp' }] },
+        { kind: 'acl', name: 'no-mdns', to: { service: 'mdns' }, action: 'deny' },
+      );
+      const group = await ask(['unit:other.service'], '224.0.0.251:6001/udp');
+      assert.match(
+        group.stdout,
+        /^denied {2}224\.0\.0\.251:6001\/udp: denied by no-mdns \(a datagram to a group is [^]*the kernel says the same/m,
+      );
       const pid = await ask([`pid:${process.pid}`], '127.0.0.1:6001');
       assert.match(pid.stdout, /denied[^]*the kernel says the same/);
       // The kernel's tables are what is compared: without them it lets everything through.

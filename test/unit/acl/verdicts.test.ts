@@ -88,6 +88,7 @@ function checkConnection(dice: Dice, world: World, tables: AclTables): void {
   assert.equal(wrong, undefined, JSON.stringify({ wrong, subject, destination, said }));
   count(said.verdict);
   if (said.rules.length > 1) count('several rules');
+  if (said.why.includes('to a group')) count('denied as a datagram to a group');
   if (held?.overflow === true) count('more selectors than fit');
   if (said.verdict === 'deny' && said.decidedBy.length === 0) count('denied by default');
 }
@@ -143,6 +144,7 @@ test(`${POLICIES} random policies: the tables give the verdicts that the rules d
     'ingress deny': 0.02,
     'ingress audit': 0.003,
     updated: 0.2,
+    'denied as a datagram to a group': 0.001,
     'more selectors than fit': 0.005,
   };
   for (const [what, share] of Object.entries(wanted)) {
