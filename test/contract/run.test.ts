@@ -7,9 +7,9 @@ import {
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  readFileSync,
   rmdirSync,
   rmSync,
-  writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -69,11 +69,18 @@ afterEach(async () => {
   if (!existsSync(parent)) return;
   for (const entry of readdirSync(parent, { withFileTypes: true })) {
     if (!entry.isDirectory()) continue;
-    writeFileSync(join(parent, entry.name, 'cgroup.kill'), '1');
-    await eventually('the cgroup to be empty', () => (rmdirSync(join(parent, entry.name)), true));
+    await eventually('the cgroup to be empty', () => emptied(join(parent, entry.name)));
   }
   rmdirSync(parent);
 });
+
+/** Without cgroup.kill, which Linux 5.10 does not have. */
+function emptied(path: string): true {
+  for (const pid of readFileSync(join(path, 'cgroup.procs'), 'utf8').split('\n').filter(Boolean))
+    process.kill(Number(pid), 'SIGKILL');
+  rmdirSync(path);
+  return true;
+}
 
 function run(options: readonly string[], ...command: string[]): Run {
   const args = [main, 'run', '--socket', socket, ...options, '--', ...command];
