@@ -73,6 +73,8 @@ function reporters(): string[] {
     ...spec,
     '--test-reporter=./vagrant/qemu/reporter.ts',
     `--test-reporter-destination=${results}`,
+    '--test-reporter=./vagrant/qemu/failures.ts',
+    '--test-reporter-destination=stderr',
   ];
 }
 
