@@ -13,16 +13,15 @@
  */
 import type { CatalogBackend, CatalogPort, CatalogService } from '../catalog/catalog.ts';
 import { bytesToKey, protocolNumber } from '../datapath/abi.ts';
-import { cidrContains } from '../net/cidr.ts';
 import { parseIp, type IpBytes } from '../net/ip.ts';
 import { BucketMap, type BucketMapEdit } from '../state/bucket-map.ts';
 import type { Protocol } from '../state/records.ts';
 import { encodeCidrKey, encodeDestKey, genFlag } from './abi.ts';
 import type { Block } from './blocks.ts';
 import {
-  placeOf,
-  LOOPBACK_V4,
+  isLocalBlock,
   makeFrame,
+  placeOf,
   portKey,
   type CompileProblem,
   type Frame,
@@ -47,8 +46,8 @@ export interface CompileInput extends FrameInput {
 interface LocalBackends {
   /** Of how many backends: by service and port, as ServiceRules.of() takes them. */
   readonly names: ReadonlyMap<string, number>;
-  /** Those of 127.0.0.0/8 that have entries of their own, by key (bytesToKey). */
-  readonly loopback: BucketMap<{ readonly ip: IpBytes; readonly count: number }>;
+  /** Those in local blocks that have entries of their own, by key (bytesToKey). */
+  readonly inBlocks: BucketMap<{ readonly ip: IpBytes; readonly count: number }>;
 }
 
 interface Endpoints {
@@ -135,14 +134,14 @@ type Direction = 'egress' | 'ingress';
 /** LocalBackends while they change. */
 class LocalWork {
   readonly names: Map<string, number>;
-  readonly #loopback: Overlay<{ readonly ip: IpBytes; readonly count: number }>;
+  readonly #inBlocks: Overlay<{ readonly ip: IpBytes; readonly count: number }>;
   /** The rules of all of them, once they are known. */
   egress: RuleSet | undefined;
   ingress: RuleSet | undefined;
 
   constructor(before: LocalBackends | undefined) {
     this.names = new Map(before?.names);
-    this.#loopback = new Overlay(before?.loopback ?? new BucketMap());
+    this.#inBlocks = new Overlay(before?.inBlocks ?? new BucketMap());
   }
 
   countName(name: string, by: 1 | -1): void {
@@ -151,18 +150,18 @@ class LocalWork {
     else this.names.set(name, names);
   }
 
-  countLoopback(ip: IpBytes, by: 1 | -1): void {
+  countInBlock(ip: IpBytes, by: 1 | -1): void {
     const key = bytesToKey(ip);
-    const count = (this.#loopback.get(key)?.count ?? 0) + by;
-    this.#loopback.set(key, count === 0 ? undefined : { ip, count });
+    const count = (this.#inBlocks.get(key)?.count ?? 0) + by;
+    this.#inBlocks.set(key, count === 0 ? undefined : { ip, count });
   }
 
-  loopback(): IpBytes[] {
-    return [...this.#loopback.build().values()].map(({ ip }) => ip);
+  inBlocks(): IpBytes[] {
+    return [...this.#inBlocks.build().values()].map(({ ip }) => ip);
   }
 
   build(): LocalBackends {
-    return { names: this.names, loopback: this.#loopback.build() };
+    return { names: this.names, inBlocks: this.#inBlocks.build() };
   }
 }
 
@@ -179,7 +178,7 @@ class Work {
   readonly #sources: Overlay<MatchEntry>;
   /** What is to be computed anew, by key of zh_acl_dests. */
   readonly #endpoints = new Map<string, Endpoint>();
-  readonly #loopbackBlocks: readonly Block[];
+  readonly #localBlocks: readonly Block[];
 
   constructor(frame: Frame, before?: Compiled) {
     this.#frame = frame;
@@ -192,9 +191,7 @@ class Work {
     this.#dests = new Overlay(BucketMap.from(dests ?? new BucketMap()));
     this.#matches = new Overlay(BucketMap.from(matches ?? new BucketMap()));
     this.#sources = new Overlay(BucketMap.from(sources ?? new BucketMap()));
-    this.#loopbackBlocks = frame.blocks.all.filter(
-      (block) => block.bits >= 104 && cidrContains(LOOPBACK_V4, block.cidr.first),
-    );
+    this.#localBlocks = frame.blocks.all.filter((block) => isLocalBlock(frame, block));
   }
 
   /** What does not depend on any service. */
@@ -252,7 +249,7 @@ class Work {
     const by = comes ? 1 : -1;
     const local = this.#localPort(portKey(endpoint));
     local.countName(name, by);
-    if (place === 'loopback' && egress.rules.length > 0) local.countLoopback(ip, by);
+    if (place === 'block' && egress.rules.length > 0) local.countInBlock(ip, by);
   }
 
   #localPort(key: PortKey): LocalWork {
@@ -285,8 +282,8 @@ class Work {
       this.#endpoints.set(endpointKey(endpoint), endpoint);
     };
     for (const ip of this.#frame.local.values()) add(ip, 'interface');
-    for (const ip of work.loopback()) add(ip, 'loopback');
-    for (const block of this.#loopbackBlocks) this.#computeBlock(block, port);
+    for (const ip of work.inBlocks()) add(ip, 'block');
+    for (const block of this.#localBlocks) this.#computeBlock(block, port);
   }
 
   #rulesOfNames(names: Iterable<string>, direction: Direction): RuleSet {
@@ -323,7 +320,7 @@ class Work {
     const own = this.#rulesOfNames(backends, 'egress');
     const { place } = endpoint;
     const local =
-      place === 'interface' || (place === 'loopback' && own !== sets.empty)
+      place === 'interface' || (place === 'block' && own !== sets.empty)
         ? this.#localRules(port, 'egress')
         : sets.empty;
     const named = sets.union(own, local);
@@ -339,7 +336,7 @@ class Work {
     let set = rules?.everything ?? sets.empty;
     if (port !== undefined) {
       const key = portKey(port);
-      const local = this.#loopbackBlocks.includes(block)
+      const local = this.#localBlocks.includes(block)
         ? this.#localRules(key, 'egress')
         : sets.empty;
       const named = rules?.ports.get(key);
@@ -473,7 +470,10 @@ export function compileAcl(input: CompileInput): Compiled {
     bytesToKey(encodeCidrKey({ gen: 0, bits, addr: cidr.first })),
     number,
   ]);
-  const flags = flagsOf(frame, frame.blocks.get(LOOPBACK_V4) !== undefined);
+  const flags = flagsOf(
+    frame,
+    frame.localBlocks.some((cidr) => frame.blocks.get(cidr) !== undefined),
+  );
   return work.build({ flags, cidrs: new Map(cidrs), rules: rulesOf(frame) });
 }
 

@@ -177,7 +177,9 @@ function contains(cidr: string, ip: IpBytes): boolean {
 /** All addresses that lead to this host, as those of `localAddresses`. */
 function isThisHost(ip: IpBytes, world: World): boolean {
   if (contains('127.0.0.0/8', ip) || contains('::1/128', ip)) return true;
-  return [...world.localAddresses].some((text) => sameIp(parseIp(text), ip));
+  return [...world.localAddresses].some((text) =>
+    text.includes('/') ? contains(text, ip) : sameIp(parseIp(text), ip),
+  );
 }
 
 function sameIp(a: IpBytes | undefined, b: IpBytes): boolean {

@@ -8,7 +8,7 @@ import { formatIp, parseIp, type IpBytes } from '../net/ip.ts';
 import type { Problem } from '../state/problem.ts';
 import type { AclPort, AclRecord, AclSelector } from '../state/records.ts';
 import { buildAutomaton, NO_AUTOMATON, type CgroupPattern } from './automaton.ts';
-import { Blocks, EVERY_V4, EVERY_V6, type Block } from './blocks.ts';
+import { bitsOf, Blocks, EVERY_V4, EVERY_V6, type Block } from './blocks.ts';
 import { Policies, RuleSets, type PreparedRule, type RuleSet, type Workload } from './policies.ts';
 import type { Automaton } from './tables.ts';
 
@@ -32,7 +32,7 @@ export interface AclHost {
   /** Ids of the names in rules; a name that is missing or undefined selects nobody. */
   readonly users: ReadonlyMap<string, number | undefined>;
   readonly groups: ReadonlyMap<string, number | undefined>;
-  /** Of all interfaces, in any text form. */
+  /** All that leads to this host, in any text form; blocks like 198.51.100.0/24 too. */
   readonly localAddresses: Iterable<string>;
   readonly defaultAction: 'allow' | 'deny';
 }
@@ -68,8 +68,10 @@ export interface Frame {
   readonly services: ServiceRules;
   /** By port: rules for what comes from outside to any port of that number. */
   readonly openPorts: ReadonlyMap<PortKey, RuleSet>;
-  /** By canonical text: all addresses that lead to this host, but for 127.0.0.0/8. */
+  /** By canonical text: single addresses that lead to this host, ::1 among them. */
   readonly local: ReadonlyMap<string, IpBytes>;
+  /** 127.0.0.0/8, and others that a routing table makes local as a whole. */
+  readonly localBlocks: readonly Cidr[];
   readonly automaton: Automaton;
   readonly automatonKey: string;
   readonly numbering: Numbering;
@@ -78,35 +80,49 @@ export interface Frame {
   readonly problems: readonly CompileProblem[];
 }
 
-export const LOOPBACK_V4: Cidr = {
+const LOOPBACK_V4: Cidr = {
   family: 4,
   first: Uint8Array.from([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 0, 0, 0]),
   prefixLength: 8,
 };
 
-/** `loopback`: one of 127.0.0.0/8, which has a block of its own; `interface`: another of this host. */
-export type Place = 'loopback' | 'interface' | 'elsewhere';
+/** `interface`: one of this host's addresses; `block`: in one of its blocks, as 127.0.0.1 is. */
+export type Place = 'block' | 'interface' | 'elsewhere';
 
 /** Takes canonical text. */
-export function placeOf(frame: Frame, address: string): Place {
-  if (address.startsWith('127.')) return 'loopback';
-  return frame.local.has(address) ? 'interface' : 'elsewhere';
+export function placeOf({ local, localBlocks }: Frame, address: string): Place {
+  if (address.startsWith('127.')) return 'block';
+  if (local.has(address)) return 'interface';
+  if (localBlocks.length === 1) return 'elsewhere';
+  const ip = parseIp(address);
+  const isIn = ip !== undefined && localBlocks.some((block) => cidrContains(block, ip));
+  return isIn ? 'block' : 'elsewhere';
+}
+
+/** Whether all of the block leads to this host. */
+export function isLocalBlock({ localBlocks }: Frame, { cidr, bits }: Block): boolean {
+  return localBlocks.some((local) => bits >= bitsOf(local) && cidrContains(local, cidr.first));
 }
 
 function mustParse(text: string): Cidr {
   const result = parseCidr(text);
-  if (!result.ok) throw new Error(`bug: the block ${text} of a stored rule ${result.reason}`);
+  if (!result.ok) throw new Error(`bug: the block ${text} ${result.reason}`);
   return result.cidr;
 }
 
-function localAddresses(texts: Iterable<string>): Map<string, IpBytes> {
+function localPlaces(texts: Iterable<string>): Pick<Frame, 'local' | 'localBlocks'> {
   const local = new Map<string, IpBytes>();
-  for (const text of ['::1', ...texts]) {
+  const all = ['::1', ...texts];
+  const localBlocks = [
+    LOOPBACK_V4,
+    ...all.filter((text) => text.includes('/')).map((text) => mustParse(text)),
+  ];
+  for (const text of all.filter((one) => !one.includes('/'))) {
     const ip = parseIp(text);
     if (ip === undefined) throw new Error(`bug: local address ${text}`);
     if (!cidrContains(LOOPBACK_V4, ip)) local.set(formatIp(ip), ip);
   }
-  return local;
+  return { local, localBlocks };
 }
 
 export function assignNumbers(
@@ -206,11 +222,11 @@ class Preparation {
 }
 
 /** The blocks that a rule for this host's programs names. */
-function blocksOf({ to }: AclRecord): readonly Cidr[] {
+function blocksOf({ to }: AclRecord, localBlocks: readonly Cidr[]): readonly Cidr[] {
   switch (to.kind) {
     case 'service':
       // Backends on local addresses are protected on all of these.
-      return [LOOPBACK_V4];
+      return localBlocks;
     case 'cidr':
       return [mustParse(to.cidr)];
     case 'ports':
@@ -228,7 +244,7 @@ function rulesOfBlocks(
   for (const [index, { to }] of records.entries()) {
     const record = records[index];
     if (to.kind === 'service' || record === undefined || rules[index]?.egress !== true) continue;
-    for (const cidr of blocksOf(record)) {
+    for (const cidr of blocksOf(record, [])) {
       const number = blocks.get(cidr)?.number ?? 0;
       const at = own.get(number) ?? { everything: [], ports: new Map<PortKey, number[]>() };
       own.set(number, at);
@@ -375,8 +391,11 @@ export function makeFrame(input: FrameInput, previous?: Frame): Frame {
   if (machine.problem !== undefined) problems.push(machine.problem);
   const sets = new RuleSets();
   const defaultDeny = input.defaultAction === 'deny';
+  const places = localPlaces(input.localAddresses);
   const blocks = new Blocks(
-    records.flatMap((record, index) => (rules[index]?.egress === true ? blocksOf(record) : [])),
+    records.flatMap((record, index) =>
+      rules[index]?.egress === true ? blocksOf(record, places.localBlocks) : [],
+    ),
   );
   return {
     sets,
@@ -386,7 +405,7 @@ export function makeFrame(input: FrameInput, previous?: Frame): Frame {
     blockRules: rulesOfBlocks(blocks, sets, rules, records),
     services: new ServiceRules(records, rules, sets),
     openPorts: openPortsOf(records, rules, sets),
-    local: localAddresses(input.localAddresses),
+    ...places,
     automaton: machine.automaton,
     automatonKey: machine.key,
     numbering,

@@ -515,11 +515,13 @@ test('a new address of this host is guarded as the others, and a lost one is for
     action: 'deny',
   });
   await host.ip('addr', 'add', '203.0.113.7/32', 'dev', 'lo');
-  const attempt = 'tcp.connect=203.0.113.7,6001';
-  await eventually(
-    'the new address',
-    async () => (await stage.tries(other, [attempt]))[0] === 'EPERM',
-  );
+  // Whole blocks are this host's as well, without any of their addresses on an interface.
+  await host.ip('route', 'add', 'local', '198.51.100.0/24', 'dev', 'lo');
+  await host.ip('-6', 'route', 'add', 'local', '2001:db8:1::/64', 'dev', 'lo');
+  for (const address of ['203.0.113.7', '198.51.100.77', '2001:db8:1::7']) {
+    const attempt = `tcp.connect=${address},6001`;
+    await eventually(address, async () => (await stage.tries(other, [attempt]))[0] === 'EPERM');
+  }
   assert.match(JSON.stringify(host.agent.log()), /this host changed: rules compiled anew/);
 });
 

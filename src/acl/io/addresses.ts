@@ -1,32 +1,66 @@
 /**
  * Every address that leads to a program of this host, in the agent's network
- * namespace: its own, its networks' broadcasts, and the groups that it joined.
+ * namespace: its own, its networks' broadcasts, the groups that it joined, and
+ * whole blocks that a route makes local (`ip route add local 198.51.100.0/24 …`).
  * Read from /proc: os.networkInterfaces() leaves out interfaces without a
  * carrier (an idle docker0), whose addresses lead here all the same.
  */
 import { readFileSync } from 'node:fs';
+import { formatCidr, parseCidr } from '../../net/cidr.ts';
 import { canonicalIp } from '../../net/ip.ts';
 
 /** Looking again costs this share of the time at most; routing tables may be long. */
 const timeShareMax = 0.02;
 
-/** Addresses that the routing tables deliver here (Documentation/networking/fib_trie.rst). */
+/**
+ * Addresses and blocks that the routing tables deliver here
+ * (Documentation/networking/fib_trie.rst). Blocks of numbered tables are not
+ * among them: those are asked for some packets only, and transparent proxies
+ * have `local 0.0.0.0/0` there.
+ */
 export function parseFibTrie(text: string): string[] {
   const found = new Set<string>();
   let address = '';
+  let isNumbered = false;
   for (const line of text.split('\n')) {
+    if (/^\S/.test(line)) isNumbered = line.startsWith('Id ');
     const leaf = /^\s*\|-- (\S+)/.exec(line);
-    if (leaf?.[1] !== undefined) address = leaf[1];
-    else if (/^\s*\/32 (host LOCAL|link BROADCAST)/.test(line)) found.add(address);
+    if (leaf?.[1] !== undefined) {
+      address = leaf[1];
+      continue;
+    }
+    const [, length, kind] = /^\s*\/(\d+) \S+ (LOCAL|BROADCAST)/.exec(line) ?? [];
+    if (length === '32') found.add(address);
+    else if (kind === 'LOCAL' && !isNumbered) found.add(`${address}/${length}`);
   }
   return [...found];
+}
+
+/**
+ * As parseFibTrie(), of /proc/net/ipv6_route: address, prefix length, source,
+ * its length, next hop, metric, references, use, flags (RTF_LOCAL is the first
+ * bit), device. It does not tell tables apart, so ::/0 is taken for a
+ * transparent proxy's.
+ */
+export function parseIpv6Route(text: string): string[] {
+  const local = /^([0-9a-f]{32}) ([0-9a-f]{2}) \S+ \S+ \S+ \S+ \S+ \S+ [89a-f][0-9a-f]{7} /gm;
+  return [...text.matchAll(local)].flatMap(([, digits = '', hex = '']) => {
+    const length = Number.parseInt(hex, 16);
+    if (length === 0) return [];
+    return length === 128 ? [colons(digits)] : [`${colons(digits)}/${length}`];
+  });
+}
+
+/** `20010db8…` as an address. */
+function colons(digits: string): string {
+  return digits.replace(/(....)(?=.)/g, '$1:');
 }
 
 /** Of /proc/net/if_inet6: 32 hexadecimal digits, then index, prefix length, scope, flags, name. */
 export function parseIfInet6(text: string): string[] {
   return text.split('\n').flatMap((line) => {
     const digits = /^([0-9a-f]{32}) /.exec(line)?.[1];
-    return digits === undefined ? [] : [digits.replace(/(....)(?=.)/g, '$1:')];
+    return digits === undefined ? [] : [colons(digits)];
   });
 }
 
@@ -40,7 +74,7 @@ export function parseIgmp(text: string): string[] {
 /** Groups in /proc/net/igmp6, and /proc/net/anycast6: index, interface, address. */
 export function parseIgmp6(text: string): string[] {
   return [...text.matchAll(/^\d+\s+\S+\s+([0-9a-f]{32}) /gm)].map(([, digits = '']) =>
-    digits.replace(/(....)(?=.)/g, '$1:'),
+    colons(digits),
   );
 }
 
@@ -52,17 +86,24 @@ function readOrNothing(path: string): string {
   }
 }
 
-/** Canonical, sorted. */
+/** Without 127.0.0.0/8, which is every host's. */
+function canonicalBlock(text: string): string[] {
+  const result = parseCidr(text);
+  return result.ok && text !== '127.0.0.0/8' ? [formatCidr(result.cidr)] : [];
+}
+
+/** Addresses and blocks, canonical, sorted. */
 export function readLocalAddresses(): readonly string[] {
   const all = [
     ...parseFibTrie(readOrNothing('/proc/net/fib_trie')),
     ...parseIfInet6(readOrNothing('/proc/net/if_inet6')),
+    ...parseIpv6Route(readOrNothing('/proc/net/ipv6_route')),
     ...parseIgmp(readOrNothing('/proc/net/igmp')),
     ...parseIgmp6(readOrNothing('/proc/net/anycast6')),
     ...parseIgmp6(readOrNothing('/proc/net/igmp6')),
     '255.255.255.255',
   ];
-  const canonical = all.flatMap((text) => canonicalIp(text) ?? []);
+  const canonical = all.flatMap((text) => canonicalIp(text) ?? canonicalBlock(text));
   return [...new Set(canonical)].toSorted();
 }
 

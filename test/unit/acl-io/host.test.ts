@@ -8,6 +8,7 @@ import {
   parseIfInet6,
   parseIgmp,
   parseIgmp6,
+  parseIpv6Route,
 } from '../../../src/acl/io/addresses.ts';
 import { AclLog, type EventSource, type Follower } from '../../../src/acl/io/events.ts';
 import { Identities, parseDatabase } from '../../../src/acl/io/identities.ts';
@@ -15,7 +16,12 @@ import { numbersOf } from '../../../src/acl/io/question.ts';
 import { parseIp } from '../../../src/net/ip.ts';
 
 test('local addresses are those that the routing tables deliver here, carrier or not', () => {
-  const trie = `Local:
+  const trie = `Id 100:
+  |-- 0.0.0.0
+     /0 host LOCAL
+  |-- 203.0.113.9
+     /32 host LOCAL
+Local:
   +-- 0.0.0.0/0 3 0 5
      +-- 127.0.0.0/8 2 0 2
         +-- 127.0.0.0/31 1 0 0
@@ -29,14 +35,39 @@ test('local addresses are those that the routing tables deliver here, carrier or
         /32 host LOCAL
      |-- 192.0.2.0
         /24 link UNICAST
+     |-- 198.51.100.0
+        /24 universe LOCAL
 `;
-  assert.deepEqual(parseFibTrie(trie), ['127.0.0.1', '127.255.255.255', '172.17.0.1']);
+  assert.deepEqual(parseFibTrie(trie), [
+    '203.0.113.9',
+    '127.0.0.0/8',
+    '127.0.0.1',
+    '127.255.255.255',
+    '172.17.0.1',
+    '198.51.100.0/24',
+  ]);
   const inet6 = `fd000000000000000000000000000002 04 40 00 82     eth0
 00000000000000000000000000000001 01 80 10 80       lo
 `;
   assert.deepEqual(parseIfInet6(inet6), [
     'fd00:0000:0000:0000:0000:0000:0000:0002',
     '0000:0000:0000:0000:0000:0000:0000:0001',
+  ]);
+});
+
+test('local blocks of IPv6 are told from other routes, and from a transparent proxy’s', () => {
+  const zero = '0'.repeat(32);
+  const route = (address: string, length: string, flags: string): string =>
+    `${address} ${length} ${zero} 00 ${zero} 00000400 00000001 00000000 ${flags}       lo\n`;
+  const routes =
+    route('20010db8000500000000000000000000', '40', '00000001') +
+    route(zero, '00', '00200200') +
+    route(zero, '00', '80000001') +
+    route('20010db8000100000000000000000000', '40', '80000001') +
+    route('20010db8000200000000000000000005', '80', '80200001');
+  assert.deepEqual(parseIpv6Route(routes), [
+    '2001:0db8:0001:0000:0000:0000:0000:0000/64',
+    '2001:0db8:0002:0000:0000:0000:0000:0005',
   ]);
 });
 

@@ -118,6 +118,35 @@ test('a backend of this host is protected on all its addresses, and no other por
   assert.equal(asked(made, '10.9.9.8', 6379).verdict, 'allow');
 });
 
+test('a backend of this host is protected in blocks that a route makes local as a whole', () => {
+  const rules = [
+    ...rulesOf({ to: { service: 'redis' }, action: 'deny' }),
+    ...rulesOf({ to: { cidr: '198.51.100.128/25', ports: [80] }, action: 'deny' }),
+  ].map((rule, i) => ({ ...rule, name: `rule-${i}` }));
+  const localAddresses = ['198.51.100.0/24', '2001:db8::/64', '198.51.100.1'];
+  for (const backend of ['127.0.0.1', '198.51.100.7', '198.51.100.1', '2001:db8::7']) {
+    const services = new Map([service('redis', `${backend} 6379`)]);
+    const made = compile(rules, { services, localAddresses });
+    for (const address of [
+      '198.51.100.0',
+      '198.51.100.1',
+      '198.51.100.77',
+      '198.51.100.255',
+      '2001:db8::9',
+      '127.0.0.9',
+      '::1',
+    ])
+      assert.equal(asked(made, address, 6379).verdict, 'deny', `${backend} at ${address}`);
+    for (const address of ['198.51.101.0', '198.51.99.255', '2001:db8:0:1::', '203.0.113.1'])
+      assert.equal(asked(made, address, 6379).verdict, 'allow', `${backend} at ${address}`);
+    assert.equal(asked(made, '198.51.100.77', 80).verdict, 'allow');
+    assert.equal(asked(made, '198.51.100.177', 80).verdict, 'deny');
+    // When the backend goes, so does what guarded the blocks.
+    const gone = updateEndpoints(made, new Map(), ['redis']);
+    assert.equal(asked(gone, '198.51.100.77', 6379).verdict, 'allow');
+  }
+});
+
 test('::/0 is IPv6 only, though IPv4 lives within it', () => {
   const made = compile(rulesOf({ to: { cidr: '::/0' }, action: 'deny' }));
   assert.equal(asked(made, 'fd00::1', 80).verdict, 'deny');
