@@ -184,8 +184,15 @@ __noinline __u64 zh_acl_tags(__u64 sum, __u32 gen, __u32 policy, __u32 automaton
   return sum;
 }
 
+/* Whether the task has more supplementary groups than are looked at. */
+__noinline int zh_acl_more_groups(void)
+{
+  return zh_acl_mode != 0 && BPF_CORE_READ(zh_task(), cred, group_info, ngroups) > ZH_GROUPS_MAX;
+}
+
 /* The kernel keeps supplementary groups sorted; those beyond the first
- * ZH_GROUPS_MAX are not looked at. */
+ * ZH_GROUPS_MAX are not looked at: they allow nothing, and what denies by group
+ * is closed. */
 __noinline __u64 zh_acl_groups(__u64 sum, __u32 gen, __u32 policy, __u32 gid)
 {
   if (zh_acl_mode == 0)
@@ -208,6 +215,8 @@ static __always_inline __u64 zh_acl_conclude(const struct zh_acl_dest *dest, __u
   if (ZH_DENY_OF(sum) != 0)
     return ZH_FINDING(ZH_ACL_DENY, ZH_DENY_OF(sum), sum);
   if ((sum & ZH_UNKNOWN) && (dest->flags & ZH_ACL_TAGS_DENY))
+    return ZH_FINDING(ZH_ACL_DENY, dest->rule, sum);
+  if ((dest->flags & ZH_ACL_GROUPS_DENY) && zh_acl_more_groups())
     return ZH_FINDING(ZH_ACL_DENY, dest->rule, sum);
   if (ZH_ALLOW_OF(sum) == 0 && (dest->flags & ZH_ACL_RESTRICTED))
     return ZH_FINDING(ZH_ACL_DENY, dest->rule, sum);

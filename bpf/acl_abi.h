@@ -39,6 +39,7 @@ enum zh_acl_policy_flags {
   ZH_ACL_HAS_USERS = 8,     /* user, */
   ZH_ACL_HAS_GROUPS = 16,   /* group */
   ZH_ACL_TAGS_DENY = 32,    /* a deny rule selects by cgroup: an unknown cgroup is denied */
+  ZH_ACL_GROUPS_DENY = 64,  /* a deny rule selects by group: so is who has more than are read */
 };
 
 enum zh_acl_kind {

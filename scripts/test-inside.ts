@@ -73,8 +73,6 @@ function reporters(): string[] {
     ...spec,
     '--test-reporter=./vagrant/qemu/reporter.ts',
     `--test-reporter-destination=${results}`,
-    '--test-reporter=./vagrant/qemu/failures.ts',
-    '--test-reporter-destination=stderr',
   ];
 }
 

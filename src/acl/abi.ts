@@ -32,6 +32,7 @@ export const policyFlag = {
   hasUsers: 8,
   hasGroups: 16,
   tagsDeny: 32,
+  groupsDeny: 64,
 } as const;
 
 /** enum zh_acl_kind */

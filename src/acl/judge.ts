@@ -119,11 +119,11 @@ function findDest(tables: Flagged, { ip, port, protocol }: JudgedEndpoint): Dest
   return one ?? dest({ gen: 0, region, port: 0, protocol: 0 });
 }
 
-function conclude(dest: DestEntry, sum: MatchEntry, unknown: boolean): Finding {
+/** `blind`: a deny rule may select the task by what could not be told. */
+function conclude(dest: DestEntry, sum: MatchEntry, unknown = false, blind = false): Finding {
   const common = { allow: sum.allow, unknown };
   if (sum.deny !== 0) return { ...common, verdict: 'deny', rule: sum.deny };
-  if (unknown && (dest.flags & policyFlag.tagsDeny) !== 0)
-    return { ...common, verdict: 'deny', rule: dest.rule };
+  if (blind) return { ...common, verdict: 'deny', rule: dest.rule };
   if (sum.allow === 0 && (dest.flags & policyFlag.restricted) !== 0)
     return { ...common, verdict: 'deny', rule: dest.rule };
   if (sum.audit !== 0) return { ...common, verdict: 'audit', rule: sum.audit };
@@ -169,7 +169,10 @@ function find(tables: Flagged, task: JudgedTask, to: JudgedEndpoint): Finding {
     probe('group', task.gid);
     for (const group of task.groups.slice(0, GROUPS_MAX)) probe('group', group);
   }
-  return conclude(dest, sum, unknown);
+  const blind =
+    (unknown && (flags & policyFlag.tagsDeny) !== 0) ||
+    (task.groups.length > GROUPS_MAX && (flags & policyFlag.groupsDeny) !== 0);
+  return conclude(dest, sum, unknown, blind);
 }
 
 /** Whether a packet from outside reaches a listener or socket on the port. */
@@ -186,5 +189,5 @@ export function judgeIngress(
   const sum = longest(tables.sources, sourceKeyBits, from, (bits, addr) =>
     encodeSourceKey({ gen: 0, policy, bits, addr }),
   );
-  return conclude(dest, sum ?? NO_MATCH, false);
+  return conclude(dest, sum ?? NO_MATCH);
 }

@@ -154,6 +154,7 @@ export class Policies {
       for (const { kind, value } of rule.workloads) {
         flags |= flagOfKind[kind];
         if (kind === 'tag' && rule.action === 'deny') flags |= policyFlag.tagsDeny;
+        if (kind === 'group' && rule.action === 'deny') flags |= policyFlag.groupsDeny;
         const key = bytesToKey(encodeMatchKey({ gen: 0, policy, kind: matchKind[kind], value }));
         matches.set(key, withRule(matches.get(key) ?? NO_MATCH, rule));
       }

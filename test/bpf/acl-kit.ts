@@ -52,6 +52,7 @@ export interface Dest {
   readonly groups?: Readonly<Record<number, Matches>>;
   readonly sources?: Readonly<Record<string, Matches>>;
   readonly tagsDeny?: true;
+  readonly groupsDeny?: true;
 }
 
 export interface Policy {
@@ -228,6 +229,7 @@ export class AclKit implements Disposable {
     if (dest.users !== undefined) flags |= flag.hasUsers;
     if (dest.groups !== undefined) flags |= flag.hasGroups;
     if (dest.tagsDeny === true) flags |= flag.tagsDeny;
+    if (dest.groupsDeny === true) flags |= flag.groupsDeny;
     for (const [kind, values] of Object.entries(kinds)) {
       for (const [value, matches] of Object.entries(values ?? {})) {
         if (matches === undefined) continue;

@@ -185,6 +185,20 @@ for (const mode of [1, 2] as const satisfies readonly Mode[]) {
       assert.equal(await task.asks(`connect tcp ${A} 80`), ALLOWED);
     });
 
+    test('who has more groups than are looked at may not go where a group is denied', async () => {
+      const groups = Array.from({ length: 65 }, (_, i) => 50_000 + i);
+      await using own = await workloads(host, web);
+      const member = await own.start({ uid: 40_002, gid: 40_002, groups });
+      const to = { ip: A, port: 80 };
+      kit.enforce({ dests: [{ ...to, groups: { 50_064: { deny: 9 } }, groupsDeny: true }] });
+      assert.equal(await member.asks(`connect tcp ${A} 80`), DENIED);
+      assert.equal(await task.asks(`connect tcp ${A} 80`), ALLOWED);
+      kit.enforce({ dests: [{ ...to, groups: { 50_064: { allow: 9 } } }] });
+      assert.equal(await member.asks(`connect tcp ${A} 80`), ALLOWED);
+      kit.enforce({ dests: [{ ...to, groups: { 50_064: { allow: 9 } }, restricted: 9 }] });
+      assert.equal(await member.asks(`connect tcp ${A} 80`), DENIED, 'it is not seen to be in it');
+    });
+
     test('deny wins over allow and audit, whoever says it', async () => {
       kit.enforce({
         dests: [
