@@ -56,6 +56,9 @@ export interface Evaluation {
 /** More selectors than this, and a cgroup counts as unknown (README.md). */
 const SELECTORS_OF_CGROUP_MAX = 12;
 
+/** Supplementary groups that the kernel's programs read, in ascending order (bpf/README.md). */
+const GROUPS_READ_MAX = 64;
+
 /** `*` any text and `?` any byte, within one name; both as bytes in latin1. */
 function nameMatches(pattern: string, name: string): boolean {
   let at = 0;
@@ -146,6 +149,10 @@ function idOf(selector: AclSelector, world: World): number | undefined {
   return (selector.kind === 'user' ? world.users : world.groups).get(selector.value);
 }
 
+function groupsRead({ gids: [real, ...others] }: Subject): (number | undefined)[] {
+  return [real, ...others.toSorted((a, b) => a - b).slice(0, GROUPS_READ_MAX)];
+}
+
 /** Why the selector selects the subject; undefined if it does not. */
 function selectsSubject(
   selector: AclSelector,
@@ -161,7 +168,7 @@ function selectsSubject(
   }
   const id = idOf(selector, world);
   if (id === undefined) return undefined;
-  const has = kind === 'user' ? subject.uid === id : subject.gids.includes(id);
+  const has = kind === 'user' ? subject.uid === id : groupsRead(subject).includes(id);
   return has ? `${kind} ${value}` : undefined;
 }
 
@@ -248,7 +255,7 @@ function sortedRules(world: World): AclRecord[] {
 function conclude(
   considered: readonly Considered[],
   defaultAction: 'allow' | 'deny',
-  denyUnknown: boolean,
+  blind: string | undefined,
 ): Evaluation {
   const rules = considered.map(({ reason }) => reason);
   const of = (action: AclAction, selecting: boolean): string[] =>
@@ -265,12 +272,7 @@ function conclude(
     decidedBy: readonly string[],
   ): Evaluation => ({ verdict, why, decidedBy, rules });
   if (denying.length > 0) return answer('deny', `denied by ${denying.join(', ')}`, denying);
-  if (denyUnknown)
-    return answer(
-      'deny',
-      'its cgroup is unknown, and a deny rule selects by cgroup',
-      closing.slice(0, 1),
-    );
+  if (blind !== undefined) return answer('deny', blind, closing.slice(0, 1));
   if (closing.length > 0 && allowing.length === 0)
     return answer('deny', `only those allowed get in: ${closing.join(', ')}`, closing.slice(0, 1));
   if (closing.length === 0 && defaultAction === 'deny')
@@ -328,10 +330,17 @@ function evaluateEndpoint(world: World, subject: Subject, to: Destination): Eval
     const whom = selecting ?? `none of ${inside.map(textOf).join(', ')}`;
     considered.push({ record, reason: reasonOf(record, selecting !== undefined, naming, whom) });
   }
-  const denyUnknown =
-    unknown &&
-    considered.some(({ record }) => record.action === 'deny' && record.from.some(isCgroupKind));
-  return conclude(considered, world.defaultAction, denyUnknown);
+  const denies = (is: (item: AclSelector) => boolean): boolean =>
+    considered.some(({ record: { action, from } }) => action === 'deny' && from.some(is));
+  const isGroupKnown = (item: AclSelector): boolean =>
+    item.kind === 'group' && idOf(item, world) !== undefined;
+  const blind =
+    unknown && denies(isCgroupKind)
+      ? 'its cgroup is unknown, and a deny rule selects by cgroup'
+      : subject.gids.length - 1 > GROUPS_READ_MAX && denies(isGroupKnown)
+        ? `it has more than ${GROUPS_READ_MAX} groups, and a deny rule selects by group`
+        : undefined;
+  return conclude(considered, world.defaultAction, blind);
 }
 
 function reasonOf(
@@ -361,5 +370,5 @@ export function evaluateIngress(
     const whom = block?.value ?? `none of ${outside.map(({ value }) => value).join(', ')}`;
     considered.push({ record, reason: reasonOf(record, block !== undefined, naming, whom) });
   }
-  return conclude(considered, 'allow', false);
+  return conclude(considered, 'allow', undefined);
 }

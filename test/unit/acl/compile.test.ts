@@ -294,8 +294,11 @@ test('equal sets of rules share a policy, and flags say what it has', () => {
   const services = new Map([service('redis', '10.0.0.1 1', '10.0.0.2 1', '10.0.0.3 2')]);
   const { dests, matches, sources } = compile(rules, { services }).tables;
   assert.equal(new Set([...dests.values()].map(({ policy }) => policy)).size, 1);
-  const { hasTags, hasUsers, hasGroups, tagsDeny } = policyFlag;
-  assert.equal([...dests.values()][0]?.flags, hasTags | hasUsers | hasGroups | tagsDeny);
+  const { hasTags, hasUsers, hasGroups, tagsDeny, groupsDeny } = policyFlag;
+  assert.equal(
+    [...dests.values()][0]?.flags,
+    hasTags | hasUsers | hasGroups | tagsDeny | groupsDeny,
+  );
   assert.equal(matches.size, 3);
   // No backend is this host's, so nothing of it can be reached from outside.
   assert.equal(sources.size, 0);

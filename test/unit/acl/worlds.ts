@@ -234,10 +234,16 @@ export function randomWorld(dice: Dice): World & { services: Map<string, Catalog
 
 export function randomSubject(dice: Dice): Subject {
   const path = some(dice, 4, () => dice.pick(NAMES)).join('/');
+  // More than the kernel's programs read, some of those that rules name among them; sorted, as in the kernel.
+  const many =
+    dice.below(10) === 0 ? Array.from({ length: 60 + dice.below(10) }, (_, i) => 8 + i) : [];
+  const others = [...some(dice, 2, () => dice.pick([7, 100, 200])), ...many].toSorted(
+    (a, b) => a - b,
+  );
   return {
     cgroup: dice.below(20) === 0 ? undefined : `/${path}`,
     uid: dice.pick([0, 1000, 1001]),
-    gids: [dice.pick([0, 100, 7, 5]), ...some(dice, 2, () => dice.pick([7, 100, 200]))],
+    gids: [dice.pick([0, 100, 7, 5]), ...others],
   };
 }
 
