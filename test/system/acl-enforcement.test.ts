@@ -38,11 +38,18 @@ test('status and doctor say what judges, why, and what it cannot cover', async (
   await host.must('acl', 'add', 'none', '--to', 'redis.prod', '--action', 'deny');
   const judging = await host.must('status');
   assert.match(judging.stdout, /^access control +1 rule, enforced by cgroup hooks only/m);
-  assert.match(judging.stdout, /^not covered by access control: raw, SCTP, DCCP and ping sockets/m);
+  const ways = judging.stdout.match(/^not covered by access control: .*/gm) ?? [];
+  for (const way of [
+    /raw, SCTP, DCCP, L2TP and ping sockets, and connect\(\) of UDP-Lite/,
+    /SCTP’s connectx\(\), and calls of AF_RXRPC/,
+    /packet sockets \(AF_PACKET, AF_XDP\)/,
+  ])
+    assert.equal(ways.filter((line) => way.test(line)).length, 1, `${way.source}: ${ways.join()}`);
   assert.match(judging.stdout, /^zh_acl_rules +1 /m);
   const doctor = await host.must('doctor');
   assert.match(doctor.stdout, /^access control +cgroup hooks only$/m);
   assert.match(doctor.stdout, /^cgroup_mkdir +in effect/m);
+  assert.match(doctor.stdout, /connectx\(\), and calls of AF_RXRPC/);
   const possible = whyNoLsm() === undefined ? 'BPF LSM \\+ cgroup hooks' : 'cgroup hooks only';
   assert.match(doctor.stdout, new RegExp(`^possible here +${possible}: `, 'm'));
   const maps = await host.must('maps', 'ls');

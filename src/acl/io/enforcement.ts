@@ -29,14 +29,18 @@ const texts: Readonly<Record<EnforcementName, string>> = {
   none: 'none',
 };
 
+/** Whatever judges. */
+const neverSeen = [
+  'SCTP’s connectx(), and calls of AF_RXRPC sockets: no hook is shown their addresses',
+  'packets that a program with CAP_NET_RAW forges on packet sockets (AF_PACKET, AF_XDP) or under its own IP header on raw ones, and io on tun devices',
+];
+
 const uncovered: Readonly<Record<EnforcementName, readonly string[]>> = {
-  lsm: [
-    'packets that a program with CAP_NET_RAW forges on packet sockets (AF_PACKET), and io on tun devices',
-  ],
+  lsm: neverSeen,
   cgroup: [
-    'raw, SCTP, DCCP and ping sockets, and connect() of UDP-Lite: no cgroup hook is called for them',
+    'raw, SCTP, DCCP, L2TP and ping sockets, and connect() of UDP-Lite: no cgroup hook is called for them',
     'a socket that was made in a cgroup outside the agent’s and passed on',
-    'packets that a program with CAP_NET_RAW forges on packet sockets (AF_PACKET), and io on tun devices',
+    ...neverSeen,
   ],
   none: ['everything: rules are stored, and none is enforced'],
 };
