@@ -34,8 +34,9 @@ const onlyWeb = {
 
 const bothOfThem = [{ unit: 'other.service' }, { unit: 'web.service' }];
 
-/** An emulated machine has one slow core for agent and clients: fewer of them, and fewer changes. */
+/** An emulated machine has one slow core for agent and clients: fewer of them, with pauses, and fewer changes. */
 const emulated = patience > 1;
+const pauseUs = emulated ? '10000' : '200';
 const often = (times: number): number => (emulated ? Math.ceil(times / 5) : times);
 
 /** Clients that connect again and again until endLoad(), each round logged. */
@@ -43,7 +44,7 @@ async function hammer(stage: Stage, who: Who, count: number, at: string): Promis
   const load = await loadClient();
   const [addr = '', port = ''] = at.split(',');
   return Array.from({ length: emulated ? 1 : count }, () =>
-    stage.host.spawn([...stage.become(who), load, 'tcp', addr, port, '20', '200', 'log']),
+    stage.host.spawn([...stage.become(who), load, 'tcp', addr, port, '20', pauseUs, 'log']),
   );
 }
 

@@ -7,7 +7,7 @@ import assert from 'node:assert/strict';
 import { chmodSync, chownSync, copyFileSync, mkdirSync, rmdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
-import { cProgram } from '../harness/programs.ts';
+import { attackClient, bornClient } from '../harness/programs.ts';
 import { echoes } from '../harness/servers.ts';
 import { modes, Stage, type Who } from './attacks/stage.ts';
 
@@ -147,7 +147,7 @@ for (const { mode, options } of modes()) {
       stage.cgroup('batch');
       const at = (name: string): string => join(stage.host.cgroup, name);
       const names = ['job-%d.service', 'odd-%d.service', 'batch/yes-%d', 'batch/not-%d'].map(at);
-      const born = await cProgram('attacks/born.c');
+      const born = await bornClient();
       for (const addr of ['127.0.0.1', '240.0.0.1']) {
         const said = await stage.host.output([born, '250', addr, '6379', ...names]);
         assert.deepEqual(JSON.parse(said), {
@@ -201,7 +201,7 @@ for (const { mode, options } of modes()) {
       ...onlyWeb,
       from: [{ user: 4001 }, { group: 5001 }],
     });
-    const client = await cProgram('attacks/attack.c');
+    const client = await attackClient();
     for (const [name, uid, gid, mode] of [
       ['suid', 4001, 0, 0o4755],
       ['sgid', 0, 5001, 0o2755],

@@ -12,7 +12,7 @@ import { Child, run } from '../../harness/child.ts';
 import { smallMaps } from '../../harness/config.ts';
 import { eventually } from '../../harness/eventually.ts';
 import { TestHost } from '../../harness/host.ts';
-import { cProgram } from '../../harness/programs.ts';
+import { attackClient } from '../../harness/programs.ts';
 
 export type Mode = 'cgroup' | 'lsm';
 
@@ -71,7 +71,6 @@ export interface StageOptions {
 
 const witnessProgram = fileURLToPath(new URL('witness.py', import.meta.url));
 const movingClient = fileURLToPath(new URL('moves.py', import.meta.url));
-const attackClient = (): Promise<string> => cProgram('attacks/attack.c');
 
 /** Two hosts on one wire; the first has the agent. */
 async function wire(host: TestHost, peer: TestHost): Promise<void> {
