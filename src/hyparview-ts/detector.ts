@@ -30,6 +30,7 @@ interface Link {
   nonce: number;
   sentAt: number;
   waiting: boolean;
+  heardAt: number;
   misses: number;
   incarnation: number;
   suspicion: Suspicion | undefined;
@@ -104,6 +105,7 @@ export class Detector {
       nonce: 0,
       sentAt: now,
       waiting: false,
+      heardAt: now,
       misses: 0,
       incarnation: 0,
       suspicion: undefined,
@@ -175,7 +177,8 @@ export class Detector {
 
   #suspect(link: Link, now: number): Suspicion {
     const suspicion: Suspicion = {
-      since: now,
+      // one who lost an answer may ask early: the link is as silent as it is, not as somebody else's
+      since: Math.max(now, link.heardAt + 2 * this.#timeoutMs(link)),
       confirmed: new Set(),
       askers: new Map(),
       asked: 0,
@@ -283,6 +286,7 @@ export class Detector {
     const link = this.#links.get(id);
     if (link === undefined) return;
     const { suspicion } = link;
+    link.heardAt = now;
     if (suspicion !== undefined) {
       link.suspicion = undefined;
       this.#adjustHealth(-1);
@@ -325,9 +329,9 @@ export class Detector {
     }
     const link = this.#links.get(from.id);
     if (link === undefined) return;
-    link.incarnation = Math.max(link.incarnation, incarnation);
     if (link.nonce !== nonce) return; // late or replayed: shows life (heard), measures nothing
     link.nonce = 0;
+    link.incarnation = incarnation; // its own word: lower than before when it began anew
     this.#sampleRtt(link, now - link.sentAt);
     link.intervalMs = Math.min(this.#config.pingMaxMs, link.intervalMs * this.#config.pingGrowth);
     link.nextPing = now + jitter(this.#random, link.intervalMs, 0.1);

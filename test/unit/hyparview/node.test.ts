@@ -223,6 +223,27 @@ test('a neighbour that stops answering is suspected, its other neighbours are as
   assert.ok(silentMs > suspicionMaxMs && silentMs <= mostMs, `${silentMs} ms`);
 });
 
+test('whoever asks, and whatever others say, a link ends only after its own two timeouts and a suspicion', () => {
+  const subject = new Subject();
+  subject.link('a', 'b', 'c', 'd');
+  let heardAt = 0;
+  for (let at = 0; at <= 2000; at += 20) {
+    for (const { to, message } of sent(subject.run(at), 'ping')) {
+      const pong = { type: 'pong', nonce: message.nonce, incarnation: 1, digest: 0 } as const;
+      subject.receive(to, pong);
+      if (to === 'a') heardAt = at;
+    }
+  }
+  subject.run(heardAt + 30);
+  for (const from of ['b', 'c', 'd'])
+    subject.receive(from, { type: 'suspect', target: 'a', incarnation: 1 });
+  const { pingTimeoutMinMs, suspicionMinMs } = DEFAULTS;
+  subject.run(heardAt + 2 * pingTimeoutMinMs + suspicionMinMs - 1);
+  assert.ok(subject.node.views.active.has('a'));
+  subject.run(heardAt + 2 * pingTimeoutMinMs + suspicionMinMs + 1);
+  assert.ok(!subject.node.views.active.has('a'));
+});
+
 test('a suspected node refutes with a higher incarnation', () => {
   const subject = new Subject();
   subject.link('a');
@@ -314,7 +335,7 @@ test('leave() says goodbye to every neighbour and leaves no timer', () => {
 
 test('a stale timer is harmless', () => {
   const subject = new Subject();
-  assert.deepEqual(subject.node.handle({ type: 'timer', key: 'shuffle' }, 1), []);
+  assert.deepEqual(subject.node.handle({ type: 'timer', key: 'want' }, 1), []);
   assert.deepEqual(subject.node.handle({ type: 'timer', key: 'graft' }, 1), []);
 });
 
