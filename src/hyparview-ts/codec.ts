@@ -153,7 +153,8 @@ function writeStateFields(w: Writer, m: StateMessage): void {
       return w.integer(m.incarnation);
     case 'states':
       w.byte(PURPOSES.indexOf(m.purpose));
-      return w.list(m.states, LIMITS.statesPerMessage, (state) => writeState(w, state));
+      w.list(m.states, LIMITS.statesPerMessage, (state) => writeState(w, state));
+      return w.list(m.gone ?? [], LIMITS.statesPerMessage, (seconds) => w.integer(seconds));
     case 'sync':
       return w.list(m.buckets, LIMITS.buckets, (bucket) => w.word(bucket));
     case 'versions':
@@ -230,11 +231,7 @@ function readStateFields(r: Reader, type: StateMessage['type']): StateMessage {
         incarnation: r.integer(LIMITS.incarnation),
       };
     case 'states':
-      return {
-        type,
-        purpose: oneOf(r, PURPOSES),
-        states: r.list(LIMITS.statesPerMessage, () => readState(r)),
-      };
+      return readStates(r);
     case 'sync':
       return { type, buckets: r.list(LIMITS.buckets, () => r.word()) };
     case 'versions':
@@ -288,6 +285,17 @@ function readGossip(r: Reader): MessageOf<'gossip'> {
   const hop = r.integer(LIMITS.hop);
   const priority = oneOf(r, PRIORITIES);
   return { type: 'gossip', id, hop, priority, payload: r.blob(LIMITS.frameBytes) };
+}
+
+function readStates(r: Reader): MessageOf<'states'> {
+  const purpose = oneOf(r, PURPOSES);
+  const states = r.list(LIMITS.statesPerMessage, () => readState(r));
+  const gone = r.list(LIMITS.statesPerMessage, () => r.integer(LIMITS.goneSeconds));
+  if (gone.length === 0) return { type: 'states', purpose, states };
+  if (gone.length !== states.length) {
+    throw new WireError(`${states.length} states and ${gone.length} times`);
+  }
+  return { type: 'states', purpose, states, gone };
 }
 
 function oneOf<T>(r: Reader, values: readonly T[]): T {

@@ -132,7 +132,8 @@ export const LIMITS = {
   hop: 65_535,
   neighboursPerState: 32,
   statesPerMessage: 256,
-  versionsPerMessage: 65_536,
+  versionsPerMessage: 32_768,
+  goneSeconds: 0xffff_ffff,
   buckets: 64,
   broadcastIdLength: 96,
   incarnation: 2 ** 52 - 1, // of sequences too; linkstate.ts hashes twice as much
@@ -140,3 +141,30 @@ export const LIMITS = {
   seeds: 64,
   frameBytes: 4_194_304,
 } as const;
+
+/** What of these settings would make frames that other nodes refuse; undefined when nothing. */
+export function badConfig(config: Config): string | undefined {
+  const least: [keyof Config, number][] = [
+    ['activeMax', 1],
+    ['announcementsMax', 1],
+    ['statesMax', 1],
+  ];
+  const most: [keyof Config, number][] = [
+    ['activeMax', LIMITS.neighboursPerState],
+    ['activeWalkLength', LIMITS.ttl],
+    ['shuffleActiveCount', LIMITS.peersPerMessage / 2],
+    ['shufflePassiveCount', LIMITS.peersPerMessage / 2],
+    ['payloadBytesMax', LIMITS.frameBytes - 256],
+    ['announcementsMax', LIMITS.announcementsPerMessage],
+    ['statesMax', LIMITS.versionsPerMessage],
+  ];
+  for (const [key, min] of least) {
+    const value = Number(config[key]);
+    if (!(value >= min)) return `${key} is ${value}, at least ${min} is needed`;
+  }
+  for (const [key, max] of most) {
+    const value = Number(config[key]);
+    if (!(value <= max)) return `${key} is ${value}, at most ${max} fits a frame`;
+  }
+  return undefined;
+}

@@ -34,10 +34,14 @@ export class Effects {
     this.#outputs.push({ type: 'schedule', key, atMs });
   }
 
-  /** Whether this firing is the one asked for; a stale one is not. */
+  /** Whether this firing is the one asked for; a stale one is not, and after an early one the timer is asked for again. */
   fired(key: TimerKey, now: number): boolean {
     const at = this.#timers.get(key);
-    if (at === undefined || now < at) return false;
+    if (at === undefined) return false;
+    if (now < at) {
+      this.#outputs.push({ type: 'schedule', key, atMs: at });
+      return false;
+    }
     this.#timers.delete(key);
     return true;
   }

@@ -15,7 +15,7 @@ import { View } from './view.ts';
 
 interface Pending {
   readonly peer: Peer;
-  readonly kind: 'join' | 'high' | 'low';
+  readonly kind: 'join' | 'high' | 'low' | 'knock';
   readonly deadline: number;
 }
 
@@ -24,8 +24,9 @@ export interface MembershipHooks {
   linkDown(peer: Peer, reason: DownReason, now: number): void;
 }
 
-/** Most requests under way at once: joins and neighbours together. */
+/** Most requests under way at once: joins and neighbours together, and knocks at the dead. */
 const PENDING_MAX = 32;
+const KNOCKS_MAX = 32;
 
 export class HyParView {
   readonly active = new View();
@@ -63,8 +64,15 @@ export class HyParView {
     return this.#seeds;
   }
 
+  /** Requests under way, without the knocks at the dead. */
   get pendingCount(): number {
-    return this.#pending.size;
+    return this.#pending.size - this.knockCount;
+  }
+
+  get knockCount(): number {
+    let knocks = 0;
+    for (const { kind } of this.#pending.values()) if (kind === 'knock') knocks += 1;
+    return knocks;
   }
 
   start(known: readonly Peer[], now: number): void {
@@ -98,19 +106,25 @@ export class HyParView {
   }
 
   #ask(peer: Peer, kind: Pending['kind'], now: number): void {
-    if (peer.id === this.self.id || this.#pending.size >= PENDING_MAX) return;
+    if (peer.id === this.self.id) return;
+    if (kind !== 'knock' && this.pendingCount >= PENDING_MAX) return;
     const wait = kind === 'join' ? this.config.joinTimeoutMs : this.config.neighborTimeoutMs;
     this.#pending.set(peer.id, { peer, kind, deadline: now + wait });
     this.effects.wakeBy('pending', now + wait);
     const message =
       kind === 'join'
         ? ({ type: 'join' } as const)
-        : ({ type: 'neighbor', high: kind === 'high' } as const);
+        : ({ type: 'neighbor', high: kind !== 'low' } as const);
     this.effects.send(peer, message);
   }
 
   onJoin(from: Peer, now: number): void {
-    if (!this.active.has(from.id) && !this.#takeJoinToken(now)) {
+    if (!this.#takeJoinToken(now)) {
+      if (this.active.has(from.id)) {
+        this.link(from, now);
+        this.effects.send(from, { type: 'neighbor-reply', accepted: true, peers: [] });
+        return;
+      }
       const peers = this.passive.sample(this.random, this.config.shufflePassiveCount, from.id);
       peers.push(...this.active.sample(this.random, this.config.shuffleActiveCount, from.id));
       this.effects.send(from, { type: 'neighbor-reply', accepted: false, peers });
@@ -232,6 +246,14 @@ export class HyParView {
     this.repair(now);
   }
 
+  /** A neighbour's own word says that it is elsewhere now: another life of it, so the link begins anew. */
+  renew(peer: Peer, now: number): void {
+    const old = this.active.get(peer.id);
+    if (old === undefined || (old.address === peer.address && old.zone === peer.zone)) return;
+    this.#remove(old, 'replaced', now);
+    this.link(peer, now);
+  }
+
   /** Takes a peer out without looking for another: X-BOT has one already. */
   exchange(out: NodeId, for_: Peer, now: number): void {
     const peer = this.active.get(out);
@@ -263,7 +285,7 @@ export class HyParView {
 
   /** Asks passive peers to become neighbours, as many as links are missing; each once in `repairMs`. */
   repair(now: number): void {
-    let missing = this.config.activeMax - this.active.size - this.#pending.size;
+    let missing = this.config.activeMax - this.active.size - this.pendingCount;
     if (missing > 0 && this.passive.size > 0) {
       const fresh = this.passive.peers.filter(
         ({ id }) => !this.#tried.has(id) && !this.#pending.has(id),
@@ -275,7 +297,7 @@ export class HyParView {
         missing -= 1;
       }
     }
-    if (this.active.size === 0 && this.#pending.size === 0) this.#alone(now);
+    if (this.active.size === 0 && this.pendingCount === 0) this.#alone(now);
   }
 
   #alone(now: number): void {
@@ -321,9 +343,12 @@ export class HyParView {
     this.repair(now);
   }
 
-  /** Asks a peer that seemed dead to be a neighbour: whatever split us ends here. */
-  reach(peer: Peer, now: number): void {
-    if (!this.active.has(peer.id) && !this.#pending.has(peer.id)) this.#ask(peer, 'high', now);
+  /** Asks a peer that seemed dead to be a neighbour: whatever split us ends here. False: too many are asked already. */
+  reach(peer: Peer, now: number): boolean {
+    if (this.active.has(peer.id) || this.#pending.has(peer.id)) return true;
+    if (this.knockCount >= KNOCKS_MAX) return false;
+    this.#ask(peer, 'knock', now);
+    return true;
   }
 
   leave(now: number): void {

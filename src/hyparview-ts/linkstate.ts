@@ -137,9 +137,10 @@ export class LinkStates {
     return versions;
   }
 
-  /** Lets the names table forget ids that no record mentions. */
-  sweep(): void {
-    const used = new Set<number>();
+  /** Lets the names table forget ids that no record mentions, but for this one. */
+  sweep(own: number): void {
+    if (!this.#names.isSwept) return;
+    const used = new Set([own]);
     for (const { index, edges } of this.all()) {
       used.add(index);
       for (const edge of edges) used.add(edge);

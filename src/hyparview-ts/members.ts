@@ -31,6 +31,8 @@ const BATCH = 32; // a guess
 const ROUTES_SLOW_MS = 500; // a guess
 /** So many records of one node may follow each other at once, before they are paced. */
 const BURST = 4; // a guess
+/** From this part of statesMax on, the longest dead make room for the living. */
+const CROWDED = 15 / 16; // a guess
 /** How often what is dead for long is looked for, to forget it. */
 const FORGET_CHECK_MS = 60_000;
 
@@ -43,7 +45,8 @@ export class Members {
   /** Found unreachable at that time, and not yet called dead. */
   readonly #doubtful = new Map<number, number>();
   readonly #gone = new Map<number, Gone>();
-  readonly #forgotten = new Map<NodeId, LinkState>();
+  /** Since when others hold a node for gone that is not yet judged here. */
+  readonly #goneElsewhere = new Map<number, number>();
   /** Records not yet in the paths, with what they were when the paths were last computed. */
   readonly #pending = new Map<number, { readonly old: LinkRecord | undefined }>();
   #nextRoutesAt = 0;
@@ -53,6 +56,9 @@ export class Members {
   #refilledAt = 0;
   #publishAt = Infinity;
   #forgetAt = 0;
+  #sweepAt = 1024;
+  /** The time of the last input that needed one. */
+  #now = 0;
   #left = false;
 
   readonly #self: Peer;
@@ -82,7 +88,9 @@ export class Members {
     this.states = new LinkStates(names, config.statesMax);
     this.#index = names.number(self.id);
     this.routes = new Routes(this.states, this.#index);
-    this.spread = new Spread(active, config, effects, this.states);
+    this.spread = new Spread(active, config, effects, this.states, (state) =>
+      this.#goneSeconds(state),
+    );
   }
 
   get aliveCount(): number {
@@ -119,6 +127,14 @@ export class Members {
       if (peer !== undefined && peer.id !== this.#self.id && peer.id !== id) peers.push(peer);
     }
     return peers;
+  }
+
+  /** A state of its own that says nothing yet: there is room for it, whatever others fill the table with. */
+  start(now: number): void {
+    if (!this.#config.linkState || this.states.get(this.#self.id) !== undefined) return;
+    const incarnation = this.#hooks.incarnation();
+    const sequence = this.#sequence;
+    this.#store({ origin: this.#self, incarnation, sequence, left: false, neighbours: [] }, now);
   }
 
   /** A link came or went: say so. A failure at once; a link given up only when a new one had time to come. */
@@ -178,14 +194,23 @@ export class Members {
     this.#publish(now, true);
   }
 
-  onStates(from: Peer, { purpose, states }: MessageOf<'states'>, now: number): void {
+  /** So that a node is forgotten everywhere at about the same time, and does not live on in those that came later. */
+  #goneSeconds({ origin }: LinkState): number {
+    const index = this.#names.find(origin.id) ?? -1;
+    const since = this.#gone.get(index)?.since ?? this.#goneElsewhere.get(index);
+    if (since === undefined) return 0;
+    const seconds = Math.ceil((this.#now - since) / 1000);
+    return Math.min(LIMITS.goneSeconds, Math.max(1, seconds));
+  }
+
+  onStates(from: Peer, { purpose, states, gone }: MessageOf<'states'>, now: number): void {
     if (!this.#config.linkState) return;
     const urgent = purpose === 'urgent';
     let redundant = 0;
-    for (const state of states) {
+    for (const [i, state] of states.entries()) {
+      const goneMs = 1000 * (gone?.[i] ?? 0);
       if (state.origin.id === this.#self.id) this.#contradict(state, now);
-      else if (this.#isForgotten(state)) continue;
-      else if (this.#store(state, now)) this.spread.pass(state, from.id, urgent, now);
+      else if (this.#store(state, now, goneMs)) this.spread.pass(state, from.id, urgent, now);
       else redundant += 1;
     }
     if (urgent && redundant < states.length) this.onRoutesTimer(now);
@@ -228,15 +253,14 @@ export class Members {
     this.#sequence = Math.min(LIMITS.incarnation - 1, Math.max(this.#sequence, sequence));
   }
 
-  #isForgotten(state: LinkState): boolean {
-    const forgotten = this.#forgotten.get(state.origin.id);
-    return forgotten !== undefined && !isNewer(state, forgotten);
-  }
-
-  #store(state: LinkState, now: number): boolean {
+  #store(state: LinkState, now: number, goneMs = 0): boolean {
+    this.#now = now;
+    if (this.states.get(state.origin.id) === undefined && !this.#makeRoom(goneMs)) return false;
     const stored = this.states.put(state);
     if (stored === undefined) return false;
     const { old, record } = stored;
+    if (goneMs > 0) this.#goneElsewhere.set(record.index, now - goneMs);
+    if (this.#names.size > this.#sweepAt) this.#sweep();
     const before = this.#pending.get(record.index);
     this.#pending.set(record.index, before === undefined ? { old } : before);
     this.#effects.wakeBy('routes', Math.max(now + this.#config.flushMs, this.#nextRoutesAt));
@@ -266,14 +290,16 @@ export class Members {
   #judge({ index, state }: LinkRecord, now: number): void {
     if (state.left) {
       this.#doubtful.delete(index);
-      const known = this.#alive.delete(index) || this.#gone.get(index)?.left === false;
-      this.#gone.set(index, { since: now, left: true });
+      const before = this.#gone.get(index);
+      const known = this.#alive.delete(index) || before?.left === false;
+      if (before?.left !== true) this.#goes(index, true, now);
       if (known) this.#effects.event({ type: 'member-left', id: state.origin.id });
     } else if (!this.routes.isReachable(index)) {
       if (!this.#gone.has(index)) this.#doubt(index, now);
     } else {
       this.#doubtful.delete(index);
       this.#gone.delete(index);
+      this.#goneElsewhere.delete(index);
       if (this.#alive.has(index)) return;
       this.#alive.add(index);
       const { incarnation } = state;
@@ -297,32 +323,49 @@ export class Members {
       }
       this.#doubtful.delete(index);
       const known = this.#alive.delete(index);
-      this.#gone.set(index, { since: now, left: false });
+      this.#goes(index, false, now);
       if (known) this.#effects.event({ type: 'member-dead', id: this.#names.id(index) });
     }
     if (next < Infinity) this.#effects.wakeBy('hold', next);
   }
 
-  /** Old dead nodes go; news of them that is no newer is not taken again. */
+  #goes(index: number, left: boolean, now: number): void {
+    this.#gone.set(index, { since: this.#goneElsewhere.get(index) ?? now, left });
+    this.#goneElsewhere.delete(index);
+  }
+
+  /** Whether to take the record of a node not known before. Where the living need the room, the long dead make it. */
+  #makeRoom(goneMs: number): boolean {
+    if (goneMs >= this.#config.forgetMs) return false;
+    if (this.states.size < this.#config.statesMax * CROWDED) return true;
+    const oldest = this.#gone.keys().next().value;
+    if (goneMs > 0 || oldest === undefined) return goneMs === 0;
+    this.#forgetOne(oldest);
+    return true;
+  }
+
+  /** Old dead nodes go. Others may hold them a little longer, but say so when they tell of them. */
   forget(now: number): void {
+    this.#now = now;
     if (now < this.#forgetAt) return;
-    this.#forgetAt = now + FORGET_CHECK_MS;
-    let forgot = false;
+    const { forgetMs } = this.#config;
+    this.#forgetAt = now + Math.min(FORGET_CHECK_MS, forgetMs / 10);
     for (const [index, { since }] of this.#gone) {
-      if (now - since < this.#config.forgetMs) continue;
-      const record = this.states.at(index);
-      this.#gone.delete(index);
-      if (record === undefined) continue;
-      this.states.delete(record);
-      this.routes.update([{ index, old: record, record: undefined }]);
-      this.#forgotten.set(record.state.origin.id, record.state);
-      forgot = true;
+      if (now - since >= forgetMs) this.#forgetOne(index);
     }
-    while (this.#forgotten.size > this.#config.statesMax) {
-      const oldest = this.#forgotten.keys().next().value;
-      if (oldest === undefined) break;
-      this.#forgotten.delete(oldest);
-    }
-    if (forgot) this.states.sweep();
+    this.#sweep();
+  }
+
+  #forgetOne(index: number): void {
+    const record = this.states.at(index);
+    this.#gone.delete(index);
+    if (record === undefined) return;
+    this.states.delete(record);
+    this.routes.update([{ index, old: record, record: undefined }]);
+  }
+
+  #sweep(): void {
+    this.states.sweep(this.#index);
+    this.#sweepAt = 2 * this.#names.size + 1024;
   }
 }

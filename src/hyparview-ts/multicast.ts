@@ -48,6 +48,7 @@ export class Multicast {
     const root = this.#names.find(origin);
     const me = this.#names.find(this.#self);
     if (root === undefined || me === undefined) return undefined;
+    if (this.#states.at(root) === undefined) return undefined; // not even its links are known
     const distance = this.#distances(root);
     const mine = distance.get(me);
     if (mine === undefined) return undefined;

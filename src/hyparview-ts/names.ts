@@ -21,6 +21,11 @@ export class Names {
     return this.#index.size;
   }
 
+  /** A shared table knows of one node's records only. */
+  get isSwept(): boolean {
+    return !this.#shared;
+  }
+
   find(id: NodeId): number | undefined {
     return this.#index.get(id);
   }

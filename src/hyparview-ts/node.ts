@@ -1,7 +1,8 @@
 // One node: routes each input to the part it concerns, and gives back what is to be done. No clock, no sockets, no
 // randomness of its own: `handle(input, now)` with equal inputs gives equal outputs.
 // Never throws on what a peer sent; an error from here is a bug.
-import { DEFAULTS } from './config.ts';
+import { encodePeer } from './codec.ts';
+import { badConfig, DEFAULTS, LIMITS } from './config.ts';
 import type { Config } from './config.ts';
 import { Detector } from './detector.ts';
 import { Effects } from './effects.ts';
@@ -61,6 +62,13 @@ export class Node {
   constructor({ self, random, incarnation, config, names }: NodeOptions) {
     this.self = self;
     this.config = { ...DEFAULTS, ...config };
+    const bad = badConfig(this.config);
+    if (bad !== undefined) throw new RangeError(`hyparview-ts, config: ${bad}`);
+    if (!(incarnation >= 0 && incarnation <= LIMITS.incarnation && incarnation % 1 === 0)) {
+      const range = `a whole number up to ${LIMITS.incarnation} is needed`;
+      throw new RangeError(`hyparview-ts: incarnation is ${incarnation}, ${range}`);
+    }
+    encodePeer(self); // throws when this node could not be spoken of
     const effects = this.#effects;
     this.views = new HyParView(self, this.config, random, effects, {
       linkUp: (peer, now) => this.#linkUp(peer, now),
@@ -136,6 +144,7 @@ export class Node {
   }
 
   #start(known: readonly Peer[], now: number): void {
+    this.members.start(now);
     this.views.start(known, now);
     this.#shuffle.start(now);
     this.#optimise.start(now);
@@ -220,6 +229,7 @@ export class Node {
 
   #received(from: Peer, message: Message, now: number): void {
     if (from.id === this.self.id) return;
+    this.views.renew(from, now);
     this.detector.heard(from.id, now);
     switch (message.type) {
       case 'join':

@@ -4,6 +4,7 @@
 // - a new neighbour, and now and then a random one, is told what is in the cache, so that a message lost on every link
 //   at once, or sent before a partition healed, still arrives;
 // - a message older than what is remembered of its origin is refused: a replay is never delivered twice.
+import { LIMITS } from './config.ts';
 import type { Config } from './config.ts';
 import type { Effects } from './effects.ts';
 import { Floors, parseBroadcastId } from './floors.ts';
@@ -110,7 +111,7 @@ export class Plumtree {
     const parsed = parseBroadcastId(message.id);
     if (parsed === undefined || message.payload.length > this.#config.payloadBytesMax) return;
     if (this.#floors.isOld(parsed)) return;
-    const hop = message.hop + 1;
+    const hop = Math.min(message.hop + 1, LIMITS.hop);
     const better = this.#betterAnnouncer(message.id, hop);
     this.#missing.delete(message.id);
     const own = { ...message, hop };
@@ -261,13 +262,18 @@ export class Plumtree {
     this.#wakeLazy = true;
     const queue = this.#queues.get(to);
     if (queue === undefined) this.#queues.set(to, [announcement]);
-    else if (queue.length < this.#config.announcementsMax) queue.push(announcement);
+    else if (queue.length < this.#config.cacheMessagesMax) queue.push(announcement);
   }
 
   onLazyTimer(): void {
     for (const [id, announcements] of this.#queues) {
       const peer = this.#active.get(id);
-      if (peer !== undefined) this.#effects.send(peer, { type: 'ihave', announcements });
+      if (peer === undefined) continue;
+      const { announcementsMax } = this.#config;
+      for (let at = 0; at < announcements.length; at += announcementsMax) {
+        const part = announcements.slice(at, at + announcementsMax);
+        this.#effects.send(peer, { type: 'ihave', announcements: part });
+      }
     }
     this.#queues.clear();
   }

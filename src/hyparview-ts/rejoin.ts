@@ -1,7 +1,8 @@
 // Knocks at the doors of the dead, so that a healed partition, or an overlay that split without any crash, becomes
 // one again. All nodes together knock at every dead one at least once in `rejoinPeriodMs`: each takes the share that
 // falls to its rank among the living. On top, random knocks, about four a dead node and round over all nodes, make
-// the usual case quick. Never declares anything.
+// the usual case quick. A few survivors of many knock at some at a time, and go on as answers or timeouts make room.
+// Never declares anything.
 import type { Config } from './config.ts';
 import type { Effects } from './effects.ts';
 import type { HyParView } from './hyparview.ts';
@@ -14,6 +15,9 @@ const RANDOM_KNOCKS = 4; // a guess
 
 export class Rejoin {
   #round = 0;
+  #nextRoundAt = -Infinity;
+  /** Whose turn came while too many others were asked. */
+  #waiting: Peer[] = [];
 
   readonly #self: Peer;
   readonly #views: HyParView;
@@ -39,22 +43,41 @@ export class Rejoin {
   }
 
   start(now: number): void {
-    this.#effects.wakeBy('rejoin', now + jitter(this.#random, this.#config.rejoinMs, 0.2));
+    this.#nextRoundAt = now + jitter(this.#random, this.#config.rejoinMs, 0.2);
+    this.#effects.wakeBy('rejoin', this.#nextRoundAt);
   }
 
   onTimer(now: number): void {
-    this.start(now);
+    if (now >= this.#nextRoundAt) this.#begin(now);
+    this.#knock(now);
+    const again = Math.min(this.#nextRoundAt, now + this.#config.neighborTimeoutMs);
+    this.#effects.wakeBy('rejoin', this.#waiting.length > 0 ? again : this.#nextRoundAt);
+  }
+
+  #knock(now: number): void {
+    const dead = this.#waiting.filter(({ id }) => this.#members.standing(id) !== 'alive');
+    const left = dead.findIndex((peer) => !this.#views.reach(peer, now));
+    this.#waiting = left < 0 ? [] : dead.slice(left);
+  }
+
+  #begin(now: number): void {
+    this.#nextRoundAt = now + jitter(this.#random, this.#config.rejoinMs, 0.2);
     this.#members.forget(now);
     this.#round += 1;
     const dead = this.#dead();
-    if (dead.length === 0) return;
+    if (dead.length === 0) {
+      this.#waiting = [];
+      return;
+    }
     const alive = this.#members.alive();
     alive.push(this.#self.id);
     const rank = alive.filter((id) => id < this.#self.id).length;
-    for (const peer of this.#share(dead, rank, alive.length)) this.#views.reach(peer, now);
+    const turn = this.#share(dead, rank, alive.length);
+    const waiting = new Set(this.#waiting.map(({ id }) => id));
+    this.#waiting.push(...turn.filter(({ id }) => !waiting.has(id)));
     if (unit(this.#random) >= (RANDOM_KNOCKS * dead.length) / alive.length) return;
     const lucky = dead[below(this.#random, dead.length)];
-    if (lucky !== undefined) this.#views.reach(lucky, now);
+    if (lucky !== undefined) this.#waiting.unshift(lucky);
   }
 
   /** In the order of ids, the same on every node; unreachable seeds among them. */

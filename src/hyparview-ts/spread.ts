@@ -23,9 +23,18 @@ export class Spread {
   readonly #states: LinkStates;
   readonly #lazy = new Set<NodeId>();
   readonly #wanted = new Map<NodeId, Wanted>();
-  #outbox: { readonly state: LinkState; readonly from: NodeId }[] = [];
+  /** The newest of each origin, so that nobody fills it. */
+  readonly #outbox = new Map<NodeId, { readonly state: LinkState; readonly from: NodeId }>();
+  readonly #goneSeconds: (state: LinkState) => number;
 
-  constructor(active: View, config: Config, effects: Effects, states: LinkStates) {
+  constructor(
+    active: View,
+    config: Config,
+    effects: Effects,
+    states: LinkStates,
+    goneSeconds: (state: LinkState) => number,
+  ) {
+    this.#goneSeconds = goneSeconds;
     this.#active = active;
     this.#config = config;
     this.#effects = effects;
@@ -49,13 +58,14 @@ export class Spread {
       }
       return;
     }
-    this.#outbox.push({ state, from });
+    this.#outbox.delete(state.origin.id);
+    this.#outbox.set(state.origin.id, { state, from });
     this.#effects.wakeBy('flush', now + this.#config.flushMs);
   }
 
   onFlushTimer(): void {
-    const outbox = this.#outbox;
-    this.#outbox = [];
+    const outbox = [...this.#outbox.values()];
+    this.#outbox.clear();
     for (const peer of this.#active.peers) {
       const states: LinkState[] = [];
       for (const { state, from } of outbox) if (from !== peer.id) states.push(state);
@@ -74,7 +84,10 @@ export class Spread {
   send(peer: Peer, states: readonly LinkState[], purpose: 'tree' | 'sync'): void {
     for (let at = 0; at < states.length; at += LIMITS.statesPerMessage) {
       const part = states.slice(at, at + LIMITS.statesPerMessage);
-      this.#effects.send(peer, { type: 'states', purpose, states: part });
+      const gone = part.map((state) => this.#goneSeconds(state));
+      const isAnyGone = gone.some((seconds) => seconds > 0);
+      const message = { type: 'states', purpose, states: part } as const;
+      this.#effects.send(peer, isAnyGone ? { ...message, gone } : message);
     }
   }
 

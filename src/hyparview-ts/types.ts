@@ -87,6 +87,8 @@ export type Message =
       readonly type: 'states';
       readonly purpose: 'urgent' | 'tree' | 'sync';
       readonly states: readonly LinkState[];
+      /** For how many seconds the sender has held each for gone; absent when none is. */
+      readonly gone?: readonly number[];
     }
   | { readonly type: 'sync'; readonly buckets: readonly number[] }
   | {

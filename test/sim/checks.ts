@@ -29,6 +29,7 @@ function checkSizes(node: Node): void {
   if (views.passive.size > config.passiveMax)
     fail(node, `passive view holds ${views.passive.size}`);
   if (views.pendingCount > 32) fail(node, `${views.pendingCount} requests under way`);
+  if (views.knockCount > 32) fail(node, `${views.knockCount} knocks under way`);
   const { seen, cache, cacheBytes } = tree.sizes;
   if (seen > config.seenMax) fail(node, `${seen} ids seen`);
   if (cache > config.cacheMessagesMax) fail(node, `${cache} messages cached`);

@@ -46,8 +46,8 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     what: 'the dead are never probed again',
     file: 'rejoin.ts',
-    from: 'if (dead.length === 0) return;',
-    to: 'if (dead.length >= 0) return;',
+    from: 'this.#waiting.push(...turn.filter(({ id }) => !waiting.has(id)));',
+    to: 'if (waiting.size >= 0) return;',
   },
   {
     what: 'a broadcast seen before is delivered again',

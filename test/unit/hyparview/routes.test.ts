@@ -158,6 +158,7 @@ test('names that no record mentions any more are forgotten', () => {
   const origin = { id: 'a', address: '', zone: '' };
   states.put({ origin, incarnation: 1, sequence: 1, left: false, neighbours: ['b', 'c'] });
   states.put({ origin, incarnation: 1, sequence: 2, left: false, neighbours: ['c'] });
-  states.sweep();
-  assert.deepEqual([names.find('b'), names.size], [undefined, 2]);
+  const self = names.number('self');
+  states.sweep(self);
+  assert.deepEqual([names.find('b'), names.find('self'), names.size], [undefined, self, 3]);
 });
