@@ -37,10 +37,10 @@ const KERNEL_FOLDERS = ['scenarios', 'addon', 'bpf', 'system', 'cluster'];
  * What each kernel of the matrix runs unless told --full: filters, as for scripts/test. Chosen by what a kernel can
  * break, and by time in an emulated guest (vagrant/README.md).
  */
-export const SHORT_SET = ['addon/probe', 'addon/program', 'bpf'];
+export const SHORT_SET = ['addon/probe', 'addon/program', 'bpf', 'system/acl-scenarios'];
 
 /** The same for rows without bpf in lsm=, where access control is enforced elsewhere and nothing else differs. */
-export const SHORT_SET_WITHOUT_LSM = ['bpf'];
+export const SHORT_SET_WITHOUT_LSM = ['bpf', 'system/acl-scenarios'];
 
 /** Tests left out of the short set, by name, for the time they take in an emulated guest. */
 const SHORT_SET_SKIPS = ['swapping a pinned link under load', '20,000 connects'];
@@ -48,7 +48,7 @@ const SHORT_SET_SKIPS = ['swapping a pinned link under load', '20,000 connects']
 /** As --test-skip-pattern of node takes them. Where BPF LSM judges, the cgroup hooks alone are left to other rows. */
 export const shortSetSkips = (bpfLsm: boolean): readonly string[] => [
   ...SHORT_SET_SKIPS,
-  ...(bpfLsm ? ['by cgroup hooks$'] : []),
+  ...(bpfLsm ? ['by cgroup hooks$', ', judged by cgroup:'] : []),
 ];
 
 export const dependsOnKernel = (file: string): boolean =>

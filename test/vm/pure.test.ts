@@ -150,6 +150,7 @@ test('the short set has the verdicts of access control, and --full all that depe
     const short = guestTestFiles([], false, lsm);
     const full = guestTestFiles([], true, lsm);
     assert.ok(short.includes('test/bpf/acl.test.ts'));
+    assert.ok(short.includes('test/system/acl-scenarios.test.ts'));
     const missing = [...short, ...acl, 'test/system/datapath.test.ts'];
     assert.deepEqual(
       missing.filter((file) => !full.includes(file)),
