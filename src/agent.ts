@@ -43,6 +43,9 @@ import { version } from './version.ts';
 /** After a write that the kernel refused. A guess. */
 const retryMs = 1000;
 
+/** What one step of the start may take. 10,000 rules are 3 s of work; emulated, a minute. A guess. */
+const startStepMs = 300_000;
+
 /** Of a repair, in one log record. */
 const reasonsMax = 100;
 
@@ -488,9 +491,14 @@ export async function runAgent(config: Config, log: Logger): Promise<number> {
   // Before anything is touched: a living agent's socket means another one's host.
   await claimSocketPath(config.socketPath);
   pins.sweep();
+  // Each step may be long on a slow machine, and lets no timer run meanwhile.
+  const step = (): void => void notifySystemd({ startTimeoutMs: startStepMs });
+  step();
   const store = openStore(config.dataDir);
   const agent = new Agent(config, log, store, cgroup, pins);
+  step();
   await agent.start();
+  step();
   await applyServicesDir(agent, config, log);
   const api = await startApi(agent, {
     socketPath: config.socketPath,

@@ -94,6 +94,24 @@ test('a second agent on the same data directory or socket is refused, and takes 
   assert.equal((await host.zerohop('status')).code, 0);
 });
 
+test('a start asks systemd for time at every step, and says when it is done', async () => {
+  await using host = await TestHost.create();
+  const told = join(host.dir, 'told');
+  const stub = join(host.dir, 'systemd-notify');
+  writeFileSync(stub, `#!/bin/sh\necho "$@" >>${told}\n`, { mode: 0o755 });
+  const env = { NOTIFY_SOCKET: '/nobody', PATH: `${host.dir}:${process.env['PATH'] ?? ''}` };
+  await host.agent.start({ env });
+  const lines = (): string[] => (existsSync(told) ? readFileSync(told, 'utf8') : '').split('\n');
+  await eventually('all of them', () => lines().length === 5);
+  assert.deepEqual(lines().toSorted(), [
+    '',
+    'EXTEND_TIMEOUT_USEC=300000000',
+    'EXTEND_TIMEOUT_USEC=300000000',
+    'EXTEND_TIMEOUT_USEC=300000000',
+    'READY=1 STATUS=serving',
+  ]);
+});
+
 test('a socket file that a killed agent left is replaced; another file there is not', async () => {
   const { host, config } = await serving();
   await using _host = host;

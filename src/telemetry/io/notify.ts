@@ -9,6 +9,8 @@ export interface Notice {
   readonly state?: 'READY' | 'RELOADING' | 'STOPPING';
   /** One line for `systemctl status`. */
   readonly status?: string;
+  /** From now on, while it starts: instead of what is left of TimeoutStartSec, if that is less. */
+  readonly startTimeoutMs?: number;
 }
 
 /** A guess: systemd answers in milliseconds, and nothing waits longer for it. */
@@ -21,6 +23,8 @@ export function notifySystemd(notice: Notice): Promise<void> {
   if (notice.state !== undefined) lines.push(`${notice.state}=1`);
   if (notice.state === 'RELOADING') lines.push(`MONOTONIC_USEC=${process.hrtime.bigint() / 1000n}`);
   if (notice.status !== undefined) lines.push(`STATUS=${notice.status.replaceAll('\n', ' ')}`);
+  if (notice.startTimeoutMs !== undefined)
+    lines.push(`EXTEND_TIMEOUT_USEC=${notice.startTimeoutMs * 1000}`);
   return new Promise((resolve) => {
     execFile('systemd-notify', lines, { timeout: NOTIFY_TIMEOUT_MS }, () => resolve());
   });
