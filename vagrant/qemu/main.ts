@@ -35,6 +35,7 @@ did not come to its command, or died.
 test: without options the short set of tests (scripts/test-files.ts) on ${DEFAULT_ROWS.join(', ')}.
   --kernel ROW   these rows, repeatable
   --grep TEXT    these test files, repeatable: a folder of test/ or a part of a path, as for scripts/test
+  --name PATTERN of these files the tests whose names match, as node's --test-name-pattern
   --full         all tests that depend on the kernel
   --jobs N       guests at once (default: by cores and memory)
   --json FILE    writes what came of each row and test file
@@ -108,6 +109,7 @@ async function testCommand(args: readonly string[]): Promise<number> {
     options: {
       kernel: { type: 'string', short: 'k', multiple: true, default: [] },
       grep: { type: 'string', short: 'g', multiple: true, default: [] },
+      name: { type: 'string' },
       full: { type: 'boolean', default: false },
       jobs: { type: 'string', short: 'j' },
       json: { type: 'string' },
@@ -123,8 +125,10 @@ async function testCommand(args: readonly string[]): Promise<number> {
   const results = await runMatrix({
     rows,
     filesFor,
-    nodeArgumentsFor: ({ bpfLsm }) =>
-      short ? shortSetSkips(bpfLsm).map((name) => `--test-skip-pattern=${name}`) : [],
+    nodeArgumentsFor: ({ bpfLsm }) => [
+      ...(short ? shortSetSkips(bpfLsm).map((name) => `--test-skip-pattern=${name}`) : []),
+      ...(values.name === undefined ? [] : [`--test-name-pattern=${values.name}`]),
+    ],
     timeoutMs: seconds(values.timeout ?? (values.full ? '3600' : '1500')),
     jobs: values.jobs === undefined ? undefined : Number(values.jobs),
     say,
