@@ -57,8 +57,8 @@ export class Members {
   #publishAt = Infinity;
   #forgetAt = 0;
   #sweepAt = 1024;
-  /** The time of the last input that needed one. */
-  #now = 0;
+  /** The time of the input under way. */
+  now = 0;
   #left = false;
 
   readonly #self: Peer;
@@ -199,7 +199,7 @@ export class Members {
     const index = this.#names.find(origin.id) ?? -1;
     const since = this.#gone.get(index)?.since ?? this.#goneElsewhere.get(index);
     if (since === undefined) return 0;
-    const seconds = Math.ceil((this.#now - since) / 1000);
+    const seconds = Math.ceil((this.now - since) / 1000); // up, so that no copy is younger than the first
     return Math.min(LIMITS.goneSeconds, Math.max(1, seconds));
   }
 
@@ -254,7 +254,6 @@ export class Members {
   }
 
   #store(state: LinkState, now: number, goneMs = 0): boolean {
-    this.#now = now;
     if (this.states.get(state.origin.id) === undefined && !this.#makeRoom(goneMs)) return false;
     const stored = this.states.put(state);
     if (stored === undefined) return false;
@@ -346,7 +345,6 @@ export class Members {
 
   /** Old dead nodes go. Others may hold them a little longer, but say so when they tell of them. */
   forget(now: number): void {
-    this.#now = now;
     if (now < this.#forgetAt) return;
     const { forgetMs } = this.#config;
     this.#forgetAt = now + Math.min(FORGET_CHECK_MS, forgetMs / 10);

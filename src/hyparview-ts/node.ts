@@ -111,6 +111,7 @@ export class Node {
 
   handle(input: Input, now: number): Output[] {
     if (this.#gone) return [];
+    this.members.now = now;
     switch (input.type) {
       case 'start':
         this.#start(input.known, now);

@@ -125,6 +125,20 @@ export function checkOnce(cluster: Cluster): void {
   }
 }
 
+/** The dead are forgotten, by those too that heard of them when they were long dead. */
+export function checkForgotten(cluster: Cluster): void {
+  const { sim, config } = cluster;
+  sim.runUntil(sim.now + 1.1 * config.forgetMs + 2 * config.rejoinMs);
+  const living = new Set(cluster.living().map((index) => cluster.host(index).peer.id));
+  for (const index of cluster.living()) {
+    const node = cluster.node(index);
+    for (const { state } of node.members.states.all()) {
+      const { id } = state.origin;
+      if (!living.has(id)) fail(node, `remembers ${id}, which is dead for long`);
+    }
+  }
+}
+
 /** Everybody leaves, one after the other: none may keep a timer or a link. */
 export function checkEnd(cluster: Cluster): void {
   for (const index of cluster.living()) {

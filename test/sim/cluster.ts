@@ -34,7 +34,8 @@ export class Cluster {
   readonly deliveries = new Map<number, Delivery>();
   readonly config: Config;
   onEvent: ((host: Host<Message>, event: Event) => void) | undefined;
-  readonly #names = new Names(true);
+  /** Undefined: a table for each node, as outside the simulator. */
+  names: Names | undefined = new Names(true);
   readonly #seed: number;
   readonly #starts: number[] = [];
   readonly #disks: Peer[][] = [];
@@ -91,7 +92,7 @@ export class Cluster {
       random: sfc32(this.#seed, 1000 + this.#lives),
       incarnation,
       config: this.config,
-      names: this.#names,
+      ...(this.names === undefined ? {} : { names: this.names }),
     });
     this.nodes[index] = node;
     this.sim.run(host, node);

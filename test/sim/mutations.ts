@@ -58,8 +58,26 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     what: 'a node does not contradict an old state of its own',
     file: 'members.ts',
-    from: 'if (state.origin.id === this.#self.id) this.#contradict(state, now);',
-    to: 'if (state.origin.id === this.#self.id) continue;',
+    from: 'if (version.id !== this.#self.id) continue;',
+    to: "if (version.id !== '') continue;",
+  },
+  {
+    what: 'broadcast ids do not tell the lives of a node apart',
+    file: 'floors.ts',
+    from: 'return `${incarnation.toString(36)}-${random.toString(36)}`;',
+    to: "return '1';",
+  },
+  {
+    what: 'a timer that fires early is not asked for again',
+    file: 'effects.ts',
+    from: "this.#outputs.push({ type: 'schedule', key, atMs: at });\n      return false;",
+    to: 'return false;',
+  },
+  {
+    what: 'nobody says for how long the dead are dead',
+    file: 'members.ts',
+    from: 'if (since === undefined) return 0;',
+    to: 'if (since !== -1) return 0;',
   },
   {
     what: 'changed links are not published',

@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { DEFAULTS } from '../../src/hyparview-ts/index.ts';
-import { chaos } from './chaos.ts';
 import { checkOnce, settle } from './checks.ts';
 import { ready } from './torture.ts';
 import type { Cluster } from './cluster.ts';
@@ -14,7 +13,10 @@ function receivers(cluster: Cluster, before: number): number[] {
   return [...cluster.deliveries.values()].slice(before).map(({ got }) => got.size);
 }
 
-/** A node that broadcasts, crashes, and comes back without its disk and with its clock set back to where it was. */
+/**
+ * As chaos found it with seed 209220 at commit b662219 (later draws are others, so that seed is another run now):
+ * a node that broadcasts, crashes, and comes back without its disk and with its clock set back to where it was.
+ */
 function secondLife(seed: number, restMs: number): { cluster: Cluster; firstLinks: number } {
   const cluster = ready(seed, NODES);
   const { sim } = cluster;
@@ -56,14 +58,4 @@ for (const [what, restMs] of [
 
 function host(cluster: Cluster): string {
   return cluster.host(VICTIM).peer.id;
-}
-
-for (const [seed, what] of [
-  [209_220, 'a new life used ids of the old one again'],
-  [1_017_406, 'the same'],
-  [1_024_139, 'a new life reached the version of a state of the old one, with other links in it'],
-] as const) {
-  test(`chaos with seed ${seed}, in which ${what}`, () => {
-    chaos(seed);
-  });
 }

@@ -43,6 +43,8 @@ export interface Host<M> {
   offsetMs: number;
   rate: number;
   side: number;
+  /** Half of its timers fire up to so much too early, as an operating system's do. */
+  earlyMs: number;
   /** A process that died on a living host: its peers' connections are reset. */
   resets: boolean;
   uplink?: Uplink<[Host<M>, M]>;
@@ -96,6 +98,8 @@ export class Simulator<M extends { readonly type: string }> {
   network: NetworkOptions = CALM;
   /** Directed cuts between sides: "from to". */
   readonly cuts = new Set<string>();
+  /** Directed cuts between two hosts: 65,536 × from + to. */
+  readonly pairCuts = new Set<number>();
   now = 0;
   events = 0;
   hash = 0;
@@ -104,6 +108,8 @@ export class Simulator<M extends { readonly type: string }> {
   crossZoneBytes = 0;
   readonly byType = new Map<string, number>();
   sizeOf: ((message: M) => number) | undefined;
+  /** What becomes of a message on the wire; nothing when undefined. */
+  wire: ((message: M) => M) | undefined;
   onEvent: ((host: Host<M>, event: { readonly type: string }) => void) | undefined;
   /** When set, each host sends one message at a time at this speed. */
   uplinkBytesPerMs: number | undefined;
@@ -130,6 +136,7 @@ export class Simulator<M extends { readonly type: string }> {
       offsetMs: 0,
       rate: 1,
       side: 0,
+      earlyMs: 0,
       resets: true,
     };
     this.hosts.push(host);
@@ -199,7 +206,7 @@ export class Simulator<M extends { readonly type: string }> {
         host.timers.set(output.key, version);
         const at = (output.atMs - host.offsetMs) / host.rate;
         // a hair later: the local clock must not read less than asked for, whatever the rounding
-        this.#heap.push(Math.max(this.now, at + 1e-6), {
+        this.#heap.push(Math.max(this.now, at + 1e-6 - this.#early(host)), {
           kind: 'timer',
           host,
           key: output.key,
@@ -219,6 +226,11 @@ export class Simulator<M extends { readonly type: string }> {
     }
   }
 
+  #early({ earlyMs }: Host<M>): number {
+    if (earlyMs === 0) return 0;
+    return Math.max(0, 2 * unit(this.random) - 1) * earlyMs;
+  }
+
   #send(from: Host<M>, to: Named, message: M, priority: string): void {
     this.messages += 1;
     this.byType.set(message.type, (this.byType.get(message.type) ?? 0) + 1);
@@ -230,17 +242,18 @@ export class Simulator<M extends { readonly type: string }> {
     }
     if (host === undefined) return;
     this.onSend?.(from, host, message);
+    const sent = this.wire === undefined ? message : this.wire(message);
     if (this.uplinkBytesPerMs === undefined) {
-      this.#transmit(from, host, message);
+      this.#transmit(from, host, sent);
       return;
     }
     from.uplink ??= new Uplink(
       this.uplinkBytesPerMs,
       (ms, call) => this.after(ms, call),
-      ([receiver, sent]) => this.#transmit(from, receiver, sent),
+      ([receiver, queued]) => this.#transmit(from, receiver, queued),
     );
     const rank = this.keepsPriorities ? priority : 'normal';
-    from.uplink.push([host, message], this.sizeOf?.(message) ?? 100, rank);
+    from.uplink.push([host, sent], this.sizeOf?.(message) ?? 100, rank);
   }
 
   #transmit(from: Host<M>, host: Host<M>, message: M): void {
@@ -267,6 +280,7 @@ export class Simulator<M extends { readonly type: string }> {
   }
 
   isCut(from: Host<M>, to: Host<M>): boolean {
+    if (this.pairCuts.size > 0 && this.pairCuts.has(from.index * 65_536 + to.index)) return true;
     return this.cuts.size > 0 && this.cuts.has(`${from.side} ${to.side}`);
   }
 
