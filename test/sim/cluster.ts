@@ -131,7 +131,8 @@ export class Cluster {
   }
 
   #observe(host: Host<Message>, event: Event): void {
-    if (event.type === 'delivered') {
+    // a payload too short for a number was forged
+    if (event.type === 'delivered' && event.payload.length >= 4) {
       const { id, payload } = event;
       const number = new DataView(payload.buffer, payload.byteOffset).getUint32(0);
       let delivery = this.deliveries.get(number);
