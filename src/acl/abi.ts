@@ -468,12 +468,22 @@ export function decodePlaceKey(bytes: Uint8Array): bigint {
   return viewOf(bytes).getBigUint64(0, true);
 }
 
+/** UTF-8, or a character a byte where it is none; the pure part of the tree has no TextDecoder. */
+function textOf(bytes: Uint8Array): string {
+  const escaped = Array.from(bytes, (byte) => `%${byte.toString(16).padStart(2, '0')}`);
+  try {
+    return decodeURIComponent(escaped.join(''));
+  } catch {
+    return String.fromCharCode(...bytes);
+  }
+}
+
 export function decodePlace(bytes: Uint8Array): PlaceValue {
   const name = bytes.subarray(8);
   const end = name.indexOf(0);
   return {
     parent: viewOf(bytes).getBigUint64(0, true),
-    name: new TextDecoder().decode(end < 0 ? name : name.subarray(0, end)),
+    name: textOf(end < 0 ? name : name.subarray(0, end)),
   };
 }
 
