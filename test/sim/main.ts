@@ -2,11 +2,14 @@
 //   npm run sim                                        all scenarios, against the baseline
 //   npm run sim -- --scenario S --seed N               one run again, to the last event
 //   npm run sim -- --scenario chaos --seed 1 --count 100000
+//   npm run sim -- --goal NAME                         what must hold (GOALS.md), as long as it takes
 //   npm run sim -- --update                            writes the baseline anew
 //   npm run sim -- --mutations                         breaks the protocol in known ways; each must be found
 import { readFileSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { chaos } from './chaos.ts';
+import type { ChaosResult } from './chaos.ts';
+import { runGoal } from './goals.ts';
 import { MUTATIONS, tryMutation } from './mutations.ts';
 import { SCENARIOS } from './scenarios.ts';
 import type { Metrics, Scenario } from './scenarios.ts';
@@ -63,19 +66,27 @@ function runAll(update: boolean): number {
 
 function runMany(seed: number, count: number): number {
   let events = 0;
+  let failed = 0;
   const longest: { seed: number; settleMs: number }[] = [];
   for (let i = 0; i < count; i++) {
-    const result = chaos(seed + i);
+    let result: ChaosResult;
+    try {
+      result = chaos(seed + i);
+    } catch (error) {
+      failed += 1;
+      console.error(String(error), String((error as Error).cause));
+      continue;
+    }
     events += result.events;
     longest.push({ seed: result.seed, settleMs: result.settleMs });
     longest.sort((a, b) => b.settleMs - a.settleMs);
     longest.length = Math.min(longest.length, 10);
-    if ((i + 1) % 1000 === 0) console.log(`${i + 1} scenarios, ${events} events, no violation`);
+    if ((i + 1) % 1000 === 0) console.log(`${i + 1} scenarios, ${events} events, ${failed} failed`);
   }
   const slow = longest.map(({ seed: s, settleMs }) => `${s} (${settleMs} ms)`).join(', ');
-  console.log(`${count} scenarios from seed ${seed}, ${events} events, no violation`);
+  console.log(`${count} scenarios from seed ${seed}, ${events} events, ${failed} failed`);
   console.log(`longest to settle: ${slow}`);
-  return 0;
+  return failed === 0 ? 0 : 1;
 }
 
 function runMutations(): number {
@@ -93,12 +104,15 @@ function main(): number {
     options: {
       scenario: { type: 'string' },
       seed: { type: 'string', default: String(BASELINE_SEED) },
-      count: { type: 'string', default: '1' },
+      count: { type: 'string' },
+      goal: { type: 'string' },
       update: { type: 'boolean', default: false },
       mutations: { type: 'boolean', default: false },
     },
   });
   if (values.mutations) return runMutations();
+  const count = values.count === undefined ? undefined : Number(values.count);
+  if (values.goal !== undefined) return runGoal(values.goal, Number(values.seed), count);
   if (values.scenario === undefined) return runAll(values.update);
   const scenario = SCENARIOS.find(({ name }) => name === values.scenario);
   if (scenario === undefined) {
@@ -106,8 +120,8 @@ function main(): number {
     console.error(`sim: no scenario ${values.scenario}; there are ${names}`);
     return 2;
   }
-  if (scenario.name === 'chaos' && Number(values.count) > 1) {
-    return runMany(Number(values.seed), Number(values.count));
+  if (scenario.name === 'chaos' && count !== undefined && count > 1) {
+    return runMany(Number(values.seed), count);
   }
   console.log(`${scenario.name}, seed ${values.seed}: ${scenario.what}`);
   for (const [name, value] of Object.entries(scenario.run(Number(values.seed)))) {

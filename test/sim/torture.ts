@@ -52,28 +52,40 @@ export interface Detection {
   readonly falseDeaths: number;
 }
 
+export interface Agreement extends Detection {
+  /** Of each kill, when the last of the living knew; Infinity when one did not before the next kill. */
+  readonly untilAllKnowMs: readonly number[];
+}
+
 /** Kills nodes one after another without any reset; how long until each living node knows? */
-export function kills(cluster: Cluster, seed: number, count: number): Detection {
+export function kills(cluster: Cluster, seed: number, count: number): Agreement {
   const random = sfc32(seed, 12);
   const { sim } = cluster;
   const diedAt = new Map<string, number>();
   const knownAfterMs: number[] = [];
+  const untilAllKnowMs: number[] = [];
+  let victimId = '';
+  let known = 0;
   let falseDeaths = 0;
   cluster.onEvent = (_, event) => {
     if (event.type !== 'member-dead') return;
     const at = diedAt.get(event.id);
     if (at === undefined) falseDeaths += 1;
     else knownAfterMs.push(sim.now - at);
+    if (event.id === victimId) known += 1;
   };
   for (let i = 0; i < count; i++) {
     const living = cluster.living();
     const victim = living[below(random, living.length)];
     if (victim === undefined) break;
-    diedAt.set(cluster.host(victim).peer.id, sim.now);
+    known = 0;
+    victimId = cluster.host(victim).peer.id;
+    diedAt.set(victimId, sim.now);
     cluster.crash(victim);
     sim.runUntil(sim.now + 4000 + 2000 * unit(random));
+    untilAllKnowMs.push(known === living.length - 1 ? (knownAfterMs.at(-1) ?? 0) : Infinity);
   }
-  return { knownAfterMs: knownAfterMs.sort((a, b) => a - b), falseDeaths };
+  return { knownAfterMs: knownAfterMs.sort((a, b) => a - b), untilAllKnowMs, falseDeaths };
 }
 
 /** How an overloaded node behaves: it stands still for up to half a second, works for up to 200 ms, again and again. */
