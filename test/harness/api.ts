@@ -23,7 +23,9 @@ export function apiCall(
       payload === undefined
         ? {}
         : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(payload) };
-    const call = request({ socketPath, method, path, headers, timeout: TIMEOUT_MS }, (answer) => {
+    // No connection is used again: on a slow machine the agent may have closed it meanwhile.
+    const options = { socketPath, method, path, headers, timeout: TIMEOUT_MS, agent: false };
+    const call = request(options, (answer) => {
       let text = '';
       answer.setEncoding('utf8').on('data', (part: string) => (text += part));
       answer.on('error', reject);
