@@ -228,7 +228,7 @@ export class Detector {
     const link = this.#links.get(target);
     if (link === undefined) return; // not my neighbour (any more): my word would count for nothing
     const suspicion = link.suspicion ?? this.#suspect(link, now);
-    suspicion.confirmed.add(from.id);
+    if (suspicion.confirmed.size < HELPERS_MAX) suspicion.confirmed.add(from.id);
     if (suspicion.askers.size < HELPERS_MAX) suspicion.askers.set(from.id, from);
     if (suspicion.told) {
       const message = {
@@ -261,7 +261,7 @@ export class Detector {
     if (link === undefined || suspicion === undefined) return;
     suspicion.answered += 1;
     if (!message.alive) {
-      suspicion.confirmed.add(from.id);
+      if (suspicion.confirmed.size < HELPERS_MAX) suspicion.confirmed.add(from.id);
       this.#effects.wakeBy('detector', now + 1);
     } else if (message.incarnation >= link.incarnation) {
       link.incarnation = message.incarnation;

@@ -51,6 +51,7 @@ export class Spread {
 
   /** Passes a new record on. */
   pass(state: LinkState, from: NodeId, urgent: boolean, now: number): void {
+    this.#outbox.delete(state.origin.id); // older: news that is out of date before it is out
     if (urgent) {
       const message = { type: 'states', purpose: 'urgent', states: [state] } as const;
       for (const peer of this.#active.peers) {
@@ -58,7 +59,6 @@ export class Spread {
       }
       return;
     }
-    this.#outbox.delete(state.origin.id);
     this.#outbox.set(state.origin.id, { state, from });
     this.#effects.wakeBy('flush', now + this.#config.flushMs);
   }

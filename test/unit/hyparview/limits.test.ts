@@ -232,6 +232,27 @@ test('two nodes with one id contradict each other at a bounded pace', () => {
   assert.ok(said >= 10 && said <= 10_000 / DEFAULTS.publishMs + 5, `${said} states`);
 });
 
+test('a link that flaps does not flood the cluster, and the last word is said', () => {
+  const subject = new Subject();
+  subject.link('a');
+  subject.run(1000, 'a');
+  const outputs: Output[] = [];
+  for (let i = 0; i < 250; i++) {
+    outputs.push(...subject.receive('b', { type: 'neighbor', high: true }));
+    outputs.push(...subject.run(subject.now + 50, 'a')); // flushMs: long enough to be told of
+    outputs.push(...subject.node.handle({ type: 'unreachable', peer: 'b' }, subject.now));
+    outputs.push(...subject.run(subject.now + 10, 'a'));
+  }
+  outputs.push(...subject.run(subject.now + 5000, 'a'));
+  const own = sent(outputs, 'states').filter(({ to }) => to === 'a');
+  // a failure is told of at once, but only of a link that was told of, and that is paced: 20 s, two every publishMs
+  assert.ok(
+    own.length >= 20 && own.length <= (2 * 20_000) / DEFAULTS.publishMs + 9,
+    `${own.length}`,
+  );
+  assert.deepEqual(own.at(-1)?.message.states[0]?.neighbours, ['a']);
+});
+
 test('a neighbour that joins again and again does not send as many walks through the cluster', () => {
   const subject = new Subject();
   subject.link('a', 'b');
