@@ -270,7 +270,7 @@ static __always_inline int zh_says_deny(__u64 word)
 /* A group of IPv4 or IPv6. */
 static __always_inline int zh_is_group(__u64 high, __u64 low)
 {
-  if (high >> 32 == 0)
+  if (high == 0)
     return low >> 32 == bpf_htonl(0xffff) && ((__u32)low & bpf_htonl(0xf0000000)) == bpf_htonl(0xe0000000);
   return (high >> 32 & bpf_htonl(0xff000000)) == bpf_htonl(0xff000000);
 }
