@@ -9,6 +9,7 @@ import type {
   Peer,
   Priority,
 } from '../../src/hyparview-ts/index.ts';
+import { Receipts } from './receipts.ts';
 import { Simulator } from './simulator.ts';
 import type { Host } from './simulator.ts';
 
@@ -19,7 +20,7 @@ export interface Delivery {
   readonly origin: number;
   /** Living nodes when it was sent. */
   readonly targets: ReadonlySet<number>;
-  readonly got: Map<number, { readonly at: number; readonly hop: number; readonly life: number }>;
+  readonly got: Receipts;
   twice: number;
 }
 
@@ -42,6 +43,8 @@ export class Cluster {
   readonly #life: number[] = [];
   #lives = 0;
   #broadcasts = 0;
+  /** The same set for all broadcasts between two changes: there may be thousands of both. */
+  #targets: ReadonlySet<number> | undefined;
 
   constructor(seed: number, config: Partial<Config> = {}) {
     this.#seed = seed;
@@ -95,6 +98,7 @@ export class Cluster {
       ...(this.names === undefined ? {} : { names: this.names }),
     });
     this.nodes[index] = node;
+    this.#targets = undefined;
     this.sim.run(host, node);
     this.give(index, { type: 'start', known: disk ? (this.#disks[index] ?? []) : [] });
     const peers = seeds.filter((seed) => seed !== index).map((seed) => this.host(seed).peer);
@@ -108,6 +112,7 @@ export class Cluster {
   crash(index: number, resets = false): void {
     this.#remember(index);
     this.nodes[index] = undefined;
+    this.#targets = undefined;
     this.sim.crash(this.host(index), resets);
   }
 
@@ -115,6 +120,7 @@ export class Cluster {
     this.#remember(index);
     this.give(index, { type: 'leave' });
     this.nodes[index] = undefined;
+    this.#targets = undefined;
     this.sim.crash(this.host(index), true);
   }
 
@@ -137,15 +143,16 @@ export class Cluster {
       const number = new DataView(payload.buffer, payload.byteOffset).getUint32(0);
       let delivery = this.deliveries.get(number);
       if (delivery === undefined) {
-        const targets = new Set(this.living());
+        const targets = (this.#targets ??= new Set(this.living()));
+        const got = new Receipts(this.sim.hosts.length);
         const sentAt = this.sim.now;
-        delivery = { id, sentAt, origin: host.index, targets, got: new Map(), twice: 0 };
+        delivery = { id, sentAt, origin: host.index, targets, got, twice: 0 };
         this.deliveries.set(number, delivery);
       }
-      const before = delivery.got.get(host.index);
       const life = this.#life[host.index] ?? 0;
-      if (before?.life === life) delivery.twice += 1; // a restarted node remembers nothing, and may get it again
-      delivery.got.set(host.index, { at: this.sim.now, hop: event.hop, life });
+      // a restarted node remembers nothing, and may get it again
+      if (delivery.got.lifeOf(host.index) === life) delivery.twice += 1;
+      delivery.got.add(host.index, this.sim.now - delivery.sentAt, event.hop, life);
     }
     this.onEvent?.(host, event);
   }

@@ -15,10 +15,13 @@ export interface Cost {
   readonly otherZoneShare: number;
 }
 
-/** What one node sends per second, on average, while `run` passes. */
-export function cost(cluster: Cluster, forMs: number, run?: () => void): Cost {
+/** What one node sends per second, on average, while `run` passes; of all nodes when some are still to come. */
+export function cost(
+  cluster: Cluster,
+  forMs: number,
+  { run, nodes = cluster.living().length }: { run?: () => void; nodes?: number } = {},
+): Cost {
   const { sim } = cluster;
-  const nodes = cluster.living().length;
   const messages = sim.messages;
   sim.bytes = 0;
   sim.crossZoneBytes = 0;
@@ -38,6 +41,8 @@ export function cost(cluster: Cluster, forMs: number, run?: () => void): Cost {
 export interface BroadcastQuality {
   /** Of the living nodes, how many got it, averaged over broadcasts. */
   readonly reliability: number;
+  /** The same for those that got it within `promptMs`: without what repair brought later. */
+  readonly prompt: number;
   /** Plumtree's relative message redundancy: payloads received / (nodes - 1) - 1 (PT, section 4.1). */
   readonly rmr: number;
   /** The last delivery hop, averaged over broadcasts. */
@@ -46,17 +51,33 @@ export interface BroadcastQuality {
   readonly p99Ms: number;
 }
 
+export interface BroadcastOptions {
+  readonly count?: number;
+  readonly everyMs?: number;
+  readonly sources?: number;
+  readonly seed?: number;
+  readonly waitMs?: number;
+  readonly promptMs?: number;
+}
+
 /** Broadcasts one after another from `sources` nodes in turn, `everyMs` apart, and looks at each alone. */
 export function broadcasts(
   cluster: Cluster,
-  { count = 100, everyMs = 200, sources = 1, seed = 1, waitMs = 5000 } = {},
-): { all: BroadcastQuality; each: readonly number[] } {
+  {
+    count = 100,
+    everyMs = 200,
+    sources = 1,
+    seed = 1,
+    waitMs = 5000,
+    promptMs = everyMs,
+  }: BroadcastOptions = {},
+): { all: BroadcastQuality; each: readonly number[]; eachPrompt: readonly number[] } {
   const { sim } = cluster;
   const random = sfc32(seed, 21);
   const living = cluster.living();
   const from = Array.from({ length: sources }, () => living[below(random, living.length)] ?? 0);
   const before = new Set(cluster.deliveries.keys());
-  const payloads = sim.byType.get('gossip') ?? 0;
+  const payloads = sim.sent('gossip');
   for (let i = 0; i < count; i++) {
     const source = from[i % sources] ?? 0;
     if (cluster.runs(source)) cluster.broadcast(source);
@@ -65,37 +86,49 @@ export function broadcasts(
   sim.runUntil(sim.now + waitMs);
   const made: Delivery[] = [];
   for (const [id, delivery] of cluster.deliveries) if (!before.has(id)) made.push(delivery);
-  return {
-    all: quality(made, (sim.byType.get('gossip') ?? 0) - payloads),
-    each: made.map(reached),
-  };
+  const each = made.map((delivery) => reached(delivery, Infinity));
+  const eachPrompt = made.map((delivery) => reached(delivery, promptMs));
+  const reach = { reliability: mean(each), prompt: mean(eachPrompt) };
+  return { all: { ...reach, ...quality(made, sim.sent('gossip') - payloads) }, each, eachPrompt };
 }
 
-function reached({ targets, got }: Delivery): number {
+function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / Math.max(1, values.length);
+}
+
+function reached({ targets, got }: Delivery, withinMs: number): number {
   let count = 0;
-  for (const target of targets) if (got.has(target)) count += 1;
+  for (const target of targets) if ((got.afterMs(target) ?? Infinity) <= withinMs) count += 1;
   return count / Math.max(1, targets.size);
 }
 
-function quality(made: readonly Delivery[], payloads: number): BroadcastQuality {
+function quality(
+  made: readonly Delivery[],
+  payloads: number,
+): Omit<BroadcastQuality, 'reliability' | 'prompt'> {
+  const delays = new Float32Array(made.reduce((sum, { got }) => sum + got.size, 0));
+  let delayCount = 0;
   let receivers = 0;
   let lastHops = 0;
   let hops99 = 0;
-  const delays: number[] = [];
-  for (const { got, sentAt } of made) {
+  for (const { got } of made) {
     receivers += Math.max(1, got.size - 1);
-    const hops = [...got.values()].map(({ hop }) => hop).sort((a, b) => a - b);
+    const hops = new Uint16Array(got.size);
+    let at = 0;
+    for (const host of got.hosts()) {
+      hops[at++] = got.hop(host) ?? 0;
+      delays[delayCount++] = got.afterMs(host) ?? 0;
+    }
+    hops.sort();
     lastHops += hops.at(-1) ?? 0;
     hops99 += hops[Math.min(hops.length - 1, Math.floor(0.99 * hops.length))] ?? 0;
-    for (const { at } of got.values()) delays.push(at - sentAt);
   }
   const count = Math.max(1, made.length);
   return {
-    reliability: made.reduce((sum, delivery) => sum + reached(delivery), 0) / count,
     rmr: payloads / Math.max(1, receivers) - 1,
     lastHop: lastHops / count,
     hopOf99Percent: hops99 / count,
-    p99Ms: delays.sort((a, b) => a - b)[Math.floor(0.99 * delays.length)] ?? 0,
+    p99Ms: delays.sort()[Math.floor(0.99 * delays.length)] ?? 0,
   };
 }
 

@@ -81,6 +81,7 @@ export class Memberlist implements Machine<SwimMessage> {
   readonly #self: Named;
   readonly #random: Random;
   readonly #members = new Map<string, Member>();
+  #deadCount = 0;
   #order: Member[] = [];
   #next = 0;
   #seq = 0;
@@ -93,6 +94,8 @@ export class Memberlist implements Machine<SwimMessage> {
   >();
   readonly #suspicions = new Map<string, Suspicion>();
   #queue: { readonly rumour: Rumour; transmits: number }[] = [];
+  /** Whom the queue speaks of. */
+  readonly #queued = new Set<string>();
   #outputs: MachineOutput<SwimMessage>[] = [];
   #now = 0;
 
@@ -112,7 +115,7 @@ export class Memberlist implements Machine<SwimMessage> {
   }
 
   get aliveCount(): number {
-    return [...this.#members.values()].filter(({ rank }) => rank !== 'dead').length;
+    return this.#members.size - this.#deadCount;
   }
 
   handle(input: MachineInput<SwimMessage>, now: number): MachineOutput<SwimMessage>[] {
@@ -298,13 +301,22 @@ export class Memberlist implements Machine<SwimMessage> {
     const limit = LAN.retransmitMult * Math.ceil(Math.log10(this.#count + 1));
     this.#queue.sort((a, b) => a.transmits - b.transmits);
     const chosen = this.#queue.slice(0, LAN.piggybackMax);
-    for (const item of chosen) item.transmits += 1;
-    this.#queue = this.#queue.filter(({ transmits }) => transmits < limit);
+    let isAnyDone = false;
+    for (const item of chosen) {
+      item.transmits += 1;
+      if (item.transmits < limit) continue;
+      isAnyDone = true;
+      this.#queued.delete(item.rumour.peer.id);
+    }
+    if (isAnyDone) this.#queue = this.#queue.filter(({ transmits }) => transmits < limit);
     return chosen.map(({ rumour }) => rumour);
   }
 
   #broadcast(rumour: Rumour): void {
-    this.#queue = this.#queue.filter((item) => item.rumour.peer.id !== rumour.peer.id);
+    const { id } = rumour.peer;
+    if (this.#queued.has(id))
+      this.#queue = this.#queue.filter((item) => item.rumour.peer.id !== id);
+    this.#queued.add(id);
     this.#queue.unshift({ rumour, transmits: 0 });
   }
 
@@ -321,6 +333,7 @@ export class Memberlist implements Machine<SwimMessage> {
     if (member === undefined) {
       member = { peer, rank: 'dead', incarnation: 0, changedAt: this.#now };
       this.#members.set(peer.id, member);
+      this.#deadCount += 1;
       this.#order.splice(below(this.#random, this.#order.length + 1), 0, member);
     }
     if (incarnation <= member.incarnation) return;
@@ -328,6 +341,7 @@ export class Memberlist implements Machine<SwimMessage> {
     member.incarnation = incarnation;
     if (member.rank !== 'alive') member.changedAt = this.#now;
     const came = member.rank === 'dead';
+    if (came) this.#deadCount -= 1;
     member.rank = 'alive';
     this.#broadcast(rumour);
     if (came)
@@ -403,6 +417,7 @@ export class Memberlist implements Machine<SwimMessage> {
     const member = this.#members.get(peer.id);
     if (member === undefined || incarnation < member.incarnation || member.rank === 'dead') return;
     this.#suspicions.delete(peer.id);
+    this.#deadCount += 1;
     member.rank = 'dead';
     member.incarnation = incarnation;
     member.changedAt = this.#now;

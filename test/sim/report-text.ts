@@ -4,23 +4,32 @@ import type {
   CostResult,
   DetectionResult,
   FailureResult,
+  Options,
   ShapeResult,
+  StormResult,
   TortureResult,
   TreeResult,
 } from './experiments.ts';
-import type { BroadcastQuality } from './measure.ts';
+import type { BroadcastQuality, Cost } from './measure.ts';
 import { svg } from './plot.ts';
+import { cite, FIGURES, sources } from './published.ts';
+
+/** What is kept of one experiment: by step, with the CPU each took on the machine it ran on. */
+export interface Measured<T> {
+  readonly options: Options;
+  readonly steps: Readonly<Record<string, T>>;
+  readonly cpuSeconds: Readonly<Record<string, number>>;
+}
 
 export interface Results {
-  readonly shape?: ShapeResult;
-  readonly failures?: readonly FailureResult[];
-  readonly trees?: readonly TreeResult[];
-  readonly storm?: { readonly nodes: number; readonly settleMs: number; readonly events: number };
-  readonly detection?: DetectionResult;
-  readonly badDay?: BadDayResult;
-  readonly costs?: readonly CostResult[];
-  readonly costsViewsOnly?: readonly CostResult[];
-  readonly torture?: TortureResult;
+  readonly shape?: Measured<ShapeResult>;
+  readonly failures?: Measured<FailureResult>;
+  readonly trees?: Measured<TreeResult>;
+  readonly storm?: Measured<StormResult>;
+  readonly detection?: Measured<DetectionResult>;
+  readonly costs?: Measured<CostResult>;
+  readonly badDay?: Measured<BadDayResult>;
+  readonly torture?: Measured<TortureResult>;
 }
 
 function n(value: number | undefined, digits = 3): string {
@@ -35,62 +44,107 @@ function table(head: readonly string[], rows: readonly (readonly string[])[]): s
 
 const INTRO = `# What the simulator measured
 
-Written by \`npm run sim:report\`; the numbers are in \`report/\`, each from one seed, and come out the same on every machine. One way latency is 1 ms with up to 20 % more at random, unless said otherwise. "HPV" is the HyParView paper (DSN 2007), "PT" Plumtree's (SRDS 2007).
+Written by \`npm run sim:report\`; the numbers are in \`report/\`, each from one seed. All but CPU and memory come out the same on every machine. One way latency is 1 ms with up to 20 % more at random, unless said otherwise. "HPV" is the HyParView paper (DSN 2007), "PT" Plumtree's (SRDS 2007).
 
-The published figures are those of HPV's table 1 and figures 2 to 4 and PT's figures, quoted from memory: the copies at hand hold the first pages only. They are to be checked against the papers before anybody relies on them.
+Published figures carry what is known of them: of the papers only the first pages were at hand. "As remembered, not checked" is to be checked before anybody relies on it. Where they are said to stand is listed at the end.
 `;
 
-function shapeText(shape: ShapeResult): string {
-  const full = shape.inDegrees.at(-1) ?? 0;
-  const rows = [
-    ['clustering coefficient', '0.00092', n(shape.clustering)],
-    ['mean shortest path', '6.39', n(shape.meanPath)],
-    ['last delivery hop', '9.0', n(shape.lastHop)],
-    ['components', '1', n(shape.components)],
-    ['nodes with the full in-degree', 'nearly all', `${n((100 * full) / shape.nodes)} %`],
-  ];
-  return [
-    `## The overlay (${shape.nodes} nodes, active 5, passive 30, ARWL 6, PRWL 3)`,
-    table(['', 'HPV, table 1', 'here'], rows),
-    '![in-degrees](report/in-degrees.svg)',
-  ].join('\n\n');
+function all<T>(measured: Measured<T>): T[] {
+  return Object.values(measured.steps);
 }
 
-function failuresText(failures: readonly FailureResult[]): string {
-  const published = new Map([
-    [0.8, 'about 1'],
-    [0.9, 'about 1'],
-    [0.95, 'about 0.9'],
-  ]);
-  const rows = failures.map((f) => [
+/** What is missing, and what was smaller than it should be. */
+function limits(
+  measured: Measured<unknown>,
+  asked: Partial<Options>,
+  steps: readonly string[],
+): string {
+  const said: string[] = [];
+  for (const key of ['nodes', 'broadcasts', 'hours', 'runs'] as const) {
+    const [wanted, given] = [asked[key], measured.options[key]];
+    if (wanted !== undefined && given < wanted) said.push(`${given} ${key} instead of ${wanted}`);
+  }
+  const missing = steps.filter((step) => !(step in measured.steps));
+  if (missing.length > 0) said.push(`not run: ${missing.join(', ')}`);
+  return said.length === 0 ? '' : `Less than asked for: ${said.join('; ')}.`;
+}
+
+function section(...parts: readonly string[]): string {
+  return parts.filter((part) => part !== '').join('\n\n');
+}
+
+function shapeText(measured: Measured<ShapeResult>): string {
+  const { paper, default: own } = measured.steps;
+  const row = (
+    what: string,
+    figure: Parameters<typeof cite>[0],
+    of: (s: ShapeResult) => string,
+  ): string[] => [
+    what,
+    cite(figure),
+    paper === undefined ? '–' : of(paper),
+    own === undefined ? '–' : of(own),
+  ];
+  const full = ({ inDegrees, nodes }: ShapeResult): string =>
+    `${n((100 * (inDegrees.at(-1) ?? 0)) / nodes)} %`;
+  const rows = [
+    row('clustering coefficient', FIGURES.clustering, (s) => n(s.clustering)),
+    row('mean shortest path', FIGURES.meanPath, (s) => n(s.meanPath)),
+    row('last delivery hop', FIGURES.lastHop, (s) => n(s.lastHop)),
+    row('nodes with the full in-degree', FIGURES.fullDegree, full),
+    ['components', '1', n(paper?.components), n(own?.components)],
+  ];
+  return section(
+    `## The overlay (${measured.options.nodes} nodes)`,
+    `HPV: ${cite(FIGURES.views)}. The default has active 7 and passive 42; here without link states and with all nodes in one zone.`,
+    limits(measured, { nodes: 10_000 }, ['paper', 'default']),
+    table(['', 'HPV', "here, the paper's settings", 'here, default'], rows),
+    '![in-degrees](report/in-degrees.svg)',
+  );
+}
+
+const FAILURE_STEPS = [10, 20, 30, 40, 50, 60, 70, 80, 90, 95].map((part) => `${part} %`);
+
+function failuresText(measured: Measured<FailureResult>): string {
+  const published = (part: number): string => {
+    if (part > 0.9) return cite(FIGURES.reliability95);
+    return cite(part > 0.8 ? FIGURES.reliability90 : FIGURES.reliability80);
+  };
+  const rows = all(measured).map((f) => [
     `${100 * f.part} %`,
-    published.get(f.part) ?? 'about 1',
-    n(f.reliability, 5),
-    n(f.first, 4),
-    f.wholeAfter === undefined ? 'never' : `${f.wholeAfter}`,
+    published(f.part),
+    n(f.prompt, 5),
+    n(f.firstPrompt[0], 4),
+    f.wholeAfter === undefined ? 'none' : `${f.wholeAfter + 1}`,
     n(f.healMs),
+    n(f.reliability, 5),
     n(f.largestComponent, 5),
   ]);
-  return [
-    `## Mass failures (${failures[0]?.nodes} nodes): the next broadcasts, one every 20 ms, flooded along active views`,
-    'Late deliveries count: a message that a failure stopped is announced again on the links that replace the lost ones, which the paper does not do. The peers of a failed node notice by a reset connection, as the paper has it.',
+  const { nodes, broadcasts } = measured.options;
+  return section(
+    `## Mass failures (${nodes} nodes): the next ${broadcasts} broadcasts, one every 20 ms, flooded along active views`,
+    'In time is: before the next broadcast is sent. Late deliveries are counted apart: a message that a failure stopped is announced again on the links that replace the lost ones, which the paper does not do. The peers of a failed node notice by a reset connection when they next send to it, as the paper has it; links are pinged every 5 s only.',
+    `HPV heals in ${cite(FIGURES.rounds)}. Here repair does not wait for a round, which is a shuffle's 60 s: the time in the table is that of the first broadcast that reached all in time.`,
+    limits(measured, { nodes: 10_000, broadcasts: 1000 }, FAILURE_STEPS),
     table(
       [
         'failed',
-        'HPV, figure 2',
-        'mean reliability',
-        'of the first',
-        'first that reached all',
-        'after ms',
+        'HPV, mean of 1,000',
+        'mean, in time',
+        'the first, in time',
+        'the first that reached all in time was number',
+        'ms after the failure',
+        'mean with late ones',
         'largest component',
       ],
       rows,
     ),
     '![reliability](report/reliability.svg)',
-  ].join('\n\n');
+    '![after a failure](report/after-failure.svg)',
+  );
 }
 
-function treesText(trees: readonly TreeResult[]): string {
+function treesText(measured: Measured<TreeResult>): string {
   const cells = (q: BroadcastQuality): string[] => [
     n(q.reliability, 5),
     n(q.rmr),
@@ -98,126 +152,189 @@ function treesText(trees: readonly TreeResult[]): string {
     n(q.hopOf99Percent),
     n(q.p99Ms),
   ];
-  const rows = trees.flatMap(({ what, one, many, failed }) => [
-    [what, 'one origin', ...cells(one)],
+  const rows = all(measured).flatMap(({ what, nodes, one, many, failed }) => [
+    [`${what}, ${nodes} nodes`, 'one origin', ...cells(one)],
     ['', '20 origins in turn', ...cells(many)],
     ['', 'after 30 % failed at once', ...cells(failed)],
   ]);
-  return [
+  return section(
     '## Broadcast trees',
-    'RMR is payloads received by each node beyond the one it needs. PT (10,000 nodes): RMR about 0 when stable; the tree of the first sender serves all.',
+    `RMR is payloads received by each node beyond the one it needs. PT, with 10,000 nodes: RMR ${cite(FIGURES.rmr)}; ${cite(FIGURES.optimisation)}. The goals: RMR under 0.05 when settled, 99 % of 10,000 nodes within 10 hops. Each row is the mean of ${measured.options.broadcasts} broadcasts after 30 to settle.`,
+    limits(measured, { nodes: 10_000 }, ['paper', 'views', 'small', 'origins']),
     table(['', '', 'reliability', 'RMR', 'last hop', 'hop of 99 %', 'p99 ms'], rows),
-  ].join('\n\n');
+  );
 }
 
-function detectionText({ nodes, ours, theirs, oursFalse, theirsFalse }: DetectionResult): string {
-  const row = (name: string, p: readonly number[], wrong: number): string[] => [
-    name,
+function stormText(measured: Measured<StormResult>): string {
+  const rows = all(measured).map((s) => [
+    s.linkState ? 'default' : 'without link states',
+    String(s.nodes),
+    String(s.settleMs),
+    String(s.events),
+    n(s.cpuSeconds),
+    n(s.rssBytesMax / 2 ** 30),
+  ]);
+  return section(
+    '## Join storm',
+    'All join through three seeds, one every 2 ms. Done when there is one overlay, every link has two ends and, with link states, every node holds every other for alive. The goal: minutes on one core and 8 GB with 10,000 nodes.',
+    limits(measured, { nodes: 10_000 }, ['default', 'views only']),
+    table(
+      ['', 'nodes', 'done, ms after the last join', 'events', 'CPU s', 'memory, GiB at most'],
+      rows,
+    ),
+  );
+}
+
+function detectionText(measured: Measured<DetectionResult>): string {
+  const rows = all(measured).map(({ what, percentiles: p, falseDeaths }) => [
+    what,
     n(p[50], 4),
     n(p[99], 4),
     n(p[100], 4),
-    String(wrong),
-  ];
-  return [
-    `## Who knows of a crash, and when (${nodes} nodes, 1 ms)`,
-    'Over all survivors of all crashes, in ms. The goal: 1 s at the median, 2 s at p99.',
-    table(
-      ['', 'median', 'p99', 'last', 'living called dead'],
-      [
-        row('hyparview-ts', ours, oursFalse),
-        row('memberlist, LAN defaults, same simulator', theirs, theirsFalse),
-      ],
-    ),
+    String(falseDeaths),
+  ]);
+  const { nodes, runs } = measured.options;
+  return section(
+    `## Who knows of a crash, and when (${nodes} nodes, ${runs} crashes, 1 ms)`,
+    `Over all survivors of all crashes, in ms. The goal: 1 s at the median, 2 s at p99 with 1,000 nodes. memberlist: ${cite(FIGURES.probe)}.`,
+    limits(measured, { nodes: 1000 }, ['ours', 'theirs']),
+    table(['', 'median', 'p99', 'last', 'living called dead'], rows),
     '![detection](report/detection.svg)',
-  ].join('\n\n');
+  );
 }
 
-function badDayText({ nodes, hours, ours, theirs }: BadDayResult): string {
-  return [
+function badDayText(measured: Measured<BadDayResult>): string {
+  const { nodes, hours } = measured.options;
+  return section(
     `## A bad day (${nodes} nodes, ${hours} hours, 5 % loss)`,
-    'Every tenth node is overloaded: it stands still for 100 to 500 ms, works for 50 to 200 ms, again and again. All messages of hyparview-ts may be lost; memberlist has its TCP fallback.',
+    'Every tenth node is overloaded: it stands still for 100 to 500 ms, works for 50 to 200 ms, again and again. All messages of hyparview-ts may be lost; memberlist has its TCP fallback. The goal: no living node called dead in 24 hours.',
+    limits(measured, { nodes: 100, hours: 24 }, ['ours', 'theirs']),
     table(
       ['', 'living called dead', 'suspicions', 'links lost'],
-      [
-        ['hyparview-ts', String(ours.falseDeaths), String(ours.suspicions), String(ours.linksLost)],
-        ['memberlist', String(theirs.falseDeaths), String(theirs.suspicions), '–'],
-      ],
+      all(measured).map(({ what, falseDeaths, suspicions, linksLost }) => [
+        what,
+        String(falseDeaths),
+        String(suspicions),
+        n(linksLost, 8),
+      ]),
     ),
-  ].join('\n\n');
+  );
 }
 
-function costText(title: string, costs: readonly CostResult[]): string {
-  const rows = costs.map(({ nodes, rest, churn }) => [
-    String(nodes),
-    n(rest.messagesPerNodeSecond),
-    n(rest.bytesPerNodeSecond),
-    n(churn.messagesPerNodeSecond),
-    n(churn.bytesPerNodeSecond),
+function costText(measured: Measured<CostResult>): string {
+  const cells = (cost: Cost): string[] => [
+    n(cost.messagesPerNodeSecond),
+    n(cost.bytesPerNodeSecond),
+  ];
+  const rows = all(measured).map((c) => [
+    `${c.nodes}${c.linkState ? '' : ', no link states'}`,
+    ...[c.storm, c.rest, c.lossy, c.churn].flatMap(cells),
+    n(c.cpuMicrosPerNodeSecond),
   ]);
-  return [
-    `## ${title}`,
-    'What a node sends per second, on average; churn is 1 % of the nodes a minute, crashing and coming back after 5 s.',
+  const sizes = [10, 100, 1000, 10_000];
+  const steps = [...sizes.map(String), ...sizes.map((size) => `${size} views only`)];
+  return section(
+    '## Cost',
+    'What a node sends per second, on average, frames without what TCP or TLS adds: while all join, one every 5 ms, and 20 s more; at rest; with 1 % loss; and while 1 % of the nodes a minute crash and come back after 5 s. CPU is that of node and simulator together at rest, of one core.',
+    limits(measured, {}, steps),
     table(
-      ['nodes', 'messages at rest', 'bytes at rest', 'messages under churn', 'bytes under churn'],
+      [
+        'nodes',
+        'messages, joining',
+        'bytes',
+        'messages at rest',
+        'bytes',
+        'messages, 1 % loss',
+        'bytes',
+        'messages, churn',
+        'bytes',
+        'CPU, µs a second',
+      ],
       rows,
     ),
-  ].join('\n\n');
+  );
+}
+
+function tortureText(measured: Measured<TortureResult>): string {
+  return section(
+    '## Partitions',
+    ...all(measured).map(
+      ({ runs, medianHealMs, worstHealMs }) =>
+        `25 nodes, cut in two at random again and again for 5 minutes, ${runs} times: never a permanent split. One overlay, all beliefs right, ${medianHealMs} ms (median) to ${worstHealMs} ms (longest) after the last cut.`,
+    ),
+    limits(measured, { runs: 1000 }, ['partitions']),
+  );
+}
+
+function tookText(results: Results): string {
+  const rows = Object.entries(results).flatMap(([name, measured]) => {
+    const seconds = Object.values((measured as Measured<unknown>).cpuSeconds);
+    const sum = seconds.reduce((total, s) => total + s, 0);
+    return seconds.length === 0 ? [] : [[name, String(sum)]];
+  });
+  return section(
+    '## What it took',
+    'CPU seconds of each experiment, on the machine it last ran on.',
+    table(['experiment', 'CPU s'], rows),
+  );
 }
 
 export function text(results: Results): string {
   const parts = [INTRO];
-  const { shape, failures, trees, storm, detection, badDay, costs, costsViewsOnly, torture } =
-    results;
+  const { shape, failures, trees, storm, detection, badDay, costs, torture } = results;
   if (shape !== undefined) parts.push(shapeText(shape));
   if (failures !== undefined) parts.push(failuresText(failures));
-  if (storm !== undefined) {
-    parts.push(
-      `## Join storm\n\n${storm.nodes} nodes join through three seeds, one every 2 ms: one overlay with links that have two ends ${storm.settleMs} ms after the last join; ${storm.events} events.`,
-    );
-  }
+  if (storm !== undefined) parts.push(stormText(storm));
   if (trees !== undefined) parts.push(treesText(trees));
   if (detection !== undefined) parts.push(detectionText(detection));
   if (badDay !== undefined) parts.push(badDayText(badDay));
-  if (costs !== undefined) parts.push(costText('Cost, all parts', costs));
-  if (costsViewsOnly !== undefined) {
-    parts.push(costText('Cost, without link states', costsViewsOnly));
-  }
-  if (torture !== undefined) {
-    parts.push(
-      `## Partitions\n\n25 nodes, cut in two at random again and again for 5 minutes, ${torture.runs} times: never a permanent split. One overlay, all beliefs right, ${torture.medianHealMs} ms (median) to ${torture.worstHealMs} ms (longest) after the last cut.`,
-    );
-  }
+  if (costs !== undefined) parts.push(costText(costs));
+  if (torture !== undefined) parts.push(tortureText(torture));
+  const known = Object.keys(results).filter((name) => results[name as keyof Results] !== undefined);
+  const ran = Object.fromEntries(known.map((name) => [name, results[name as keyof Results]]));
+  parts.push(tookText(ran));
+  parts.push(
+    `## Sources\n\n${sources()
+      .map((line) => `- ${line}`)
+      .join('\n')}`,
+  );
   return `${parts.join('\n\n').replaceAll('\n\n\n', '\n\n')}\n`;
 }
 
 export function plots({ shape, failures, detection }: Results): Map<string, string> {
   const made = new Map<string, string>();
   if (shape !== undefined) {
-    const points = shape.inDegrees.map((count, degree) => [degree, count] as const);
-    const title = `In-degrees of ${shape.nodes} nodes`;
-    made.set(
-      'in-degrees',
-      svg({ title, x: 'in-degree', y: 'nodes', series: [{ name: 'nodes', points }] }),
-    );
+    const series = Object.entries(shape.steps).map(([name, { inDegrees }]) => {
+      return { name, points: inDegrees.map((count, degree) => [degree, count] as const) };
+    });
+    const title = `In-degrees of ${shape.options.nodes} nodes`;
+    made.set('in-degrees', svg({ title, x: 'in-degree', y: 'nodes', series }));
   }
   if (failures !== undefined) {
-    const mean = failures.map((f) => [100 * f.part, 100 * f.reliability] as const);
-    const first = failures.map((f) => [100 * f.part, 100 * f.first] as const);
-    const series = [
-      { name: 'mean of all', points: mean },
-      { name: 'the first', points: first },
+    const curve = (of: (f: FailureResult) => number): (readonly [number, number])[] =>
+      all(failures).map((f) => [100 * f.part, 100 * of(f)]);
+    const mean = [
+      { name: 'mean, in time', points: curve((f) => f.prompt) },
+      { name: 'the first, in time', points: curve((f) => f.firstPrompt[0] ?? 0) },
     ];
     const title = 'Reliability of broadcasts after a mass failure';
-    made.set('reliability', svg({ title, x: '% of nodes failed', y: '% reached', series }));
+    made.set('reliability', svg({ title, x: '% of nodes failed', y: '% reached', series: mean }));
+    const worst = all(failures).filter(({ part }) => part >= 0.7);
+    const after = worst.map(({ part, firstPrompt }) => {
+      return { name: `${100 * part} %`, points: firstPrompt.map((r, i) => [i, 100 * r] as const) };
+    });
+    const x = 'broadcasts after the failure';
+    if (after.length > 0) {
+      const what = 'Reached in time, one broadcast after the other';
+      made.set('after-failure', svg({ title: what, x, y: '% reached', series: after }));
+    }
   }
   if (detection !== undefined) {
-    const curve = (p: readonly number[]): (readonly [number, number])[] =>
-      p.map((ms, i) => [ms, i]);
-    const series = [
-      { name: 'hyparview-ts', points: curve(detection.ours) },
-      { name: 'memberlist', points: curve(detection.theirs) },
-    ];
-    const title = `A crash among ${detection.nodes}: who knows`;
+    const series = Object.values(detection.steps).map(({ what, percentiles }) => {
+      const name = what.split(',', 1)[0] ?? what;
+      return { name, points: percentiles.map((ms, i) => [ms, i] as const) };
+    });
+    const title = `A crash among ${detection.options.nodes}: who knows`;
     made.set('detection', svg({ title, x: 'ms after the crash', y: '% of survivors', series }));
   }
   return made;

@@ -1,95 +1,126 @@
 // npm run sim:report: runs the experiments and writes REPORT.md with its plots next to this file. What was measured is
-// kept in report/*.json, so that one experiment can be run again without the others:
+// kept in report/*.json, step by step: what is there for the same options is not run again, so that a run that was
+// stopped goes on where it was.
 //   npm run sim:report                                          all, as in the papers: hours on one core
 //   npm run sim:report -- --only shape --nodes 1000             one of them, smaller
+//   npm run sim:report -- --only failures --step '50 %'         one step of one
+//   npm run sim:report -- --only shape --again                  anew, whatever is there
 //   npm run sim:report -- --text                                writes the text again from what was measured
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import * as experiments from './experiments.ts';
-import type { Options } from './experiments.ts';
+import type { Options, Step } from './experiments.ts';
 import { plots, text } from './report-text.ts';
-import type { Results } from './report-text.ts';
+import type { Measured, Results } from './report-text.ts';
 
-const PARTS = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95];
 const FOLDER = new URL('./report/', import.meta.url);
 
-const RUNS: {
-  [K in keyof Results]-?: { defaults: Partial<Options>; run: (o: Options) => Results[K] };
-} = {
-  shape: { defaults: {}, run: experiments.shape },
-  failures: { defaults: {}, run: (o) => experiments.failures(o, PARTS) },
-  trees: { defaults: { broadcasts: 100 }, run: experiments.trees },
-  storm: { defaults: {}, run: experiments.storm },
-  detection: { defaults: { nodes: 1000, runs: 30 }, run: experiments.detection },
-  badDay: { defaults: { nodes: 100 }, run: experiments.badDays },
-  costs: { defaults: {}, run: (o) => experiments.costs(o, [10, 100, 1000], true) },
-  costsViewsOnly: {
-    defaults: {},
-    run: (o) => experiments.costs(o, [10, 100, 1000, o.nodes], false),
-  },
-  torture: { defaults: { runs: 1000 }, run: experiments.torture },
+interface Experiment {
+  readonly defaults: Partial<Options>;
+  steps(options: Options): readonly Step<unknown>[];
+}
+
+const EXPERIMENTS: Record<keyof Results, Experiment> = {
+  shape: { defaults: {}, steps: experiments.shape },
+  failures: { defaults: {}, steps: experiments.failures },
+  trees: { defaults: { broadcasts: 100 }, steps: experiments.trees },
+  storm: { defaults: {}, steps: experiments.storm },
+  detection: { defaults: { nodes: 1000 }, steps: experiments.detection },
+  costs: { defaults: {}, steps: experiments.costs },
+  badDay: { defaults: { nodes: 100 }, steps: experiments.badDays },
+  torture: { defaults: { nodes: 25, runs: 1000 }, steps: experiments.torture },
 };
+const NAMES = Object.keys(EXPERIMENTS) as (keyof Results)[];
 
 function path(name: string): URL {
   return new URL(name, FOLDER);
 }
 
-function load(): Results {
-  const results: Record<string, unknown> = {};
-  for (const name of Object.keys(RUNS)) {
-    const file = path(`${name}.json`);
-    if (existsSync(file)) results[name] = JSON.parse(readFileSync(file, 'utf8'));
-  }
-  return results;
+function read(name: keyof Results): Measured<unknown> | undefined {
+  const file = path(`${name}.json`);
+  if (!existsSync(file)) return undefined;
+  return JSON.parse(readFileSync(file, 'utf8')) as Measured<unknown>;
 }
 
-function write(): void {
-  const results = load();
-  writeFileSync(new URL('./REPORT.md', import.meta.url), text(results));
-  for (const [name, svg] of plots(results)) writeFileSync(path(`${name}.svg`), svg);
+/** Lists of numbers on one line. */
+function json(measured: Measured<unknown>): string {
+  const lines = JSON.stringify(measured, undefined, 1);
+  return `${lines.replace(/\[[-\d.,\se]+\]/g, (list) => list.replace(/\s+/g, ' '))}\n`;
+}
+
+/** Whole or not at all: a run may be stopped at any time. */
+function write(url: URL, content: string): void {
+  const draft = new URL(`${url.href}.draft`);
+  writeFileSync(draft, content);
+  renameSync(draft, url);
+}
+
+function writeReport(): void {
+  const results: Record<string, unknown> = {};
+  for (const name of NAMES) results[name] = read(name);
+  write(new URL('./REPORT.md', import.meta.url), text(results));
+  for (const [name, svg] of plots(results)) write(path(`${name}.svg`), svg);
+}
+
+function optionsOf(name: keyof Results, given: Partial<Options>): Options {
+  const all = { nodes: 10_000, broadcasts: 1000, hours: 24, runs: 30, seed: 1 };
+  return { ...all, ...EXPERIMENTS[name].defaults, ...given };
+}
+
+function run(
+  name: keyof Results,
+  options: Options,
+  only: string | undefined,
+  again: boolean,
+): void {
+  const before = read(name);
+  const isSame = JSON.stringify(before?.options) === JSON.stringify(options);
+  const kept = isSame && before !== undefined ? before : { options, steps: {}, cpuSeconds: {} };
+  const measured = { options, steps: { ...kept.steps }, cpuSeconds: { ...kept.cpuSeconds } };
+  for (const step of EXPERIMENTS[name].steps(options)) {
+    if (only !== undefined && step.name !== only) continue;
+    if (!again && step.name in measured.steps) {
+      console.log(`${name}, ${step.name}: kept`);
+      continue;
+    }
+    const start = process.cpuUsage().user;
+    measured.steps[step.name] = step.run();
+    const cpuSeconds = Math.round((process.cpuUsage().user - start) / 1e6);
+    measured.cpuSeconds[step.name] = cpuSeconds;
+    write(path(`${name}.json`), json(measured));
+    writeReport();
+    console.log(`${name}, ${step.name}: ${cpuSeconds} s of CPU`);
+  }
 }
 
 function main(): number {
   const { values } = parseArgs({
     options: {
       only: { type: 'string' },
+      step: { type: 'string' },
+      again: { type: 'boolean', default: false },
       text: { type: 'boolean', default: false },
       nodes: { type: 'string' },
       broadcasts: { type: 'string' },
       hours: { type: 'string' },
       runs: { type: 'string' },
-      seed: { type: 'string', default: '1' },
+      seed: { type: 'string' },
     },
   });
   mkdirSync(FOLDER, { recursive: true });
-  const names = Object.keys(RUNS) as (keyof Results)[];
-  const chosen = values.text
-    ? []
-    : names.filter((name) => values.only === undefined || name === values.only);
-  if (chosen.length === 0 && !values.text) {
-    console.error(`sim:report: no experiment ${values.only}; there are ${names.join(', ')}`);
+  if (values.text) {
+    writeReport();
+    return 0;
+  }
+  const chosen = NAMES.filter((name) => values.only === undefined || name === values.only);
+  if (chosen.length === 0) {
+    console.error(`sim:report: no experiment ${values.only}; there are ${NAMES.join(', ')}`);
     return 2;
   }
-  for (const name of chosen) {
-    const { defaults, run } = RUNS[name];
-    const given = Object.entries(values).filter(([key]) => !['only', 'text'].includes(key));
-    const options: Options = {
-      nodes: 10_000,
-      broadcasts: 1000,
-      hours: 24,
-      runs: 30,
-      seed: 1,
-      ...defaults,
-      ...Object.fromEntries(given.map(([key, value]) => [key, Number(value)])),
-    };
-    const start = process.cpuUsage().user;
-    const result = run(options);
-    const cpuSeconds = Math.round((process.cpuUsage().user - start) / 1e6);
-    writeFileSync(path(`${name}.json`), `${JSON.stringify(result, undefined, 1)}\n`);
-    console.log(`${name}: ${cpuSeconds} s of CPU`);
-    write();
-  }
-  if (values.text) write();
+  const knobs = ['nodes', 'broadcasts', 'hours', 'runs', 'seed'] as const;
+  const given = knobs.filter((knob) => values[knob] !== undefined);
+  const numbers = Object.fromEntries(given.map((knob) => [knob, Number(values[knob])]));
+  for (const name of chosen) run(name, optionsOf(name, numbers), values.step, values.again);
   return 0;
 }
 

@@ -106,7 +106,7 @@ export class Simulator<M extends { readonly type: string }> {
   messages = 0;
   bytes = 0;
   crossZoneBytes = 0;
-  readonly byType = new Map<string, number>();
+  readonly #sent = new Map<string, { count: number }>();
   sizeOf: ((message: M) => number) | undefined;
   /** What becomes of a message on the wire; nothing when undefined. */
   wire: ((message: M) => M) | undefined;
@@ -233,7 +233,7 @@ export class Simulator<M extends { readonly type: string }> {
 
   #send(from: Host<M>, to: Named, message: M, priority: string): void {
     this.messages += 1;
-    this.byType.set(message.type, (this.byType.get(message.type) ?? 0) + 1);
+    this.#count(message.type);
     const host = this.byId.get(to.id);
     if (this.sizeOf !== undefined) {
       const size = this.sizeOf(message);
@@ -254,6 +254,17 @@ export class Simulator<M extends { readonly type: string }> {
     );
     const rank = this.keepsPriorities ? priority : 'normal';
     from.uplink.push([host, sent], this.sizeOf?.(message) ?? 100, rank);
+  }
+
+  #count(type: string): void {
+    const sent = this.#sent.get(type);
+    if (sent === undefined) this.#sent.set(type, { count: 1 });
+    else sent.count += 1;
+  }
+
+  /** How many messages of this type were sent so far. */
+  sent(type: M['type']): number {
+    return this.#sent.get(type)?.count ?? 0;
   }
 
   #transmit(from: Host<M>, host: Host<M>, message: M): void {
