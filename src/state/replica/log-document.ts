@@ -1,0 +1,303 @@
+/**
+ * One document: the logs of all who wrote to it, in a Y.Doc, and an index of what is in them.
+ *
+ * A put adds a cell to the writer's log and removes the cells of its key that the writer has seen;
+ * a removal only removes those. What is left of a key are cells written without knowledge of each
+ * other; the one with the newest stamp is its value. So the state depends on which writes are known
+ * and on nothing else, and yjs merges that: lists that only grow, and sets of what is removed.
+ *
+ * Why lists and not Y.Map: removed neighbours of a list become one item, so a document holds at
+ * most two items for each cell that is left, whatever happened before; those of a map never do.
+ */
+import * as Y from 'yjs';
+import { parseCell, SEED, type Cell } from './cell.ts';
+import { compareStamps } from './hlc.ts';
+import type { ReplicaLimits } from './limits.ts';
+import { buildUpdate, parseUpdate, UpdateError, type LogUpdate } from './wire.ts';
+
+/** Which rewriting of a document; the higher number wins, then the higher proposer. */
+export interface Epoch {
+  readonly number: number;
+  readonly proposer: number;
+}
+
+export const FIRST_EPOCH: Epoch = { number: 0, proposer: 0 };
+
+export function compareEpochs(a: Epoch, b: Epoch): number {
+  return a.number - b.number || a.proposer - b.proposer;
+}
+
+/** A cell that is not removed, and where it is. */
+export interface Entry extends Cell {
+  /** It is a copy in the seed of the epoch, and not in its writer's log. */
+  readonly seeded: boolean;
+  /** Its place in the log it is in. */
+  readonly at: number;
+}
+
+/** What one update did: the winner of each touched key before it, and the newest stamp in it. */
+export interface Delta {
+  readonly before: ReadonlyMap<string, Entry | undefined>;
+  readonly newest: Cell | undefined;
+  /** Updates that waited for others were thrown away: too many. */
+  readonly dropped: boolean;
+}
+
+const nothing: readonly Entry[] = [];
+
+function isOlder(a: Entry, b: Entry): boolean {
+  return (compareStamps(a, b) || a.clock - b.clock) < 0;
+}
+
+function winnerOf(entries: Entry | readonly Entry[] | undefined): Entry | undefined {
+  if (entries === undefined || !isList(entries)) return entries;
+  return entries.reduce((best, entry) => (isOlder(best, entry) ? entry : best));
+}
+
+function isList(entries: Entry | readonly Entry[]): entries is readonly Entry[] {
+  return Array.isArray(entries);
+}
+
+/** 32 bits that look random, of four numbers (the finaliser of MurmurHash3, twice). */
+function mix(seed: number, client: number, clock: number, ms: number, counter: number): number {
+  let hash = seed ^ client;
+  for (const word of [clock, Math.floor(clock / 2 ** 32), ms, Math.floor(ms / 2 ** 32), counter]) {
+    hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
+    hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35) ^ word;
+  }
+  hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
+  return hash ^ (hash >>> 15);
+}
+
+export class LogDocument {
+  readonly id: string;
+  readonly epoch: Epoch;
+  readonly #limits: ReplicaLimits;
+  readonly #doc: Y.Doc;
+  /** A list only where there is more than one: there hardly ever is. */
+  readonly #byKey = new Map<string, Entry | Entry[]>();
+  #entries = 0;
+  #hash1 = 0;
+  #hash2 = 0;
+  #before = new Map<string, Entry | undefined>();
+  #newest: Cell | undefined;
+
+  constructor(id: string, epoch: Epoch, limits: ReplicaLimits) {
+    this.id = id;
+    this.epoch = epoch;
+    this.#limits = limits;
+    this.#doc = new Y.Doc({ guid: id });
+    // Never written through: yjs draws a new id when it meets its own in an update.
+    this.#doc.clientID = 0;
+    this.#doc.on('afterTransaction', (transaction: Y.Transaction) => this.#index(transaction));
+  }
+
+  /** A document from a whole copy of it; throws UpdateError, also where something is missing. */
+  static from(id: string, epoch: Epoch, bytes: Uint8Array, limits: ReplicaLimits): LogDocument {
+    const document = new LogDocument(id, epoch, limits);
+    document.apply(parseUpdate(bytes, limits, limits.snapshotBytesMax), bytes);
+    if (document.pendingBytes > 0) throw new UpdateError('a copy with something missing');
+    return document;
+  }
+
+  winner(key: string): Entry | undefined {
+    return winnerOf(this.#byKey.get(key));
+  }
+
+  /** All cells of a key, in no order. */
+  entriesOf(key: string): readonly Entry[] {
+    const entries = this.#byKey.get(key);
+    return entries === undefined ? nothing : isList(entries) ? entries : [entries];
+  }
+
+  keys(): IterableIterator<string> {
+    return this.#byKey.keys();
+  }
+
+  *entries(): Iterable<Entry> {
+    for (const entries of this.#byKey.values()) {
+      if (isList(entries)) yield* entries;
+      else yield entries;
+    }
+  }
+
+  get entryCount(): number {
+    return this.#entries;
+  }
+
+  /** Items that yjs holds: grows with churn, up to two for each entry. */
+  get itemCount(): number {
+    let count = 0;
+    for (const structs of this.#doc.store.clients.values()) count += structs.length;
+    return count;
+  }
+
+  get writerCount(): number {
+    return this.#doc.store.clients.size;
+  }
+
+  get pendingBytes(): number {
+    const { pendingStructs, pendingDs } = this.#doc.store;
+    return (pendingStructs?.update.length ?? 0) + (pendingDs?.length ?? 0);
+  }
+
+  /** How much of the log of `client` is known. */
+  known(client: number): number {
+    return Y.getState(this.#doc.store, client);
+  }
+
+  vector(): Map<number, number> {
+    return Y.decodeStateVector(this.encodedVector());
+  }
+
+  encodedVector(): Uint8Array {
+    return Y.encodeStateVector(this.#doc);
+  }
+
+  /** What is not known to whom the vector is from; without one a whole copy. */
+  diff(vector?: Uint8Array): Uint8Array {
+    const { store } = this.#doc;
+    const { pendingStructs, pendingDs } = store;
+    // yjs would put what waits into the update, with holes that parseUpdate() refuses.
+    store.pendingStructs = null;
+    store.pendingDs = null;
+    try {
+      return Y.encodeStateAsUpdate(this.#doc, vector);
+    } finally {
+      store.pendingStructs = pendingStructs;
+      store.pendingDs = pendingDs;
+    }
+  }
+
+  /** Equal if and, but for one in 2^64, only if the documents are. Not against forgery. */
+  digest(): string {
+    let [hash1, hash2] = [this.#hash1, this.#hash2];
+    for (const [client, clock] of this.vector()) {
+      hash1 ^= mix(3, client, clock, 0, 0);
+      hash2 ^= mix(4, client, clock, 0, 0);
+    }
+    const { number, proposer } = this.epoch;
+    const hex = (hash: number): string => (hash >>> 0).toString(16).padStart(8, '0');
+    return `${number}.${proposer}.${hex(hash1)}${hex(hash2)}`;
+  }
+
+  /** Integrates what parseUpdate() made of `bytes`; throws UpdateError, with nothing changed, on a limit. */
+  apply(update: LogUpdate, bytes: Uint8Array): Delta {
+    this.check(update);
+    this.#before = new Map();
+    this.#newest = undefined;
+    Y.applyUpdate(this.#doc, bytes);
+    const dropped = this.pendingBytes > this.#limits.pendingBytesMax;
+    if (dropped) {
+      this.#doc.store.pendingStructs = null;
+      this.#doc.store.pendingDs = null;
+    }
+    return { before: this.#before, newest: this.#newest, dropped };
+  }
+
+  /** The same for an update made here. */
+  applyOwn(update: LogUpdate): { readonly delta: Delta; readonly bytes: Uint8Array } {
+    const bytes = buildUpdate(update);
+    return { delta: this.apply(update, bytes), bytes };
+  }
+
+  /** Throws UpdateError if the document would go over a limit with this. */
+  check(update: LogUpdate): void {
+    const { entriesPerDocumentMax, writersPerDocumentMax } = this.#limits;
+    let entries = this.#entries;
+    const clients = new Set<number>();
+    for (const { client, clock, cells } of update.runs) {
+      const known = this.known(client);
+      if (known === 0) clients.add(client);
+      if (cells !== undefined) entries += Math.min(cells.length, clock + cells.length - known);
+    }
+    if (entries > Math.max(entriesPerDocumentMax, this.#entries))
+      throw new UpdateError(`more than ${entriesPerDocumentMax} entries`);
+    if (clients.size > 0 && this.writerCount + clients.size > writersPerDocumentMax)
+      throw new UpdateError(`more than ${writersPerDocumentMax} writers`);
+  }
+
+  #index({ beforeState, afterState, deleteSet, doc: { store } }: Y.Transaction): void {
+    for (const [client, after] of afterState) {
+      const from = beforeState.get(client) ?? 0;
+      if (after > from) this.#indexNew(store.clients.get(client) ?? [], client, from);
+    }
+    for (const [client, ranges] of deleteSet.clients) {
+      const structs = store.clients.get(client) ?? [];
+      for (const { clock, len } of ranges) {
+        // yjs has cut the items at the ends of the range.
+        let index = Y.findIndexSS(structs, clock);
+        for (; index < structs.length; index++) {
+          const struct = structs[index];
+          if (struct === undefined || struct.id.clock >= clock + len) break;
+          this.#eachCell(struct, client, 0, (cell, at) => this.#drop(cell, at));
+        }
+      }
+    }
+  }
+
+  #indexNew(structs: (Y.Item | Y.GC)[], client: number, from: number): void {
+    for (let i = Y.findIndexSS(structs, from); i < structs.length; i++) {
+      const struct = structs[i];
+      if (struct?.deleted === false)
+        this.#eachCell(struct, client, from, (cell, at) => this.#add(cell, at, client === SEED));
+    }
+  }
+
+  #eachCell(
+    struct: Y.Item | Y.GC,
+    client: number,
+    from: number,
+    visit: (cell: Cell, at: number) => void,
+  ): void {
+    if (!(struct instanceof Y.Item) || !(struct.content instanceof Y.ContentAny)) return;
+    const cells = struct.content.arr as string[];
+    for (let i = Math.max(0, from - struct.id.clock); i < cells.length; i++) {
+      const at = struct.id.clock + i;
+      const cell = parseCell(cells[i] ?? '', client, at);
+      if (cell !== undefined) visit(cell, at);
+    }
+  }
+
+  #touch(key: string): void {
+    if (!this.#before.has(key)) this.#before.set(key, this.winner(key));
+  }
+
+  #add(cell: Cell, at: number, seeded: boolean): void {
+    this.#touch(cell.key);
+    const { key, text, writer, clock, ms, counter } = cell;
+    const entry: Entry = { key, text, writer, clock, ms, counter, at, seeded };
+    const there = this.#byKey.get(key);
+    if (there === undefined) this.#byKey.set(key, entry);
+    else if (isList(there)) there.push(entry);
+    else this.#byKey.set(key, [there, entry]);
+    this.#count(entry, 1);
+    if (this.#newest === undefined || compareStamps(this.#newest, cell) < 0) this.#newest = cell;
+  }
+
+  #drop(cell: Cell, at: number): void {
+    const there = this.#byKey.get(cell.key);
+    if (there === undefined) return;
+    const is = (entry: Entry): boolean =>
+      entry.at === at && entry.writer === cell.writer && entry.clock === cell.clock;
+    const gone = isList(there) ? there.find(is) : is(there) ? there : undefined;
+    if (gone === undefined) return; // it came removed, in this same update
+    this.#touch(cell.key);
+    const left = isList(there) ? there.filter((entry) => entry !== gone) : [];
+    const [first] = left;
+    if (first === undefined) this.#byKey.delete(cell.key);
+    else this.#byKey.set(cell.key, left.length === 1 ? first : left);
+    this.#count(gone, -1);
+  }
+
+  #count({ writer, clock, ms, counter }: Entry, by: 1 | -1): void {
+    this.#entries += by;
+    this.#hash1 ^= mix(1, writer, clock, ms, counter);
+    this.#hash2 ^= mix(2, writer, clock, ms, counter);
+  }
+}
+
+/** Where an entry is: the log and the place in it. */
+export function logOf(entry: Entry): number {
+  return entry.seeded ? SEED : entry.writer;
+}

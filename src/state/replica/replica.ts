@@ -1,0 +1,479 @@
+/**
+ * All replicated documents of one host: one shared by everybody, and one for each node, which that
+ * node alone writes. Inputs are method calls with the time; everything that follows is returned.
+ *
+ * Never sends, stores or asks the time: src/state/replica/README.md says what its host owes it.
+ * Updates of others are checked before any of them is integrated; receive() never throws.
+ */
+import { isKey, valueOf, WRITER_MAX, formatCell } from './cell.ts';
+import { carryOver, seedOf } from './epoch.ts';
+import { HybridClock, type Stamp } from './hlc.ts';
+import { LIMITS, type ReplicaLimits } from './limits.ts';
+import {
+  compareEpochs,
+  FIRST_EPOCH,
+  LogDocument,
+  logOf,
+  type Delta,
+  type Entry,
+  type Epoch,
+} from './log-document.ts';
+import {
+  addRange,
+  parseUpdate,
+  placeFinder,
+  UpdateError,
+  type LogUpdate,
+  type Range,
+} from './wire.ts';
+
+export const SHARED = 'shared';
+
+/** The id of the document that `node` writes. */
+export function documentOf(node: string): string {
+  return `node:${node}`;
+}
+
+/** Bytes about a document, of one epoch. `whole`: with everything that is known of it. */
+export interface Update {
+  readonly document: string;
+  readonly epoch: Epoch;
+  readonly whole: boolean;
+  readonly bytes: Uint8Array;
+}
+
+export interface Vector {
+  readonly document: string;
+  readonly epoch: Epoch;
+  readonly bytes: Uint8Array;
+}
+
+export interface Write {
+  readonly document: 'shared' | 'own';
+  readonly key: string;
+  /** JSON; undefined removes the key. */
+  readonly value: string | undefined;
+}
+
+/** A key has another value than before; undefined: none. Each at most once for each call. */
+export interface Changed {
+  readonly document: string;
+  readonly key: string;
+  readonly before: string | undefined;
+  readonly after: string | undefined;
+}
+
+export type Notice =
+  /** Nothing of the update was taken. */
+  | { readonly type: 'refused'; readonly document: string; readonly reason: string }
+  /** The writer's clock is too far ahead: its writes are kept, its time is not followed. */
+  | { readonly type: 'clock-ahead'; readonly writer: number; readonly aheadMs: number }
+  /** Somebody knows writes of this data directory that it does not know itself: it was set back. */
+  | { readonly type: 'own-history'; readonly document: string; readonly writes: number }
+  /** Too much waited for updates that did not come: thrown away, ask for what is missing. */
+  | { readonly type: 'gap'; readonly document: string }
+  | { readonly type: 'epoch'; readonly document: string; readonly epoch: Epoch };
+
+export interface Received {
+  readonly changed: readonly Changed[];
+  readonly notices: readonly Notice[];
+  /** To be stored, and broadcast: what this replica alone knew of an older epoch. */
+  readonly updates: readonly Update[];
+  /** `ask`: for a whole copy; `tell`: send them a whole copy, theirs is of an older epoch. */
+  readonly wants?: 'ask' | 'tell';
+}
+
+export interface Transacted {
+  readonly updates: readonly Update[];
+  readonly changed: readonly Changed[];
+}
+
+/** The writes of a transaction cannot be made; nothing was changed. */
+export class WriteError extends Error {
+  override name = 'WriteError';
+}
+
+export interface ReplicaOptions {
+  readonly node: string;
+  /** Id of the data directory, 1 to WRITER_MAX: drawn once, and again for a restored backup. */
+  readonly writer: number;
+  readonly limits?: Partial<ReplicaLimits>;
+  readonly driftMsMax?: number;
+}
+
+export interface Saved {
+  readonly clock: string;
+  /** Whole copies, and updates after them, in any order. */
+  readonly updates: readonly Update[];
+}
+
+export type Listener = (changed: readonly Changed[]) => void;
+
+export class Replica {
+  readonly node: string;
+  readonly writer: number;
+  readonly own: string;
+  readonly #limits: ReplicaLimits;
+  readonly #clock: HybridClock;
+  readonly #documents = new Map<string, LogDocument>();
+  readonly #listeners = new Map<Listener, string>();
+
+  private constructor(options: ReplicaOptions, saved: Saved | undefined) {
+    const { node, writer, limits, driftMsMax } = options;
+    if (!Number.isSafeInteger(writer) || writer < 1 || writer > WRITER_MAX)
+      throw new Error(`bug: writer ${writer} is not in 1…${WRITER_MAX}`);
+    this.node = node;
+    this.writer = writer;
+    this.own = documentOf(node);
+    this.#limits = { ...LIMITS, ...limits };
+    const drift = driftMsMax === undefined ? {} : { driftMsMax };
+    this.#clock = new HybridClock({ writer, state: saved?.clock, ...drift });
+    for (const id of [SHARED, this.own]) this.#put(new LogDocument(id, FIRST_EPOCH, this.#limits));
+  }
+
+  /** With what was stored; throws UpdateError if that is damaged. */
+  static open(options: ReplicaOptions, saved?: Saved): Replica {
+    const replica = new Replica(options, saved);
+    // Higher epochs first: what is of an older one then says nothing new.
+    const order = (saved?.updates ?? []).toSorted(
+      (a, b) => compareEpochs(b.epoch, a.epoch) || Number(b.whole) - Number(a.whole),
+    );
+    for (const update of order) replica.#restore(update);
+    return replica;
+  }
+
+  /** Everything or nothing, with one stamp. Saying again what is so makes no update. */
+  transact(writes: readonly Write[], nowMs: number): Transacted {
+    const { writesPerTransactionMax } = this.#limits;
+    if (writes.length > writesPerTransactionMax)
+      throw new WriteError(`${writes.length} writes at once, at most ${writesPerTransactionMax}`);
+    const plans: { document: LogDocument; update: LogUpdate }[] = [];
+    let stamp: Stamp | undefined;
+    for (const which of ['shared', 'own'] as const) {
+      const document = this.#document(which === 'shared' ? SHARED : this.own);
+      const last = new Map(
+        writes.flatMap(({ document: of, key, value }) => (of === which ? [[key, value]] : [])),
+      );
+      const needed = [...last].filter(([key, value]) => isNews(document, key, value));
+      if (needed.length === 0) continue;
+      stamp ??= this.#clock.tick(nowMs);
+      plans.push({ document, update: this.#plan(document, needed, stamp) });
+    }
+    const updates: Update[] = [];
+    const changed: Changed[] = [];
+    for (const { document, update } of plans) {
+      const { delta, bytes } = document.applyOwn(update);
+      updates.push({ document: document.id, epoch: document.epoch, whole: false, bytes });
+      changed.push(...changesOf(document, delta));
+    }
+    this.#tell(changed);
+    return { updates, changed };
+  }
+
+  #plan(
+    document: LogDocument,
+    writes: readonly (readonly [string, string | undefined])[],
+    stamp: Stamp,
+  ): LogUpdate {
+    const { keyCharsMax, cellCharsMax } = this.#limits;
+    const cells: string[] = [];
+    const removals = new Map<number, Range[]>();
+    for (const [key, value] of writes) {
+      if (!isKey(key, keyCharsMax)) throw new WriteError(`"${key.slice(0, 100)}" cannot be a key`);
+      for (const entry of document.entriesOf(key))
+        addRange(removals, logOf(entry), { clock: entry.at, length: 1 });
+      if (value === undefined) continue;
+      const cell = formatCell(key, stamp, value);
+      if (cell.length > cellCharsMax)
+        throw new WriteError(
+          `"${key}" would have ${cell.length} characters, at most ${cellCharsMax}`,
+        );
+      cells.push(cell);
+    }
+    const clock = document.known(this.writer);
+    const run = { client: this.writer, clock, length: cells.length, cells };
+    const update = { runs: cells.length > 0 ? [run] : [], removals };
+    try {
+      document.check(update);
+    } catch (error) {
+      if (!(error instanceof UpdateError)) throw error;
+      throw new WriteError(`"${document.id}" would have ${error.message}`);
+    }
+    return update;
+  }
+
+  /**
+   * An update from a peer. `origin` is who made it, where the transport knows (a broadcast): only
+   * the owner of a node's document may say something new about it.
+   */
+  receive(update: Update, nowMs: number, origin?: string): Received {
+    try {
+      return this.#receive(update, nowMs, origin);
+    } catch (error) {
+      if (!(error instanceof UpdateError)) throw error;
+      return refusal(update.document, error.message);
+    }
+  }
+
+  #receive(update: Update, nowMs: number, origin: string | undefined): Received {
+    const { document: id, bytes, whole } = update;
+    if (origin !== undefined && id !== SHARED && id !== documentOf(origin))
+      return refusal(id, `it is not for ${origin} to write`);
+    const document = this.#documents.get(id);
+    const order = compareEpochs(update.epoch, document?.epoch ?? FIRST_EPOCH);
+    if (order < 0) return { changed: [], notices: [], updates: [], wants: 'tell' };
+    if (order > 0) {
+      if (!whole) return { changed: [], notices: [], updates: [], wants: 'ask' };
+      return this.#adopt(update, nowMs);
+    }
+    const limits = this.#limits;
+    const parsed = parseUpdate(bytes, limits, whole ? limits.snapshotBytesMax : undefined);
+    const notices = this.#noticesOfOwn(id, parsed, document);
+    if (id === this.own && document !== undefined && this.#removesOwn(document, parsed))
+      return refusal(id, 'it removes what only this host may remove');
+    const into = document ?? this.#create(id);
+    const delta = into.apply(parsed, bytes);
+    if (document === undefined) this.#put(into);
+    notices.push(...this.#follow(delta, nowMs));
+    if (delta.dropped) notices.push({ type: 'gap', document: id });
+    const changed = changesOf(into, delta);
+    this.#tell(changed);
+    return { changed, notices, updates: [] };
+  }
+
+  /** Takes a newer epoch of a document, and takes along what it does not know. */
+  #adopt(update: Update, nowMs: number): Received {
+    const { document: id, epoch, bytes } = update;
+    const before = this.#documents.get(id) ?? this.#create(id);
+    const after = LogDocument.from(id, epoch, bytes, this.#limits);
+    const newest = [...after.entries()].reduce<Entry | undefined>(
+      (best, entry) => (best === undefined || entry.ms > best.ms ? entry : best),
+      undefined,
+    );
+    const ahead = after.known(this.writer) - before.known(this.writer);
+    // What others say of their own documents is all there is to say.
+    const isMine = id === SHARED || id === this.own;
+    const carried = isMine ? carryOver(before, after, this.writer) : NOTHING;
+    const updates: Update[] = [];
+    if (carried.runs.length > 0 || carried.removals.size > 0) {
+      const own = after.applyOwn(carried);
+      updates.push({ document: id, epoch, whole: false, bytes: own.bytes });
+    }
+    this.#put(after);
+    const notices: Notice[] = [{ type: 'epoch', document: id, epoch }];
+    if (ahead > 0) notices.push({ type: 'own-history', document: id, writes: ahead });
+    notices.push(...this.#follow({ before: new Map(), newest, dropped: false }, nowMs));
+    const keys = new Map(
+      [...before.keys(), ...after.keys()].map((key) => [key, before.winner(key)]),
+    );
+    const changed = changesOf(after, { before: keys, newest, dropped: false });
+    this.#tell(changed);
+    return { changed, notices, updates };
+  }
+
+  #noticesOfOwn(id: string, update: LogUpdate, document: LogDocument | undefined): Notice[] {
+    const known = document?.known(this.writer) ?? 0;
+    let writes = 0;
+    for (const { client, clock, length } of update.runs)
+      if (client === this.writer) writes = Math.max(writes, clock + length - known);
+    return writes > 0 ? [{ type: 'own-history', document: id, writes }] : [];
+  }
+
+  #removesOwn(document: LogDocument, { removals }: LogUpdate): boolean {
+    if (removals.size === 0) return false;
+    const isRemoved = placeFinder(removals);
+    for (const entry of document.entries())
+      if (entry.writer === this.writer && isRemoved(logOf(entry), entry.at)) return true;
+    return false;
+  }
+
+  #follow({ newest }: Delta, nowMs: number): readonly Notice[] {
+    if (newest === undefined) return [];
+    const aheadMs = this.#clock.observe(newest, nowMs);
+    return aheadMs > 0 ? [{ type: 'clock-ahead', writer: newest.writer, aheadMs }] : [];
+  }
+
+  /**
+   * Writes the shared or the own document afresh. To be stored and sent to all as it is; replicas
+   * that adopt it bring what it lacks. `forget`: writers whose hosts are gone for good.
+   */
+  compact(id: string, forget: ReadonlySet<number> = new Set()): Update {
+    const before = this.#document(id);
+    if (id !== SHARED && id !== this.own)
+      throw new Error(`bug: ${id} is not for ${this.node} to write afresh`);
+    const epoch = { number: before.epoch.number + 1, proposer: this.writer };
+    const after = new LogDocument(id, epoch, this.#limits);
+    after.applyOwn(seedOf(before, new Set([...forget].filter((writer) => writer !== this.writer))));
+    this.#put(after);
+    return { document: id, epoch, whole: true, bytes: after.diff() };
+  }
+
+  /** Whether a document holds more remains than contents: about twice the memory of a fresh copy. */
+  compactionDue(id: string): boolean {
+    const { itemCount, writerCount, entryCount } = this.#document(id);
+    return itemCount - writerCount > entryCount + ITEMS_TOLERATED;
+  }
+
+  get(id: string, key: string): string | undefined {
+    return textOf(this.#documents.get(id)?.winner(key));
+  }
+
+  /** The newest cell of a key, with its stamp. */
+  entry(id: string, key: string): Entry | undefined {
+    return this.#documents.get(id)?.winner(key);
+  }
+
+  /** Every key with its newest cell, in no order. */
+  *winners(id: string): Iterable<Entry> {
+    const document = this.#documents.get(id);
+    for (const key of document?.keys() ?? []) {
+      const entry = document?.winner(key);
+      if (entry !== undefined) yield entry;
+    }
+  }
+
+  documents(): readonly string[] {
+    return [...this.#documents.keys()];
+  }
+
+  vector(id: string): Vector {
+    const document = this.#documents.get(id);
+    if (document === undefined)
+      return { document: id, epoch: FIRST_EPOCH, bytes: Uint8Array.of(0) };
+    return { document: id, epoch: document.epoch, bytes: document.encodedVector() };
+  }
+
+  /** What whoever sent `vector` does not know; undefined if this replica is behind an epoch. */
+  diff(vector: Vector): Update | undefined {
+    const document = this.#documents.get(vector.document);
+    if (document === undefined) return undefined;
+    const { id, epoch } = document;
+    const order = compareEpochs(vector.epoch, epoch);
+    if (order > 0) return undefined;
+    try {
+      const bytes = document.diff(order === 0 ? vector.bytes : undefined);
+      return { document: id, epoch, whole: order < 0, bytes };
+    } catch {
+      return undefined; // the vector is no vector
+    }
+  }
+
+  /** For each document something that is equal where the document is. */
+  digests(): ReadonlyMap<string, string> {
+    return new Map([...this.#documents].map(([id, document]) => [id, document.digest()]));
+  }
+
+  whole(id: string): Update {
+    const document = this.#document(id);
+    return { document: id, epoch: document.epoch, whole: true, bytes: document.diff() };
+  }
+
+  /** All there is, for open(). */
+  save(): Saved {
+    return {
+      clock: this.#clock.state(),
+      updates: this.documents().map((id) => this.whole(id)),
+    };
+  }
+
+  /** To be stored with each update. */
+  clockState(): string {
+    return this.#clock.state();
+  }
+
+  /** A node that is gone for good takes its document along. */
+  forgetDocument(id: string): readonly Changed[] {
+    const document = this.#documents.get(id);
+    if (document === undefined || id === SHARED || id === this.own) return [];
+    const changed = [...this.winners(id)].map((entry): Changed => ({
+      document: id,
+      key: entry.key,
+      before: textOf(entry),
+      after: undefined,
+    }));
+    this.#documents.delete(id);
+    this.#tell(changed);
+    return changed;
+  }
+
+  /** Tells of changes to keys that begin with `prefix`, once for each call that made any. */
+  subscribe(prefix: string, listener: Listener): () => void {
+    this.#listeners.set(listener, prefix);
+    return () => this.#listeners.delete(listener);
+  }
+
+  stats(id: string): { entries: number; items: number; writers: number; pendingBytes: number } {
+    const { entryCount, itemCount, writerCount, pendingBytes } = this.#document(id);
+    return { entries: entryCount, items: itemCount, writers: writerCount, pendingBytes };
+  }
+
+  #tell(changed: readonly Changed[]): void {
+    for (const [listener, prefix] of this.#listeners) {
+      const mine = changed.filter(({ key }) => key.startsWith(prefix));
+      if (mine.length > 0) listener(mine);
+    }
+  }
+
+  #restore(update: Update): void {
+    const { document: id, epoch, bytes, whole } = update;
+    const there = this.#documents.get(id);
+    const order = compareEpochs(epoch, there?.epoch ?? FIRST_EPOCH);
+    if (order < 0) return;
+    if (order > 0) {
+      if (!whole) throw new UpdateError(`"${id}" has updates of an epoch that was not stored`);
+      this.#put(LogDocument.from(id, epoch, bytes, this.#limits));
+      return;
+    }
+    const into = there ?? this.#create(id);
+    const { snapshotBytesMax } = this.#limits;
+    into.apply(parseUpdate(bytes, this.#limits, snapshotBytesMax), bytes);
+    this.#put(into);
+  }
+
+  #create(id: string): LogDocument {
+    if (this.#documents.size >= this.#limits.documentsMax)
+      throw new UpdateError(`more than ${this.#limits.documentsMax} documents`);
+    if (id !== SHARED && !/^node:[^\n]{1,256}$/.test(id)) throw new UpdateError('no such document');
+    return new LogDocument(id, FIRST_EPOCH, this.#limits);
+  }
+
+  #put(document: LogDocument): void {
+    this.#documents.set(document.id, document);
+  }
+
+  #document(id: string): LogDocument {
+    const document = this.#documents.get(id);
+    if (document === undefined) throw new Error(`bug: there is no document ${id}`);
+    return document;
+  }
+}
+
+const NOTHING: LogUpdate = { runs: [], removals: new Map() };
+
+/** Small documents are not worth an epoch; a guess: 100 items are some 30 kB. */
+const ITEMS_TOLERATED = 100;
+
+function textOf(entry: Entry | undefined): string | undefined {
+  return entry === undefined ? undefined : valueOf(entry);
+}
+
+function isNews(document: LogDocument, key: string, value: string | undefined): boolean {
+  const entries = document.entriesOf(key);
+  const [only] = entries;
+  // Cells written at once become one by any write, also of what the newest says.
+  return entries.length > 1 || textOf(only) !== value;
+}
+
+function changesOf(document: LogDocument, delta: Delta): readonly Changed[] {
+  const changed: Changed[] = [];
+  for (const [key, was] of delta.before) {
+    const before = textOf(was);
+    const after = textOf(document.winner(key));
+    if (before !== after) changed.push({ document: document.id, key, before, after });
+  }
+  return changed;
+}
+
+function refusal(document: string, reason: string): Received {
+  return { changed: [], notices: [{ type: 'refused', document, reason }], updates: [] };
+}
