@@ -97,6 +97,12 @@ export class Members {
     return this.#alive.size;
   }
 
+  /** Records not yet in the paths, and nodes not yet judged; the same of what others say. */
+  get sizes(): { unrouted: number; doubtful: number; goneElsewhere: number } {
+    const doubtful = this.#doubtful.size;
+    return { unrouted: this.#pending.size, doubtful, goneElsewhere: this.#goneElsewhere.size };
+  }
+
   get gone(): ReadonlyMap<number, Gone> {
     return this.#gone;
   }
@@ -258,7 +264,8 @@ export class Members {
     const stored = this.states.put(state);
     if (stored === undefined) return false;
     const { old, record } = stored;
-    if (goneMs > 0) this.#goneElsewhere.set(record.index, now - goneMs);
+    // of a node known here, this node's own word counts
+    if (goneMs > 0 && old === undefined) this.#goneElsewhere.set(record.index, now - goneMs);
     if (this.#names.size > this.#sweepAt) this.#sweep();
     const before = this.#pending.get(record.index);
     this.#pending.set(record.index, before === undefined ? { old } : before);
@@ -357,6 +364,7 @@ export class Members {
   #forgetOne(index: number): void {
     const record = this.states.at(index);
     this.#gone.delete(index);
+    this.#goneElsewhere.delete(index);
     if (record === undefined) return;
     this.states.delete(record);
     this.routes.update([{ index, old: record, record: undefined }]);

@@ -70,10 +70,20 @@ export class Plumtree {
     return this.#active.has(id) && !this.#lazy.has(id);
   }
 
-  get sizes(): { seen: number; cache: number; cacheBytes: number; missing: number } {
-    const { size } = this.#seen;
-    const cacheBytes = this.#cacheBytes;
-    return { seen: size, cache: this.#cache.size, cacheBytes, missing: this.#missing.size };
+  get sizes(): {
+    seen: number;
+    cache: number;
+    cacheBytes: number;
+    missing: number;
+    announcing: number;
+  } {
+    return {
+      seen: this.#seen.size,
+      cache: this.#cache.size,
+      cacheBytes: this.#cacheBytes,
+      missing: this.#missing.size,
+      announcing: this.#queues.size,
+    };
   }
 
   linkUp(peer: Peer, now: number): void {

@@ -22,6 +22,12 @@ export interface Snapshot {
     readonly cache: number;
     readonly cacheBytes: number;
     readonly missing: number;
+    readonly announcing: number;
+    readonly outbox: number;
+    readonly wanted: number;
+    readonly unrouted: number;
+    readonly doubtful: number;
+    readonly goneElsewhere: number;
   };
 }
 
@@ -43,7 +49,13 @@ export function snapshotOf(node: Node, timers: ReadonlyMap<TimerKey, number>): S
     deadCount: [...members.gone.values()].filter(({ left }) => !left).length,
     localHealth: detector.localHealth,
     timers: [...timers].map(([key, atMs]) => ({ key, atMs })),
-    sizes: { states: members.states.size, pending: views.pendingCount, ...tree.sizes },
+    sizes: {
+      states: members.states.size,
+      pending: views.pendingCount,
+      ...tree.sizes,
+      ...members.spread.sizes,
+      ...members.sizes,
+    },
   };
 }
 

@@ -41,6 +41,11 @@ export class Spread {
     this.#states = states;
   }
 
+  /** Records waiting to be passed on, and asked for soon. */
+  get sizes(): { outbox: number; wanted: number } {
+    return { outbox: this.#outbox.size, wanted: this.#wanted.size };
+  }
+
   linkUp(id: NodeId): void {
     this.#lazy.delete(id);
   }

@@ -8,6 +8,7 @@ import {
   checkEnd,
   checkForgotten,
   checkOnce,
+  checkQuiet,
   settle,
   watchLimits,
 } from './checks.ts';
@@ -180,6 +181,7 @@ function recover(cluster: Cluster, pending: Pending): number {
   const settleMs = settle(cluster, SETTLE_MS);
   checkBroadcasts(cluster, cluster.living().slice(0, 3), 3000);
   if (cluster.config.forgetMs === FORGET_MS) checkForgotten(cluster);
+  checkQuiet(cluster);
   checkOnce(cluster);
   checkEnd(cluster);
   return settleMs;

@@ -125,6 +125,32 @@ export function checkOnce(cluster: Cluster): void {
   }
 }
 
+/** Work that passes: none may be left when nothing happens any more. */
+const PASSING = [
+  'missing',
+  'announcing',
+  'outbox',
+  'wanted',
+  'unrouted',
+  'doubtful',
+  'goneElsewhere',
+] as const;
+
+/** What is under way gets done: each of these is empty now and then, for all that X-BOT still changes. */
+export function checkQuiet(cluster: Cluster): void {
+  const { sim } = cluster;
+  const end = sim.now + 20_000;
+  for (const index of cluster.living()) {
+    const node = cluster.node(index);
+    for (const what of PASSING) {
+      while (node.snapshot().sizes[what] > 0) {
+        if (sim.now >= end) fail(node, `at rest, with ${node.snapshot().sizes[what]} ${what}`);
+        sim.runUntil(sim.now + 50);
+      }
+    }
+  }
+}
+
 /** The dead are forgotten, by those too that heard of them when they were long dead. */
 export function checkForgotten(cluster: Cluster): void {
   const { sim, config } = cluster;

@@ -197,6 +197,21 @@ test('what is dead for longer than the dead are remembered is not taken; what is
   assert.equal(subject.node.members.standing('x'), 'alive');
 });
 
+test('who is alive here is not forgotten sooner because somebody held it for dead', () => {
+  const subject = new Subject(FORGET);
+  subject.link('a');
+  subject.receive('a', states(state('a', 1, 'self', 'x'), state('x', 1, 'a')));
+  subject.run(1000, 'a');
+  const newer = [state('x', 2, 'a')];
+  subject.receive('a', { type: 'states', purpose: 'sync', states: newer, gone: [90] });
+  subject.run(2000, 'a');
+  assert.equal(subject.node.members.standing('x'), 'alive');
+  assert.equal(subject.node.snapshot().sizes.goneElsewhere, 0);
+  subject.receive('a', states(state('a', 2, 'self')));
+  subject.run(60_000, 'a');
+  assert.equal(subject.node.members.standing('x'), 'dead');
+});
+
 test('where the dead take the room, the longest dead makes it for a newcomer', () => {
   const subject = new Subject({ statesMax: 32 });
   subject.link('a');
