@@ -1,0 +1,274 @@
+/**
+ * The other side of signer.ts: a host that is in no cluster joins one by token,
+ * and a member gets its next certificate.
+ *
+ * A joiner makes two connections. The first asks only for certificates, sends
+ * nothing, and finds the CA by the token's fingerprint. The second lets OpenSSL
+ * check the server against that CA, as any member does; only then is the secret
+ * proved, by a value of no use to anybody else (proof.ts).
+ */
+import type { X509Certificate } from 'node:crypto';
+import { connect, type ConnectionOptions, type TLSSocket } from 'node:tls';
+import { ProblemError, type ProblemCode } from '../../state/problem.ts';
+import type { Peer } from '../../hyparview-ts/index.ts';
+import { parseAddress } from '../address.ts';
+import { SKEW_MS } from '../lifetime.ts';
+import type { Revocation } from '../revocation.ts';
+import {
+  ANSWER_BYTES_MAX,
+  answerOf,
+  encodeRequest,
+  type Granted,
+  type Refusal,
+  type SignAnswer,
+} from '../sign-wire.ts';
+import { decodeToken, type Token } from '../token.ts';
+import type { Clock } from './clock.ts';
+import {
+  authenticate,
+  clusterOf,
+  contextOf,
+  fingerprintOf,
+  identityOf,
+  TLS_ONLY_13,
+  type Identity,
+} from './identity.ts';
+import { SIGN_PROTOCOL } from './listener.ts';
+import { bindingOf, keyOfSecret, prove, sameProof } from './proof.ts';
+
+export interface Joined {
+  readonly identity: Identity;
+  /** Where the token was for a signer. */
+  readonly caKeyPem: string | undefined;
+  readonly peers: readonly Peer[];
+  readonly revocations: readonly Revocation[];
+}
+
+const TIMEOUT_MS = 10_000; // a guess
+const CHAIN_MAX = 8; // a chain of ours has two
+
+/** Throws ProblemError with what is wrong and what to do. */
+export async function joinCluster(address: string, word: string, clock: Clock): Promise<Joined> {
+  const token = decodeToken(word);
+  if (clock.wallMs() > token.expiresAtS * 1000 + SKEW_MS) throw tokenProblem('expired');
+  const ca = await findAuthority(address, token, clock);
+  const clusterId = clusterOf(ca);
+  if (clusterId === undefined) throw problem('invalid', `${address} is of no cluster`, 'check it');
+  const caPem = pemOf(ca);
+  const { createRequest } = await import('./certificates.ts');
+  const { keyPem, request } = await createRequest();
+  const answer = await exchange(address, clock, { ca: caPem }, (socket) => {
+    const server = authenticate(socket, clusterId)?.nodeId;
+    if (server !== token.issuer) throw wrongNode(address, server, token.issuer);
+    const proof = prove(keyOfSecret(token.secret), bindingOf(socket), request);
+    return encodeRequest({ type: 'join', tokenId: token.id, proof, request });
+  });
+  if ('refused' in answer) throw tokenProblem(answer.refused);
+  const { granted } = answer;
+  const identity = identityOf(keyPem, granted.certPem, caPem, 'the new certificate');
+  const { caKeyPem, peers, revocations } = granted;
+  return { identity, caKeyPem, peers, revocations };
+}
+
+/** A member's next certificate with a new key, from a signer at `peer`. Throws ProblemError. */
+export async function renewIdentity(
+  identity: Identity,
+  peer: Peer,
+  clock: Clock,
+): Promise<{ identity: Identity; granted: Granted }> {
+  const { createRequest } = await import('./certificates.ts');
+  const { keyPem, request } = await createRequest();
+  const answer = await exchange(
+    peer.address,
+    clock,
+    { secureContext: contextOf(identity) },
+    (socket) => {
+      const server = authenticate(socket, identity.clusterId)?.nodeId;
+      if (server !== peer.id) throw wrongNode(peer.address, server, peer.id);
+      return encodeRequest({ type: 'renew', request });
+    },
+  );
+  if ('refused' in answer) {
+    const message = `node ${peer.id} does not renew the certificate: ${answer.refused}`;
+    throw problem('unavailable', message, 'another node with the CA key may: see its log');
+  }
+  const { granted } = answer;
+  const next = identityOf(keyPem, granted.certPem, identity.caPem, 'the new certificate');
+  if (next.nodeId !== identity.nodeId) {
+    throw problem(
+      'unavailable',
+      `node ${peer.id} sent a certificate of ${next.nodeId}`,
+      'look there',
+    );
+  }
+  return { identity: next, granted };
+}
+
+/** The first connection: nothing is trusted, and nothing is sent. */
+async function findAuthority(
+  address: string,
+  token: Token,
+  clock: Clock,
+): Promise<X509Certificate> {
+  return await dial(address, clock, { rejectUnauthorized: false }, (socket, done) => {
+    let certificate = socket.getPeerX509Certificate();
+    for (let i = 0; certificate !== undefined && i < CHAIN_MAX; i++) {
+      if (sameProof(fingerprintOf(certificate), token.caFingerprint)) return done(certificate);
+      certificate = certificate.issuerCertificate;
+    }
+    const message = `${address} is not of the cluster that the token is for`;
+    const hint =
+      'another cluster answers there, or somebody in between; nothing was sent. Check the address';
+    throw problem('conflict', message, hint);
+  });
+}
+
+async function exchange(
+  address: string,
+  clock: Clock,
+  trust: Pick<ConnectionOptions, 'ca' | 'secureContext'>,
+  makeRequest: (socket: TLSSocket) => Uint8Array,
+): Promise<SignAnswer> {
+  const options = { ...trust, rejectUnauthorized: true, checkServerIdentity: () => undefined };
+  return await dial(address, clock, options, (socket, done) => {
+    let bytes = Buffer.alloc(0);
+    socket.on('data', (more: Buffer) => {
+      bytes = Buffer.concat([bytes, more]);
+      if (bytes.length > ANSWER_BYTES_MAX + 4) socket.destroy(new Error('its answer is too long'));
+    });
+    socket.on('end', () => {
+      if (bytes.length < 4 || bytes.length !== 4 + bytes.readUInt32BE(0)) {
+        return void socket.destroy(new Error('its answer is cut off'));
+      }
+      try {
+        done(answerOf(JSON.parse(bytes.subarray(4).toString())));
+      } catch (error) {
+        socket.destroy(error instanceof Error ? error : undefined);
+      }
+      return undefined;
+    });
+    socket.write(makeRequest(socket));
+  });
+}
+
+type Use<T> = (socket: TLSSocket, done: (value: T) => void) => void;
+
+/** Calls `use` when the handshake is complete; whatever happens, the socket is gone afterwards. */
+function dial<T>(
+  address: string,
+  clock: Clock,
+  options: ConnectionOptions,
+  use: Use<T>,
+): Promise<T> {
+  const { host, port } = parseAddress(address);
+  return new Promise<T>((resolve, reject) => {
+    const socket = connect({
+      host,
+      port,
+      ...TLS_ONLY_13,
+      ALPNProtocols: [SIGN_PROTOCOL],
+      ...options,
+    });
+    const stop = clock.after(TIMEOUT_MS, () =>
+      socket.destroy(new Error(`no answer in ${TIMEOUT_MS / 1000} s`)),
+    );
+    const fail = (error: unknown): void => reject(explain(address, error));
+    socket.on('error', fail);
+    socket.on('close', () => {
+      stop();
+      fail(new Error('the connection was closed'));
+    });
+    socket.once('secureConnect', () => {
+      try {
+        if (socket.alpnProtocol !== SIGN_PROTOCOL) throw new Error('it is no zerohop agent');
+        use(socket, (value) => {
+          resolve(value);
+          socket.destroy();
+        });
+      } catch (error) {
+        reject(error instanceof ProblemError ? error : explain(address, error));
+        socket.destroy();
+      }
+    });
+  });
+}
+
+function pemOf(certificate: X509Certificate): string {
+  return certificate.toString();
+}
+
+function explain(address: string, error: unknown): ProblemError {
+  if (error instanceof ProblemError) return error;
+  const { code, message } = error as NodeJS.ErrnoException;
+  switch (code ?? '') {
+    case 'ECONNREFUSED':
+      return problem('unavailable', `nobody listens at ${address}`, 'is the agent there running?');
+    case 'ERR_SSL_TLSV1_ALERT_NO_APPLICATION_PROTOCOL':
+    case 'ERR_SSL_WRONG_VERSION_NUMBER':
+    case 'ERR_SSL_UNSUPPORTED_PROTOCOL':
+      return problem(
+        'unavailable',
+        `what listens at ${address} is no zerohop agent`,
+        'check the port',
+      );
+    case 'CERT_HAS_EXPIRED':
+    case 'CERT_NOT_YET_VALID': {
+      const when = code === 'CERT_HAS_EXPIRED' ? 'has ended' : 'is not valid yet';
+      return problem(
+        'unavailable',
+        `the certificate of ${address} ${when}`,
+        'compare the clocks of both hosts',
+      );
+    }
+    case 'CERT_SIGNATURE_FAILURE':
+    case 'UNABLE_TO_VERIFY_LEAF_SIGNATURE':
+    case 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY':
+    case 'SELF_SIGNED_CERT_IN_CHAIN': {
+      const hint = 'somebody may be in between; nothing was sent. Check the address';
+      return problem('conflict', `${address} only pretends to be of the cluster`, hint);
+    }
+    default:
+      return problem('unavailable', `cannot talk to ${address}: ${message}`, 'its log may say why');
+  }
+}
+
+function wrongNode(address: string, found: string | undefined, wanted: string): ProblemError {
+  const message = `${address} is node ${found ?? 'without a name'}, not ${wanted}`;
+  return problem(
+    'conflict',
+    message,
+    'a token works only at the node that made it: use its address',
+  );
+}
+
+const REFUSED: Readonly<Record<Refusal, readonly [message: string, hint: string]>> = {
+  unknown: [
+    'the join token is not known there',
+    'it was withdrawn, or expired long ago: make a new one with `zerohop cluster token`',
+  ],
+  used: [
+    'the join token was used before',
+    'a token is good for one node: make a new one. If it was not you who used it, look at `zerohop members`',
+  ],
+  expired: ['the join token has expired', 'make a new one with `zerohop cluster token`'],
+  limited: [
+    'too many hosts are joining just now',
+    'wait a minute and do it again; the token is unused',
+  ],
+  'no-signer': ['that node has not the CA key any more', 'make a token on one that has it'],
+  request: ['the certificate request was refused', "the agent's log there says why"],
+  failed: ['signing the certificate failed there', "the agent's log there says why"],
+};
+
+function tokenProblem(refusal: Refusal): ProblemError {
+  const [message, hint] = REFUSED[refusal];
+  return problem(
+    refusal === 'limited' || refusal === 'failed' ? 'unavailable' : 'conflict',
+    message,
+    hint,
+  );
+}
+
+function problem(code: ProblemCode, message: string, hint: string): ProblemError {
+  return new ProblemError([{ code, message, hint }]);
+}

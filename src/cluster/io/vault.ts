@@ -1,0 +1,87 @@
+/**
+ * What a node keeps of its cluster, in DATA/cluster (0700):
+ *
+ *   node.pem    key, certificate and the CA's certificate: one file, since they change together
+ *   ca-key.pem  the CA's key, on signers only
+ *   tokens      the ledger of the join tokens that this node made
+ *
+ * `node.pem` is written last on joining and removed first on leaving: where it
+ * is, the node is a member.
+ */
+import { createPrivateKey, X509Certificate } from 'node:crypto';
+import { join } from 'node:path';
+import { isLedger, type Ledger } from '../ledger.ts';
+import { ProblemError } from '../../state/problem.ts';
+import type { Authority } from './certificates.ts';
+import { readSecret, removeSecret, secretDirectory, writeSecret } from './files.ts';
+import { identityOf, type Identity } from './identity.ts';
+
+const PEM_BLOCK = /-----BEGIN ([A-Z ]+)-----\n[A-Za-z0-9+/=\n]+-----END \1-----\n/g;
+
+export class Vault {
+  readonly directory: string;
+  readonly #node: string;
+  readonly #caKey: string;
+  readonly #tokens: string;
+
+  /** Makes DATA/cluster where it is missing. */
+  constructor(dataDirectory: string) {
+    this.directory = join(dataDirectory, 'cluster');
+    secretDirectory(this.directory);
+    this.#node = join(this.directory, 'node.pem');
+    this.#caKey = join(this.directory, 'ca-key.pem');
+    this.#tokens = join(this.directory, 'tokens');
+  }
+
+  /** undefined when this node is in no cluster. */
+  identity(): Identity | undefined {
+    const text = readSecret(this.#node);
+    if (text === undefined) return undefined;
+    const blocks = [...text.matchAll(PEM_BLOCK)].map(([block]) => block);
+    const [key = '', certificate = '', ca = ''] = blocks;
+    return identityOf(key, certificate, ca, this.#node);
+  }
+
+  saveIdentity({ keyPem, certPem, caPem }: Pick<Identity, 'keyPem' | 'certPem' | 'caPem'>): void {
+    identityOf(keyPem, certPem, caPem, this.#node); // nothing is written that would not be read
+    writeSecret(this.#node, keyPem + certPem + caPem);
+  }
+
+  /** What a signer signs with; undefined on other nodes. */
+  authority(): Authority | undefined {
+    const keyPem = readSecret(this.#caKey);
+    const identity = this.identity();
+    if (keyPem === undefined || identity === undefined) return undefined;
+    if (!new X509Certificate(identity.caPem).checkPrivateKey(createPrivateKey(keyPem))) {
+      const message = `${this.#caKey} is the key of another cluster`;
+      const hint = 'move it away: this node is then no signer any more';
+      throw new ProblemError([{ code: 'store', message, path: this.#caKey, hint }]);
+    }
+    return { clusterId: identity.clusterId, certPem: identity.caPem, keyPem };
+  }
+
+  saveAuthorityKey(keyPem: string): void {
+    writeSecret(this.#caKey, keyPem);
+  }
+
+  ledger(): Ledger {
+    const text = readSecret(this.#tokens);
+    if (text === undefined) return [];
+    const ledger: unknown = JSON.parse(text);
+    if (isLedger(ledger)) return ledger;
+    const message = `${this.#tokens} was written by another zerohop`;
+    const hint = 'move it away: tokens made here before are then refused; make new ones';
+    throw new ProblemError([{ code: 'store', message, path: this.#tokens, hint }]);
+  }
+
+  saveLedger(ledger: Ledger): void {
+    writeSecret(this.#tokens, `${JSON.stringify(ledger)}\n`);
+  }
+
+  /** Leaves the cluster: nothing of it can be used again. */
+  forget(): void {
+    removeSecret(this.#node);
+    removeSecret(this.#caKey);
+    removeSecret(this.#tokens);
+  }
+}

@@ -1,0 +1,69 @@
+// What an issuer remembers of its join tokens: plain data, and functions that give new data. A token is used once in the
+// whole cluster because its issuer alone redeems it, and writes that down before it answers (io/signer.ts).
+// Whatever is not in the ledger is refused, so a clock that jumps, or a lost file, can only refuse too much.
+
+export interface LedgerEntry {
+  /** The token's id in hex. */
+  readonly id: string;
+  /** What the secret becomes (io/proof.ts) in hex: the secret itself is not kept. */
+  readonly key: string;
+  readonly expiresAtMs: number;
+  /** Whether the new node gets the CA's key too. */
+  readonly signer: boolean;
+  readonly used?: { readonly atMs: number; readonly nodeId: string };
+}
+
+export type Ledger = readonly LedgerEntry[];
+
+export type Verdict = 'good' | 'unknown' | 'used' | 'expired';
+
+/** So that nobody fills the disk; a guess. */
+export const LEDGER_MAX = 1024;
+/** For so long after its end a token is refused as used or expired, and not just as unknown. */
+const KEEP_MS = 24 * 3_600_000;
+
+export function prune(ledger: Ledger, nowMs: number): Ledger {
+  return ledger.filter(({ expiresAtMs }) => nowMs < expiresAtMs + KEEP_MS);
+}
+
+/** undefined when the ledger is full. */
+export function issue(ledger: Ledger, entry: LedgerEntry, nowMs: number): Ledger | undefined {
+  const kept = prune(ledger, nowMs);
+  return kept.length < LEDGER_MAX ? [...kept, entry] : undefined;
+}
+
+export function find(ledger: Ledger, id: string): LedgerEntry | undefined {
+  return ledger.find((entry) => entry.id === id);
+}
+
+export function judge(entry: LedgerEntry | undefined, nowMs: number): Verdict {
+  if (entry === undefined) return 'unknown';
+  if (entry.used !== undefined) return 'used';
+  return nowMs < entry.expiresAtMs ? 'good' : 'expired';
+}
+
+export function markUsed(ledger: Ledger, id: string, nodeId: string, atMs: number): Ledger {
+  return ledger.map((entry) => (entry.id === id ? { ...entry, used: { atMs, nodeId } } : entry));
+}
+
+/** Takes an unused token back; a used one stays, so that it is still refused as used. */
+export function withdraw(ledger: Ledger, id: string): Ledger {
+  return ledger.filter((entry) => entry.id !== id || entry.used !== undefined);
+}
+
+export function isLedger(value: unknown): value is Ledger {
+  return Array.isArray(value) && value.length <= LEDGER_MAX && value.every(isEntry);
+}
+
+function isEntry(value: unknown): value is LedgerEntry {
+  if (typeof value !== 'object' || value === null) return false;
+  const { id, key, expiresAtMs, signer, used } = value as Partial<
+    Record<keyof LedgerEntry, unknown>
+  >;
+  if (typeof id !== 'string' || typeof key !== 'string') return false;
+  if (typeof expiresAtMs !== 'number' || typeof signer !== 'boolean') return false;
+  if (used === undefined) return true;
+  if (typeof used !== 'object' || used === null) return false;
+  const { atMs, nodeId } = used as Record<string, unknown>;
+  return typeof atMs === 'number' && typeof nodeId === 'string';
+}
