@@ -144,7 +144,7 @@ export const LIMITS = {
 /** What of these settings would make frames that other nodes refuse; undefined when nothing. */
 export function badConfig(config: Config): string | undefined {
   const least: [keyof Config, number][] = [
-    ['activeMax', 1],
+    ['activeMax', 2], // with one link each there are pairs, not an overlay
     ['announcementsMax', 1],
     ['statesMax', 1],
   ];

@@ -23,6 +23,8 @@ interface Cached {
 interface Missing {
   /** Who announced it, in order; the first is asked first. */
   readonly announcers: { readonly peer: NodeId; readonly hop: number }[];
+  /** On whose account it is. */
+  readonly first: NodeId;
   deadline: number;
 }
 
@@ -30,6 +32,8 @@ export type Refusal = 'payload too large' | 'nothing to send';
 
 /** Most messages heard of but not had; a peer that announces what it never sends cannot take more. */
 const MISSING_MAX = 8192;
+/** And by one neighbour alone, so that the others are still heard. */
+const MISSING_OF_ONE_MAX = 2048; // a guess
 const ANNOUNCERS_MAX = 8;
 
 export class Plumtree {
@@ -37,6 +41,7 @@ export class Plumtree {
   readonly #seen = new Map<BroadcastId, number>();
   readonly #cache = new Map<BroadcastId, Cached>();
   readonly #missing = new Map<BroadcastId, Missing>();
+  readonly #missingOf = new Map<NodeId, number>();
   readonly #queues = new Map<NodeId, Announcement[]>();
   readonly #floors = new Floors();
   #cacheBytes = 0;
@@ -123,7 +128,7 @@ export class Plumtree {
     if (this.#floors.isOld(parsed)) return;
     const hop = Math.min(message.hop + 1, LIMITS.hop);
     const better = this.#betterAnnouncer(message.id, hop);
-    this.#missing.delete(message.id);
+    this.#found(message.id);
     const own = { ...message, hop };
     this.#accept(own, from.id, now);
     this.#lazy.delete(from.id);
@@ -176,9 +181,11 @@ export class Plumtree {
       if (parsed === undefined || this.#floors.isOld(parsed)) continue;
       let missing = this.#missing.get(id);
       if (missing === undefined) {
-        if (this.#missing.size >= MISSING_MAX) return;
-        missing = { announcers: [], deadline: now + this.#config.graftFirstMs };
+        const others = this.#missingOf.get(from.id) ?? 0;
+        if (this.#missing.size >= MISSING_MAX || others >= MISSING_OF_ONE_MAX) return;
+        missing = { announcers: [], first: from.id, deadline: now + this.#config.graftFirstMs };
         this.#missing.set(id, missing);
+        this.#missingOf.set(from.id, others + 1);
         this.#effects.wakeBy('graft', missing.deadline);
       }
       const { announcers } = missing;
@@ -197,10 +204,20 @@ export class Plumtree {
   onGraftTimer(now: number): void {
     let next = Infinity;
     for (const [id, missing] of this.#missing) {
-      if (missing.deadline <= now && !this.#graftNext(id, missing, now)) this.#missing.delete(id);
+      if (missing.deadline <= now && !this.#graftNext(id, missing, now)) this.#found(id);
       else next = Math.min(next, missing.deadline);
     }
     if (next < Infinity) this.#effects.wakeBy('graft', next);
+  }
+
+  /** Or given up. */
+  #found(id: BroadcastId): void {
+    const missing = this.#missing.get(id);
+    if (missing === undefined) return;
+    this.#missing.delete(id);
+    const others = (this.#missingOf.get(missing.first) ?? 1) - 1;
+    if (others > 0) this.#missingOf.set(missing.first, others);
+    else this.#missingOf.delete(missing.first);
   }
 
   #graftNext(id: BroadcastId, missing: Missing, now: number): boolean {

@@ -295,6 +295,29 @@ test('a new neighbour is told of all that is in the cache, in as many messages a
   assert.equal(new Set(told.flatMap((m) => m.announcements.map(({ id }) => id))).size, count);
 });
 
+test('a neighbour that announces what it never sends does not stop what others announce', () => {
+  const subject = new Subject();
+  subject.link('a', 'b');
+  for (let i = 0; i < 20; i++) {
+    const announcements = Array.from({ length: 500 }, (_, k) => ({
+      id: `o 1 ${i * 500 + k}`,
+      hop: 1,
+    }));
+    subject.receive('a', { type: 'ihave', announcements });
+  }
+  assert.equal(subject.node.tree.sizes.missing, 2048);
+  subject.receive('b', { type: 'ihave', announcements: [{ id: 'o 2 1', hop: 1 }] });
+  const grafts = sent(subject.run(DEFAULTS.graftFirstMs), 'graft').filter(({ to }) => to === 'b');
+  assert.deepEqual(
+    grafts.map(({ message }) => message.id),
+    ['o 2 1'],
+  );
+  subject.run(2 * DEFAULTS.graftFirstMs + DEFAULTS.graftNextMs);
+  assert.equal(subject.node.tree.sizes.missing, 0);
+  subject.receive('a', { type: 'ihave', announcements: [{ id: 'o 3 1', hop: 1 }] });
+  assert.equal(subject.node.tree.sizes.missing, 1, 'its account is even again');
+});
+
 test('of many states of one node within flushMs only the newest is passed on', () => {
   const subject = new Subject();
   subject.link('a', 'b');
@@ -313,7 +336,7 @@ test('settings whose frames others would refuse are refused first, with their li
   const make = (config: Partial<Config>, incarnation = 1, self = peer('self')): Node =>
     new Node({ self, random: sfc32(1), incarnation, config });
   assert.throws(() => make({ activeMax: 33 }), /activeMax is 33, at most 32 fits a frame/);
-  assert.throws(() => make({ activeMax: 0 }), /activeMax is 0, at least 1 is needed/);
+  assert.throws(() => make({ activeMax: 0 }), /activeMax is 0, at least 2 is needed/);
   assert.throws(() => make({ payloadBytesMax: LIMITS.frameBytes }), /payloadBytesMax is 4194304/);
   assert.throws(() => make({}, 1.5), /incarnation is 1.5, a whole number/);
   assert.throws(() => make({}, 2 ** 52), /incarnation is 4503599627370496/);
