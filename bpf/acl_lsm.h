@@ -18,6 +18,10 @@ struct zh_sockaddr {
 };
 
 #define ZH_SOCKADDR_IN_BYTES 16
+#define ZH_SOCKADDR_IN6_BYTES 28
+/* include/uapi/linux/sctp.h */
+#define ZH_SCTP_SOCKOPT_CONNECTX 110
+#define ZH_SCTP_SENDMSG_CONNECT 126
 #define ZH_SCOPE_LEVELS 16
 
 /* Whether the task is below the agent's cgroup, as it is where the cgroup hooks
@@ -72,6 +76,18 @@ static __always_inline int zh_lsm_address(struct sock *sk, const void *from, int
   return bpf_probe_read_kernel(ask->addr, sizeof(ask->addr), from + 8) == 0;
 }
 
+/* The unspecified address is where it leads, but to ports: the cgroup hooks know
+ * better where those are. Whether it is this one's to judge. */
+static __always_inline int zh_lsm_lands(struct zh_ask *ask)
+{
+  if (zh_is_any4(ask->addr) || zh_is_any6(ask->addr)) {
+    if (zh_has_ports(ask->protocol))
+      return 0;
+    ask->addr[3] = zh_is_any6(ask->addr) ? bpf_htonl(1) : bpf_htonl(0x7f000001);
+  }
+  return 1;
+}
+
 static __always_inline int zh_lsm_denies(struct socket *sock, const void *address, int bytes,
                                          __u32 flags, __u8 hook)
 {
@@ -89,12 +105,7 @@ static __always_inline int zh_lsm_denies(struct socket *sock, const void *addres
     return 0;
   if (!zh_lsm_scoped() || !zh_lsm_address(sk, address, bytes, sends, &ask))
     return 0;
-  if (zh_is_any4(ask.addr) || zh_is_any6(ask.addr)) {
-    if (zh_has_ports(ask.protocol))
-      return 0;
-    ask.addr[3] = zh_is_any6(ask.addr) ? bpf_htonl(1) : bpf_htonl(0x7f000001);
-  }
-  return zh_acl_denies(&ask);
+  return zh_lsm_lands(&ask) && zh_acl_denies(&ask);
 }
 
 SEC("?lsm/socket_connect")
@@ -115,6 +126,50 @@ int BPF_PROG(zh_lsm_sendmsg, struct socket *sock, struct msghdr *msg, int size, 
   return zh_lsm_denies(sock, name, msg->msg_namelen, msg->msg_flags, ZH_ACL_LSM_SENDMSG)
            ? -ZH_EPERM
            : 0;
+}
+
+#define ZH_SCTP_ADDRESSES_MAX 8
+#define ZH_SCTP_STOP 0
+#define ZH_SCTP_DENIED (-1)
+
+/* One of several addresses that lie one after the other: its length, if SCTP
+ * may go there and it is not the last that can be read. */
+__noinline int zh_lsm_sctp_address(__u64 address, int bytes)
+{
+  struct zh_ask ask = {.protocol = IPPROTO_SCTP, .hook = ZH_ACL_LSM_CONNECT};
+  __u16 family = 0;
+  if (zh_acl_mode == 0 || bytes < ZH_SOCKADDR_IN_BYTES ||
+      bpf_probe_read_kernel(&family, sizeof(family), (void *)address) ||
+      !zh_lsm_address(0, (void *)address, bytes, 0, &ask))
+    return ZH_SCTP_STOP;
+  if (zh_lsm_lands(&ask) && zh_acl_denies(&ask))
+    return ZH_SCTP_DENIED;
+  return family == ZH_AF_INET6 ? ZH_SOCKADDR_IN6_BYTES : ZH_SOCKADDR_IN_BYTES;
+}
+
+/* Where else SCTP is told to go: sctp_connectx(), and addresses beside a message
+ * (net/sctp/socket.c). What a peer's packets bring comes here too, in whatever
+ * task is running: not judged. */
+SEC("?lsm/sctp_bind_connect")
+int BPF_PROG(zh_lsm_sctp, struct sock *sk, int option, void *addresses, int bytes, int ret)
+{
+  if (ret != 0 || (option != ZH_SCTP_SOCKOPT_CONNECTX && option != ZH_SCTP_SENDMSG_CONNECT))
+    return ret;
+  if (zh_acl_flags() == 0 || BPF_CORE_READ_BITFIELD(sk, sk_kern_sock) || !zh_lsm_scoped())
+    return 0;
+  __u64 at = 0; /* read, since the verifier takes no pointer for a number */
+  bpf_probe_read_kernel(&at, sizeof(at), &ctx[2]);
+  for (int i = 0; i < ZH_SCTP_ADDRESSES_MAX; i++) {
+    int length = zh_lsm_sctp_address(at, bytes);
+    if (length == ZH_SCTP_DENIED)
+      return -ZH_EPERM;
+    if (length <= 0)
+      return 0;
+    at += length;
+    bytes -= length;
+  }
+  /* More than are read. */
+  return bytes > 0 ? -ZH_EPERM : 0;
 }
 
 #endif

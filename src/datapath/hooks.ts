@@ -48,6 +48,7 @@ export const aclHooks = {
   judge: [
     { program: 'zh_lsm_connect', name: 'lsm_connect' },
     { program: 'zh_lsm_sendmsg', name: 'lsm_sendmsg' },
+    { program: 'zh_lsm_sctp', name: 'lsm_sctp' },
   ],
   ingress: [{ program: 'zh_ingress', name: 'ingress', attachType: 'BPF_CGROUP_INET_INGRESS' }],
 } as const satisfies Record<string, readonly AnyHook[]>;

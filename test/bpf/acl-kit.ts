@@ -20,7 +20,7 @@ import {
   encodeU32,
   encodeVipKey,
 } from '../../src/datapath/abi.ts';
-import { hooks } from '../../src/datapath/hooks.ts';
+import { aclHooks, hooks } from '../../src/datapath/hooks.ts';
 import { canTellSubflows, haveSetRetval } from '../../src/datapath/io/features.ts';
 import { objectPath } from '../../src/datapath/io/object.ts';
 import { parseCidr } from '../../src/net/cidr.ts';
@@ -163,7 +163,7 @@ export class AclKit implements Disposable {
       this.#links.push(program.attachCgroup(this.host.cgroup));
     }
     if (this.mode === 2) {
-      for (const name of ['zh_lsm_connect', 'zh_lsm_sendmsg']) {
+      for (const { program: name } of aclHooks.judge) {
         using program = this.object.program(name);
         this.#links.push(program.attach());
       }

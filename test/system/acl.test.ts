@@ -162,7 +162,7 @@ for (const { mode, options } of modes()) {
       const judging = [...(await linkIds(host)).keys()]
         .filter((name) => !idle.has(name))
         .toSorted();
-      const lsm = mode === 'lsm' ? ['lsm_connect', 'lsm_sendmsg'] : [];
+      const lsm = mode === 'lsm' ? ['lsm_connect', 'lsm_sctp', 'lsm_sendmsg'] : [];
       assert.deepEqual(judging, ['cgroup_mkdir', 'cgroup_rmdir', 'ingress', ...lsm]);
       await stage.removeAcl('all');
       assert.deepEqual(await linkIds(host), idle);

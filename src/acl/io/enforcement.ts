@@ -31,7 +31,7 @@ const texts: Readonly<Record<EnforcementName, string>> = {
 
 /** Whatever judges. */
 const neverSeen = [
-  'SCTP’s connectx(), and calls of AF_RXRPC sockets: no hook is shown their addresses',
+  'calls of AF_RXRPC sockets: no hook is shown their addresses',
   'packets that a program with CAP_NET_RAW forges on packet sockets (AF_PACKET, AF_XDP) or under its own IP header on raw ones, and io on tun devices',
 ];
 

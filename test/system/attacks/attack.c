@@ -14,7 +14,7 @@
  *            join       joins the group ADDR, on the interface of its scope (IPv4: of OTHER), and sends there
  *            source     ADDR as source route of a datagram or connection to OTHER
  *            pktinfo    sendmsg with OTHER as IP_PKTINFO's source
- *            connectx   SCTP's own connect
+ *            connectx   SCTP's own connect; connectx2: to OTHER, and if that fails to ADDR
  *            uring uring-send uring-sendmsg uring-fastopen
  *   OPTION   see attempt.h; lenN: the length of the address
  */
@@ -30,6 +30,20 @@
 #include <sys/wait.h>
 
 #define BIG_BYTES 4000 /* three fragments on a wire of 1500 */
+
+/* The addresses lie one after the other. */
+static int connectx(int fd, const struct target *first, const struct target *to)
+{
+  char list[2 * sizeof(struct sockaddr_storage)];
+  int len = 0;
+  if (first) {
+    memcpy(list, &first->at.any, first->len);
+    len = first->len;
+  }
+  memcpy(list + len, &to->at.any, to->len);
+  len += to->len;
+  return setsockopt(fd, 132 /* SOL_SCTP */, 110 /* SCTP_SOCKOPT_CONNECTX */, list, len) < 0 ? errno : 0;
+}
 
 static int nonblocking(int fd, const struct target *to)
 {
@@ -199,10 +213,8 @@ static int attack(int fd, const struct attempt *a, char *line, int len, int *sen
     int err = route_through(fd, a);
     return err ? err : dial(fd, &a->other);
   }
-  if (!strcmp(how, "connectx")) {
-    int len = a->to.len;
-    return setsockopt(fd, 132 /* SOL_SCTP */, 110 /* SCTP_SOCKOPT_CONNECTX */, to, len) < 0 ? errno : 0;
-  }
+  if (!strcmp(how, "connectx") || !strcmp(how, "connectx2"))
+    return connectx(fd, how[8] == '2' ? &a->other : 0, &a->to);
   if (!strcmp(how, "uring"))
     return by_uring(fd, a, line, len);
   *sent = 1;
