@@ -69,8 +69,11 @@ export interface ListenerOptions {
 
 interface Pending {
   readonly address: string;
-  /** Ends it, and counts why. */
-  readonly fail: (why: Counter, what: string) => void;
+  /**
+   * Ends it, and counts why. Once there is a TLS socket it must be that which is destroyed: to take the TCP socket
+   * away from below it, in a callback of its own, crashes Node 24.
+   */
+  readonly fail: (why: Counter, what: string, socket?: Socket) => void;
   readonly settled: () => void;
 }
 
@@ -99,8 +102,7 @@ export class Listener {
     this.#tls.on('secureConnection', (socket) => this.#secured(socket));
     this.#tls.on('tlsClientError', (error, socket) => {
       const fail = this.#pending.get(keyOf(socket))?.fail;
-      fail?.('cluster_handshake_failures_total.tls', `TLS: ${error.message}`);
-      socket.destroy();
+      fail?.('cluster_handshake_failures_total.tls', `TLS: ${error.message}`, socket);
     });
   }
 
@@ -131,6 +133,8 @@ export class Listener {
     const closed = this.#tcp.listening
       ? new Promise<void>((resolve) => this.#tcp.close(() => resolve()))
       : undefined;
+    // Not in this turn: whoever stops may be in a callback of one of these (see `fail`).
+    await new Promise<void>((resolve) => setImmediate(resolve));
     for (const socket of this.#sockets) socket.destroy();
     await closed;
   }
@@ -158,12 +162,12 @@ export class Listener {
       if (this.#pending.get(key) === pending) this.#pending.delete(key);
       this.#byAdmission.delete(arrival.id);
     };
-    const fail = (why: Counter, what: string): void => {
+    const fail: Pending['fail'] = (why, what, socket = raw) => {
       if (this.#pending.get(key) !== pending) return;
       settled();
       metrics[why] += 1;
       this.#options.log(what, address);
-      raw.destroy();
+      socket.destroy();
     };
     const pending: Pending = { address, settled, fail };
     this.#pending.set(key, pending);
@@ -193,19 +197,28 @@ export class Listener {
     const protocol = socket.alpnProtocol;
     const taker = typeof protocol === 'string' ? takers.get(protocol) : undefined;
     if (taker === undefined) {
-      pending.fail('cluster_handshake_failures_total.protocol', 'it speaks no protocol of ours');
-      return void socket.destroy();
+      return pending.fail(
+        'cluster_handshake_failures_total.protocol',
+        'it speaks no protocol of ours',
+        socket,
+      );
     }
     const peer = authenticate(socket, this.#identity.clusterId);
     const brought = socket.getPeerX509Certificate() !== undefined;
     if (peer === undefined && (brought || protocol !== SIGN_PROTOCOL)) {
       const reason = brought ? String(socket.authorizationError ?? 'of another kind') : 'none';
-      pending.fail('cluster_handshake_failures_total.certificate', `its certificate: ${reason}`);
-      return void socket.destroy();
+      return pending.fail(
+        'cluster_handshake_failures_total.certificate',
+        `its certificate: ${reason}`,
+        socket,
+      );
     }
     if (peer !== undefined && isRevoked(peer)) {
-      pending.fail('cluster_handshake_failures_total.revoked', `${peer.nodeId} is revoked`);
-      return void socket.destroy();
+      return pending.fail(
+        'cluster_handshake_failures_total.revoked',
+        `${peer.nodeId} is revoked`,
+        socket,
+      );
     }
     taker({ socket, address: pending.address, peer, settled: pending.settled });
     return undefined;

@@ -134,10 +134,6 @@ export class Signer {
   /** The taker of `zerohop-sign/1`. */
   take(arrived: Arrived): void {
     const { socket, peer } = arrived;
-    if (!this.#mayAsk(arrived)) {
-      this.#options.metrics['cluster_join_requests_total.limited'] += 1;
-      return answerWith(arrived, { refused: 'limited' });
-    }
     let bytes = Buffer.alloc(0);
     const heard = (more: Buffer): void => {
       if (bytes.length + more.length > REQUEST_BYTES_MAX) return void socket.destroy();
@@ -151,6 +147,11 @@ export class Signer {
       }
       if (asked === undefined) return undefined;
       socket.off('data', heard);
+      // Not before: a joiner's first look asks nothing. What a handshake costs is limited by the listener.
+      if (!this.#mayAsk(arrived)) {
+        this.#options.metrics['cluster_join_requests_total.limited'] += 1;
+        return answerWith(arrived, { refused: 'limited' });
+      }
       void this.#answer(socket, peer, asked).then((answer) => answerWith(arrived, answer));
       return undefined;
     };

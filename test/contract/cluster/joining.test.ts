@@ -1,0 +1,421 @@
+/** Joining by token, and everything that must not work: what is refused, what is told, and to whom. */
+import assert from 'node:assert/strict';
+import { connect, createServer as createTcp, type AddressInfo } from 'node:net';
+import { connect as connectTls, createServer as createTls } from 'node:tls';
+import { after, test } from 'node:test';
+import { ProblemError } from '../../../src/state/problem.ts';
+import { systemClock, type Clock } from '../../../src/cluster/io/clock.ts';
+import { createRequest } from '../../../src/cluster/io/certificates.ts';
+import { contextOptionsOf, identityOf, type Identity } from '../../../src/cluster/io/identity.ts';
+import { joinCluster, renewIdentity } from '../../../src/cluster/io/joining.ts';
+import { SIGN_PROTOCOL } from '../../../src/cluster/io/listener.ts';
+import { bindingOf, keyOfSecret, prove } from '../../../src/cluster/io/proof.ts';
+import { decodeToken, encodeToken } from '../../../src/cluster/token.ts';
+import { encodeRequest, type SignAnswer } from '../../../src/cluster/sign-wire.ts';
+import { eventually } from '../../harness/eventually.ts';
+import { startSigner, TestCluster, type SignerNode } from './kit.ts';
+
+const HOUR = 3_600_000;
+const cluster = await TestCluster.found();
+const other = await TestCluster.found();
+const signers: SignerNode[] = [];
+async function start(
+  ...[of = cluster, options]: Partial<Parameters<typeof startSigner>>
+): Promise<SignerNode> {
+  const signer = await startSigner(of, options);
+  signers.push(signer);
+  return signer;
+}
+after(() => Promise.all(signers.map(({ node }) => node.transport.stop())));
+
+async function refusal(joining: Promise<unknown>): Promise<string> {
+  try {
+    await joining;
+  } catch (error) {
+    assert.ok(error instanceof ProblemError, String(error));
+    assert.ok(error.problems[0]?.hint !== undefined, 'a refusal says what to do');
+    return error.message;
+  }
+  return 'joined';
+}
+
+/** A clock that is `aheadMs` off. */
+function shifted(aheadMs: number): Clock {
+  return { ...systemClock, wallMs: () => Date.now() + aheadMs };
+}
+
+test('a host joins by token: certificate, CA and peers, and no CA key', async () => {
+  const { node, signer } = await start();
+  const word = signer.issueToken(HOUR, false);
+  const { identity, caKeyPem, peers } = await joinCluster(node.address, word, systemClock);
+  assert.equal(identity.clusterId, cluster.authority.clusterId);
+  assert.equal(identity.caPem, cluster.authority.certPem);
+  assert.notEqual(identity.nodeId, node.id);
+  assert.deepEqual(peers, [node.peer]);
+  assert.equal(caKeyPem, undefined);
+  assert.ok(identity.notBeforeMs <= Date.now() - 5 * 60_000);
+});
+
+test('a token for a signer brings the CA key, and what that signs is of the cluster', async () => {
+  const { node, signer } = await start();
+  const first = await joinCluster(node.address, signer.issueToken(HOUR, true), systemClock);
+  assert.equal(first.caKeyPem, cluster.authority.keyPem);
+  const second = await start(cluster, { identity: first.identity });
+  const word = second.signer.issueToken(HOUR, false);
+  const { identity } = await joinCluster(second.node.address, word, systemClock);
+  assert.equal(identity.caPem, cluster.authority.certPem);
+});
+
+test('a node without the CA key makes no tokens, and says who does', async () => {
+  const { signer } = await start(cluster, { authority: () => undefined });
+  assert.throws(() => signer.issueToken(HOUR, false), /it has not the CA key of the cluster/);
+});
+
+test('a token works once, also when two come with it at the same time', async () => {
+  const { node, signer } = await start();
+  const word = signer.issueToken(HOUR, false);
+  const tries = await Promise.all(
+    [1, 2, 3].map(() => refusal(joinCluster(node.address, word, systemClock))),
+  );
+  assert.deepEqual(tries.sort(), [
+    'joined',
+    'the join token was used before',
+    'the join token was used before',
+  ]);
+  assert.equal(
+    await refusal(joinCluster(node.address, word, systemClock)),
+    'the join token was used before',
+  );
+});
+
+test('a token is on disk as used before its answer leaves; what cannot be written is not granted', async () => {
+  let full = false;
+  const made = await start(cluster, {
+    save: () => {
+      if (full) throw new Error('ENOSPC');
+    },
+  });
+  const word = made.signer.issueToken(HOUR, false);
+  full = true;
+  const said = await refusal(joinCluster(made.node.address, word, systemClock));
+  assert.equal(said, 'signing the certificate failed there');
+  full = false;
+  await joinCluster(made.node.address, word, systemClock);
+  assert.equal(made.saved.length, 1);
+  assert.notEqual(made.saved[0]?.used, undefined);
+});
+
+test('the ledger holds no secret', async () => {
+  const made = await start();
+  const { secret } = decodeToken(made.signer.issueToken(HOUR, false));
+  const text = JSON.stringify(made.saved);
+  for (const form of ['hex', 'base64', 'base64url'] as const) {
+    assert.ok(!text.includes(Buffer.from(secret).toString(form)));
+  }
+});
+
+test('an expired token is refused by the joiner, and by the issuer when the joiner believes in it', async () => {
+  const { node, signer } = await start(cluster, { clock: shifted(3 * HOUR) });
+  const word = signer.issueToken(-2 * HOUR, false); // ended an hour from now by the clock here
+  assert.equal(
+    await refusal(joinCluster(node.address, word, shifted(2 * HOUR))),
+    'the join token has expired',
+  );
+  assert.equal(
+    await refusal(joinCluster(node.address, word, systemClock)),
+    'the join token has expired',
+  );
+  assert.equal(node.metrics['cluster_join_requests_total.refused'], 1);
+});
+
+test('a withdrawn token is not known', async () => {
+  const { node, signer } = await start();
+  const word = signer.issueToken(HOUR, false);
+  signer.withdrawToken(signer.tokens()[0]?.id ?? '');
+  assert.equal(
+    await refusal(joinCluster(node.address, word, systemClock)),
+    'the join token is not known there',
+  );
+});
+
+test('a mistyped token is refused before anything is sent', async () => {
+  const { node, signer } = await start();
+  const word = signer.issueToken(HOUR, false);
+  const broken = word.slice(0, 60) + (word[60] === 'a' ? 'b' : 'a') + word.slice(61);
+  assert.match(
+    await refusal(joinCluster(node.address, broken, systemClock)),
+    /^the join token is mistyped/,
+  );
+  assert.equal(node.metrics.cluster_connections_accepted_total, 0);
+});
+
+test("another cluster's token is refused by the joiner, who sends nothing", async () => {
+  const [here, there] = [await start(), await start(other, { identity: other.founder })];
+  const word = there.signer.issueToken(HOUR, false);
+  assert.equal(
+    await refusal(joinCluster(here.node.address, word, systemClock)),
+    `${here.node.address} is not of the cluster that the token is for`,
+  );
+  assert.equal(here.node.metrics['cluster_join_requests_total.refused'], 0);
+});
+
+test('a token at another node of the cluster is refused by the joiner, who names the right one', async () => {
+  const issuer = await start();
+  const wrong = await start(cluster, { identity: await cluster.identity() });
+  const word = issuer.signer.issueToken(HOUR, false);
+  assert.equal(
+    await refusal(joinCluster(wrong.node.address, word, systemClock)),
+    `${wrong.node.address} is node ${wrong.node.id}, not ${issuer.node.id}`,
+  );
+  assert.equal(wrong.node.metrics['cluster_join_requests_total.refused'], 0);
+  await joinCluster(issuer.node.address, word, systemClock); // it is still good
+});
+
+test('a wrong secret is refused like an unknown token, and the token stays good', async () => {
+  const { node, signer } = await start();
+  const word = signer.issueToken(HOUR, false);
+  const token = decodeToken(word);
+  const forged = encodeToken({ ...token, secret: new Uint8Array(16) });
+  const unknown = encodeToken({ ...token, id: new Uint8Array(8) });
+  const said = 'the join token is not known there';
+  assert.equal(await refusal(joinCluster(node.address, forged, systemClock)), said);
+  assert.equal(await refusal(joinCluster(node.address, unknown, systemClock)), said);
+  await joinCluster(node.address, word, systemClock);
+});
+
+/** A server that takes whatever comes and writes down every byte of it. */
+async function startMitm(
+  identity: Identity,
+  chain: string,
+): Promise<{ address: string; heard: Buffer[]; close: () => void }> {
+  const heard: Buffer[] = [];
+  const server = createTls(
+    {
+      ...contextOptionsOf(identity),
+      cert: identity.certPem + chain,
+      ALPNProtocols: [SIGN_PROTOCOL],
+    },
+    (socket) => {
+      socket.on('error', () => undefined);
+      socket.on('data', (bytes: Buffer) => heard.push(bytes));
+    },
+  );
+  server.on('tlsClientError', () => undefined);
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  return { address: `127.0.0.1:${port}`, heard, close: () => server.close() };
+}
+
+test('a server in between gets neither secret nor proof nor request, whatever chain it shows', async () => {
+  const { signer } = await start();
+  const word = signer.issueToken(HOUR, false);
+  // A certificate of another CA, with that CA; and with ours, which anybody can fetch.
+  for (const [chain, said] of [
+    [other.founder.caPem, /is not of the cluster that the token is for/],
+    [
+      cluster.authority.certPem,
+      /is not of the cluster that the token is for|only pretends to be of the cluster/,
+    ],
+    [
+      other.founder.caPem + cluster.authority.certPem,
+      /is not of the cluster|only pretends to be of the cluster/,
+    ],
+  ] as const) {
+    const mitm = await startMitm(other.founder, chain);
+    assert.match(await refusal(joinCluster(mitm.address, word, systemClock)), said);
+    assert.deepEqual(mitm.heard, []);
+    mitm.close();
+  }
+});
+
+test('a member in between, with a good certificate, gets no secret either', async () => {
+  const { signer } = await start();
+  const word = signer.issueToken(HOUR, false);
+  const mitm = await startMitm(await cluster.identity(), cluster.authority.certPem);
+  assert.match(await refusal(joinCluster(mitm.address, word, systemClock)), /is node .+, not /);
+  assert.deepEqual(mitm.heard, []);
+  mitm.close();
+});
+
+test('a proof is of no use on another connection: the secret is never sent, and nothing can be replayed', async () => {
+  const { node, signer } = await start();
+  const { id, secret } = decodeToken(signer.issueToken(HOUR, false));
+  const { request } = await createRequest();
+  const ask = (
+    makeProof: (binding: Uint8Array) => Uint8Array,
+  ): Promise<{ answer: SignAnswer; binding: Uint8Array }> =>
+    new Promise((resolve, reject) => {
+      const socket = connectTls({
+        host: '127.0.0.1',
+        port: node.port,
+        ca: cluster.authority.certPem,
+        checkServerIdentity: () => undefined,
+        ALPNProtocols: [SIGN_PROTOCOL],
+      });
+      let bytes = Buffer.alloc(0);
+      socket.on('error', reject);
+      socket.on('data', (more: Buffer) => (bytes = Buffer.concat([bytes, more])));
+      socket.once('secureConnect', () => {
+        const binding = bindingOf(socket);
+        socket.write(
+          encodeRequest({ type: 'join', tokenId: id, proof: makeProof(binding), request }),
+        );
+        socket.on('end', () =>
+          resolve({ answer: JSON.parse(bytes.subarray(4).toString()) as SignAnswer, binding }),
+        );
+      });
+    });
+  const key = keyOfSecret(secret);
+  const replayed = await ask(() => prove(key, new Uint8Array(32).fill(1), request));
+  assert.deepEqual(replayed.answer, { refused: 'unknown' });
+  const first = await ask((binding) => prove(key, binding, Uint8Array.of(1))); // for another request
+  assert.deepEqual(first.answer, { refused: 'unknown' });
+  const good = await ask((binding) => prove(key, binding, request));
+  assert.ok('granted' in good.answer);
+  assert.notDeepEqual(good.binding, first.binding);
+});
+
+test('a request that is none, or for a key of another kind, is refused and the token stays good', async () => {
+  const { node, signer } = await start();
+  const word = signer.issueToken(HOUR, false);
+  const { id, secret } = decodeToken(word);
+  const answer = await new Promise<SignAnswer>((resolve, reject) => {
+    const socket = connectTls({
+      host: '127.0.0.1',
+      port: node.port,
+      ca: cluster.authority.certPem,
+      checkServerIdentity: () => undefined,
+      ALPNProtocols: [SIGN_PROTOCOL],
+    });
+    let bytes = Buffer.alloc(0);
+    socket.on('error', reject);
+    socket.on('data', (more: Buffer) => (bytes = Buffer.concat([bytes, more])));
+    socket.on('end', () => resolve(JSON.parse(bytes.subarray(4).toString()) as SignAnswer));
+    socket.once('secureConnect', () => {
+      const request = Uint8Array.of(0x30, 0x03, 1, 2, 3);
+      const proof = prove(keyOfSecret(secret), bindingOf(socket), request);
+      socket.write(encodeRequest({ type: 'join', tokenId: id, proof, request }));
+    });
+  });
+  assert.deepEqual(answer, { refused: 'request' });
+  await joinCluster(node.address, word, systemClock);
+});
+
+test('attempts to join are limited for each address, and a limited one does not use up the token', async () => {
+  const { node, signer } = await start(cluster, {
+    limits: { joinsPerAddress: { perSecond: 1e-6, burst: 3 } },
+  });
+  const word = signer.issueToken(HOUR, false);
+  const forged = encodeToken({ ...decodeToken(word), secret: new Uint8Array(16) });
+  const said: string[] = [];
+  for (let i = 0; i < 3; i++)
+    said.push(await refusal(joinCluster(node.address, forged, systemClock)));
+  assert.deepEqual(new Set(said), new Set(['the join token is not known there']));
+  assert.equal(
+    await refusal(joinCluster(node.address, word, systemClock)),
+    'too many hosts are joining just now',
+  );
+  assert.equal(node.metrics['cluster_join_requests_total.granted'], 0);
+  assert.equal(signer.tokens()[0]?.used, undefined);
+});
+
+test('addresses where nobody, or somebody else, listens are told apart', async () => {
+  const word = (await start()).signer.issueToken(HOUR, false);
+  const tcp = createTcp((socket) => socket.resume().end('220 ready\r\n'));
+  await new Promise<void>((resolve) => tcp.listen(0, '127.0.0.1', resolve));
+  const address = `127.0.0.1:${(tcp.address() as AddressInfo).port}`;
+  assert.equal(
+    await refusal(joinCluster(address, word, systemClock)),
+    `what listens at ${address} is no zerohop agent`,
+  );
+  await new Promise<void>((resolve) => tcp.close(() => resolve()));
+  assert.equal(
+    await refusal(joinCluster(address, word, systemClock)),
+    `nobody listens at ${address}`,
+  );
+  assert.equal(
+    await refusal(joinCluster('no address', word, systemClock)),
+    '"no address" is not an address',
+  );
+});
+
+test('a member gets its next certificate from a signer: same name, new key, and the old one still works', async () => {
+  const { node } = await start();
+  const old = await cluster.identity();
+  const { identity } = await renewIdentity(old, node.peer, systemClock);
+  assert.equal(identity.nodeId, old.nodeId);
+  assert.notEqual(identity.keyPem, old.keyPem);
+  assert.notEqual(identity.serial, old.serial);
+  await renewIdentity(old, node.peer, systemClock);
+  assert.equal(node.metrics['cluster_renewals_total.granted'], 2);
+});
+
+test('nobody renews without a certificate, with a revoked one, or at a node that cannot sign', async () => {
+  const { node } = await start();
+  const { request } = await createRequest();
+  const silent = await new Promise<Buffer>((resolve) => {
+    const socket = connectTls({
+      host: '127.0.0.1',
+      port: node.port,
+      ca: cluster.authority.certPem,
+      checkServerIdentity: () => undefined,
+      ALPNProtocols: [SIGN_PROTOCOL],
+    });
+    let bytes = Buffer.alloc(0);
+    socket.on('data', (more: Buffer) => (bytes = Buffer.concat([bytes, more])));
+    socket.on('close', () => resolve(bytes));
+    socket.once('secureConnect', () => socket.write(encodeRequest({ type: 'renew', request })));
+  });
+  assert.deepEqual(JSON.parse(silent.subarray(4).toString()), { refused: 'request' });
+  const revoked = await cluster.identity();
+  node.transport.revocations.add({
+    kind: 'node',
+    id: revoked.nodeId,
+    revokedAtMs: 0,
+    untilMs: 1e15,
+    reason: '',
+  });
+  assert.match(await refusal(renewIdentity(revoked, node.peer, systemClock)), /^cannot talk to/);
+  const without = await start(cluster, {
+    identity: await cluster.identity(),
+    authority: () => undefined,
+  });
+  assert.match(
+    await refusal(renewIdentity(await cluster.identity(), without.node.peer, systemClock)),
+    /does not renew the certificate: no-signer$/,
+  );
+});
+
+test('a stranger who says nothing, or too much, on the joining port is cut', async () => {
+  const { node } = await start(cluster);
+  const socket = connectTls({
+    host: '127.0.0.1',
+    port: node.port,
+    ca: cluster.authority.certPem,
+    checkServerIdentity: () => undefined,
+    ALPNProtocols: [SIGN_PROTOCOL],
+  });
+  socket.on('error', () => undefined);
+  socket.on('secureConnect', () => socket.write(Buffer.alloc(100_000, 1)));
+  socket.resume();
+  await eventually('the end of it', () => socket.destroyed);
+  await eventually('its place to be free', () => node.transport.sizes.pending === 0);
+  const raw = connect(node.port, '127.0.0.1');
+  await eventually('its place', () => node.transport.sizes.pending === 1);
+  raw.destroy();
+  await eventually('its place to be free', () => node.transport.sizes.pending === 0);
+});
+
+test('what a signer grants cannot be used under another name', async () => {
+  const { node, signer } = await start();
+  const { identity } = await joinCluster(node.address, signer.issueToken(HOUR, false), systemClock);
+  const { keyPem } = await createRequest();
+  assert.throws(
+    () => identityOf(keyPem, identity.certPem, identity.caPem, 'x'),
+    /do not belong together/,
+  );
+  assert.throws(
+    () => identityOf(identity.keyPem, identity.certPem, other.authority.certPem, 'x'),
+    /is not signed by cluster/,
+  );
+});
