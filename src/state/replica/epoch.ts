@@ -15,9 +15,9 @@ import { addRange, type LogUpdate, type Range, type Run } from './wire.ts';
 
 /**
  * What a new epoch of `document` begins with: for each writer, how much of its log is known; and
- * all cells in one log. Writers in `forget` are left out where none of their cells is left.
+ * all cells in one log. Writers that are gone are left out where none of their cells is left.
  */
-export function seedOf(document: LogDocument, forget: ReadonlySet<number>): LogUpdate {
+export function seedOf(document: LogDocument, isGone: (writer: number) => boolean): LogUpdate {
   const entries = [...document.entries()].toSorted(
     (a, b) =>
       (a.key < b.key ? -1 : Number(a.key > b.key)) || a.writer - b.writer || a.clock - b.clock,
@@ -25,7 +25,7 @@ export function seedOf(document: LogDocument, forget: ReadonlySet<number>): LogU
   const needed = new Set(entries.map((entry) => entry.writer));
   const runs: Run[] = [];
   for (const [client, length] of document.vector()) {
-    if (client === SEED || (forget.has(client) && !needed.has(client))) continue;
+    if (client === SEED || (!needed.has(client) && isGone(client))) continue;
     runs.push({ client, clock: 0, length, cells: undefined });
   }
   const cells = entries.map(formatSeedCell);
@@ -35,18 +35,21 @@ export function seedOf(document: LogDocument, forget: ReadonlySet<number>): LogU
 
 /**
  * What `from` knows and `into` does not, as an update of `into`. Whoever carries the same cell puts
- * it in the same place, so that it does not matter how many do. The places of the own log are never
- * given out again, whatever the epoch has forgotten.
+ * it in the same place, so that it does not matter how many do.
  */
-export function carryOver(from: LogDocument, into: LogDocument, own: number): LogUpdate {
+export function carryOver(
+  from: LogDocument,
+  into: LogDocument,
+  isGone: (writer: number) => boolean,
+): LogUpdate {
   const cells = cellsByWriter(from);
   const runs: Run[] = [];
   for (const [writer, known] of from.vector()) {
     if (writer === SEED) continue;
     const start = into.known(writer);
     const log = cells.get(writer);
-    // A writer that the epoch forgot stays forgotten, unless something of it is left here.
-    if (known > start && (start > 0 || log !== undefined || writer === own))
+    // A writer that the epoch has left out stays out, unless something of it is left here.
+    if (known > start && (start > 0 || log !== undefined || !isGone(writer)))
       runs.push(...logRuns(writer, start, known, log ?? new Map<number, Cell>()));
   }
   const removals = new Map<number, Range[]>();

@@ -53,6 +53,8 @@ export interface Write {
   readonly key: string;
   /** JSON; undefined removes the key. */
   readonly value: string | undefined;
+  /** Also if it is so already: against writes that are being made elsewhere it then counts. */
+  readonly always?: boolean;
 }
 
 /** A key has another value than before; undefined: none. Each at most once for each call. */
@@ -99,6 +101,11 @@ export interface ReplicaOptions {
   readonly writer: number;
   readonly limits?: Partial<ReplicaLimits>;
   readonly driftMsMax?: number;
+  /**
+   * Whether a writer's host is gone for good. It is then left out of epochs, which saves 17 bytes;
+   * what a replica cut off since then says of removals of that writer's cells may be lost.
+   */
+  readonly isGone?: (writer: number) => boolean;
 }
 
 export interface Saved {
@@ -114,6 +121,7 @@ export class Replica {
   readonly writer: number;
   readonly own: string;
   readonly #limits: ReplicaLimits;
+  readonly #isGone: (writer: number) => boolean;
   readonly #clock: HybridClock;
   readonly #documents = new Map<string, LogDocument>();
   readonly #listeners = new Map<Listener, string>();
@@ -126,6 +134,8 @@ export class Replica {
     this.writer = writer;
     this.own = documentOf(node);
     this.#limits = { ...LIMITS, ...limits };
+    // The places of the own log are never given out again.
+    this.#isGone = (other) => other !== writer && options.isGone?.(other) === true;
     const drift = driftMsMax === undefined ? {} : { driftMsMax };
     this.#clock = new HybridClock({ writer, state: saved?.clock, ...drift });
     for (const id of [SHARED, this.own]) this.#put(new LogDocument(id, FIRST_EPOCH, this.#limits));
@@ -142,7 +152,10 @@ export class Replica {
     return replica;
   }
 
-  /** Everything or nothing, with one stamp. Saying again what is so makes no update. */
+  /**
+   * Everything or nothing, with one stamp; of two writes of a key the last. Saying again what is so
+   * makes no update.
+   */
   transact(writes: readonly Write[], nowMs: number): Transacted {
     const { writesPerTransactionMax } = this.#limits;
     if (writes.length > writesPerTransactionMax)
@@ -152,9 +165,9 @@ export class Replica {
     for (const which of ['shared', 'own'] as const) {
       const document = this.#document(which === 'shared' ? SHARED : this.own);
       const last = new Map(
-        writes.flatMap(({ document: of, key, value }) => (of === which ? [[key, value]] : [])),
+        writes.flatMap((write) => (write.document === which ? [[write.key, write]] : [])),
       );
-      const needed = [...last].filter(([key, value]) => isNews(document, key, value));
+      const needed = [...last.values()].filter((write) => isNews(document, write));
       if (needed.length === 0) continue;
       stamp ??= this.#clock.tick(nowMs);
       plans.push({ document, update: this.#plan(document, needed, stamp) });
@@ -170,15 +183,11 @@ export class Replica {
     return { updates, changed };
   }
 
-  #plan(
-    document: LogDocument,
-    writes: readonly (readonly [string, string | undefined])[],
-    stamp: Stamp,
-  ): LogUpdate {
+  #plan(document: LogDocument, writes: readonly Write[], stamp: Stamp): LogUpdate {
     const { keyCharsMax, cellCharsMax } = this.#limits;
     const cells: string[] = [];
     const removals = new Map<number, Range[]>();
-    for (const [key, value] of writes) {
+    for (const { key, value } of writes) {
       if (!isKey(key, keyCharsMax)) throw new WriteError(`"${key.slice(0, 100)}" cannot be a key`);
       for (const entry of document.entriesOf(key))
         addRange(removals, logOf(entry), { clock: entry.at, length: 1 });
@@ -253,7 +262,7 @@ export class Replica {
     const ahead = after.known(this.writer) - before.known(this.writer);
     // What others say of their own documents is all there is to say.
     const isMine = id === SHARED || id === this.own;
-    const carried = isMine ? carryOver(before, after, this.writer) : NOTHING;
+    const carried = isMine ? carryOver(before, after, this.#isGone) : NOTHING;
     const updates: Update[] = [];
     if (carried.runs.length > 0 || carried.removals.size > 0) {
       const own = after.applyOwn(carried);
@@ -295,15 +304,15 @@ export class Replica {
 
   /**
    * Writes the shared or the own document afresh. To be stored and sent to all as it is; replicas
-   * that adopt it bring what it lacks. `forget`: writers whose hosts are gone for good.
+   * that adopt it bring what it lacks.
    */
-  compact(id: string, forget: ReadonlySet<number> = new Set()): Update {
+  compact(id: string): Update {
     const before = this.#document(id);
     if (id !== SHARED && id !== this.own)
       throw new Error(`bug: ${id} is not for ${this.node} to write afresh`);
     const epoch = { number: before.epoch.number + 1, proposer: this.writer };
     const after = new LogDocument(id, epoch, this.#limits);
-    after.applyOwn(seedOf(before, new Set([...forget].filter((writer) => writer !== this.writer))));
+    after.applyOwn(seedOf(before, this.#isGone));
     this.#put(after);
     return { document: id, epoch, whole: true, bytes: after.diff() };
   }
@@ -457,8 +466,9 @@ function textOf(entry: Entry | undefined): string | undefined {
   return entry === undefined ? undefined : valueOf(entry);
 }
 
-function isNews(document: LogDocument, key: string, value: string | undefined): boolean {
+function isNews(document: LogDocument, { key, value, always = false }: Write): boolean {
   const entries = document.entriesOf(key);
+  if (always && value !== undefined) return true;
   const [only] = entries;
   // Cells written at once become one by any write, also of what the newest says.
   return entries.length > 1 || textOf(only) !== value;

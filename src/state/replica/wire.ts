@@ -42,13 +42,12 @@ export function addRange(removals: Map<number, Range[]>, client: number, range: 
   else ranges.push(range);
 }
 
-/** Tells whether a place of a log is removed: for many places and many ranges. */
+/** Tells whether a place of a log is removed, by what parseUpdate() read: ranges are in order. */
 export function placeFinder(
   removals: ReadonlyMap<number, readonly Range[]>,
 ): (client: number, clock: number) => boolean {
-  const logs = new Map([...removals].map(([client, ranges]) => [client, apart(ranges)]));
   return (client, clock) => {
-    const ranges = logs.get(client) ?? [];
+    const ranges = removals.get(client) ?? [];
     let [low, high] = [0, ranges.length];
     while (low < high) {
       const middle = (low + high) >>> 1;
@@ -60,8 +59,8 @@ export function placeFinder(
   };
 }
 
-/** In order, and overlapping ones made one. */
-function apart(ranges: readonly Range[]): readonly Range[] {
+/** In order, and neighbours made one. */
+function inOrder(ranges: readonly Range[]): readonly Range[] {
   const merged: Range[] = [];
   for (const { clock, length } of ranges.toSorted((a, b) => a.clock - b.clock)) {
     const last = merged.at(-1);
@@ -91,7 +90,13 @@ export function parseUpdate(
   for (const [client, items] of ds.clients) {
     if (!isClient(client)) throw new UpdateError(`removals in the log of ${client}`);
     const ranges = items.map((item) => ({ clock: item.clock, length: item.len }));
-    for (const { clock, length } of ranges) checkRange(clock, length);
+    // yjs writes what has to wait as differences: in any other order it would come back as garbage.
+    let end = 0;
+    for (const { clock, length } of ranges) {
+      checkRange(clock, length);
+      if (clock < end) throw new UpdateError(`removals of ${client} out of order`);
+      end = clock + length;
+    }
     removals.set(client, ranges);
   }
   return { runs, removals };
@@ -165,7 +170,8 @@ export function buildUpdate(update: LogUpdate): Uint8Array {
     for (const run of runs) writeRun(encoder, run);
   }
   encoding.writeVarUint(encoder, update.removals.size);
-  for (const [client, ranges] of update.removals) {
+  for (const [client, unordered] of update.removals) {
+    const ranges = inOrder(unordered);
     encoding.writeVarUint(encoder, client);
     encoding.writeVarUint(encoder, ranges.length);
     for (const { clock, length } of ranges) {

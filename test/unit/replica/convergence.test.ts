@@ -23,6 +23,7 @@ const write: fc.Arbitrary<Write> = fc.record({
     { weight: 3, arbitrary: fc.nat(9).map(String) },
     { weight: 1, arbitrary: fc.constant(undefined) },
   ),
+  always: fc.boolean(),
 });
 
 const step: fc.Arbitrary<Step> = fc.oneof(

@@ -4,6 +4,8 @@
  * else. Stamps are those that the real replica gave: the clock has tests of its own.
  */
 
+import type { Write } from '../../../src/state/replica/replica.ts';
+
 export interface ModelCell {
   readonly writer: number;
   /** Counts the writer's writes: the third is known only with the first and the second. */
@@ -57,15 +59,16 @@ export class Model implements Knowledge {
   /** What this write adds to what is known. */
   write(
     writer: number,
-    writes: ReadonlyMap<string, string | undefined>,
+    writes: ReadonlyMap<string, Pick<Write, 'value' | 'always'>>,
     stampOf: (key: string) => ModelCell['stamp'],
   ): Knowledge {
     const cells = new Map<string, ModelCell>();
     const removed = new Set<string>();
     let nth = this.#known.get(writer) ?? 0;
-    for (const [key, value] of writes) {
+    for (const [key, { value, always = false }] of writes) {
       const there = this.of(key);
-      if (there.length <= 1 && there[0]?.value === value) continue;
+      const isNews = there.length > 1 || there[0]?.value !== value;
+      if (!isNews && !(always && value !== undefined)) continue;
       for (const cell of there) removed.add(`${cell.writer} ${cell.nth}`);
       if (value === undefined) continue;
       cells.set(`${writer} ${nth}`, { writer, nth, key, value, stamp: stampOf(key) });
