@@ -138,6 +138,7 @@ export const LIMITS = {
   broadcastIdLength: 96,
   incarnation: 2 ** 52 - 1, // of sequences too; linkstate.ts hashes twice as much
   announcementsPerMessage: 4096,
+  seeds: 64,
   frameBytes: 4_194_304,
 } as const;
 

@@ -6,6 +6,7 @@
 // - repair asks as many passive peers at once as links are missing (the paper asks one after the other), and goes on
 //   every `repairMs` until the view is full;
 // - joins beyond `joinsPerSecondMax` are refused with other peers to try, so that one seed carries a join storm.
+import { LIMITS } from './config.ts';
 import type { Config } from './config.ts';
 import type { Effects } from './effects.ts';
 import { below, jitter, sample } from './random.ts';
@@ -82,7 +83,7 @@ export class HyParView {
   }
 
   join(seeds: readonly Peer[], now: number): void {
-    this.#seeds = seeds.filter(({ id }) => id !== this.self.id);
+    this.#seeds = seeds.filter(({ id }) => id !== this.self.id).slice(0, LIMITS.seeds);
     this.#joinAnew(now);
   }
 
@@ -250,7 +251,10 @@ export class HyParView {
   renew(peer: Peer, now: number): void {
     const old = this.active.get(peer.id);
     if (old === undefined || (old.address === peer.address && old.zone === peer.zone)) return;
-    this.#remove(old, 'replaced', now);
+    // no drop: the connection it came by is the new one
+    this.active.delete(old.id);
+    this.effects.linkDown(old, 'replaced');
+    this.#hooks.linkDown(old, 'replaced', now);
     this.link(peer, now);
   }
 

@@ -120,7 +120,7 @@ export type TimerKey =
 export type Input =
   /** Begins the periodic work. `known` are peers remembered from an earlier run. */
   | { readonly type: 'start'; readonly known: readonly Peer[] }
-  /** Join through any one of these; they are also tried again whenever this node is alone. */
+  /** Join through any one of these (the first LIMITS.seeds); they are tried again whenever this node is alone. */
   | { readonly type: 'join'; readonly seeds: readonly Peer[] }
   /** Says goodbye; after it every input is ignored and no timer is left. */
   | { readonly type: 'leave' }
