@@ -27,6 +27,8 @@ export interface LinkRecord {
   readonly index: number;
   readonly edges: readonly number[];
   readonly hash: number;
+  /** Where it is counted for the digests. */
+  readonly bucket: number;
 }
 
 export function isNewer(
@@ -74,7 +76,12 @@ export class LinkStates {
 
   /** Equal for equal databases; differs, but for one chance in 2^32, for unequal ones. */
   get digest(): number {
-    return this.#digest;
+    return this.#digest >>> 0;
+  }
+
+  /** Above every number that has a record. */
+  get end(): number {
+    return this.#records.length;
   }
 
   at(index: number): LinkRecord | undefined {
@@ -96,13 +103,16 @@ export class LinkStates {
   }
 
   /** Stores a newer state; undefined when it is not newer, or there is no room for another node. */
-  put(state: LinkState): { old: LinkRecord | undefined; record: LinkRecord } | undefined {
-    const known = this.#names.find(state.origin.id);
-    const old = known === undefined ? undefined : this.#records[known];
+  put(
+    state: LinkState,
+    old: LinkRecord | undefined = this.get(state.origin.id),
+  ): { old: LinkRecord | undefined; record: LinkRecord } | undefined {
     if (old === undefined ? this.isFull() : !isNewer(state, old.state)) return undefined;
     const record = this.#names.record(state);
     if (old !== undefined) this.#toggle(old);
     else this.#count += 1;
+    // an array with gaps would turn into a table, which is slow
+    for (let end = this.#records.length; end < record.index; end++) this.#records.push(undefined);
     this.#records[record.index] = record;
     this.#toggle(record);
     return { old, record };
@@ -115,26 +125,24 @@ export class LinkStates {
     this.#toggle(record);
   }
 
-  #toggle({ hash, state }: LinkRecord): void {
-    this.#digest = (this.#digest ^ hash) >>> 0;
-    const bucket = this.bucketOf(state.origin.id);
-    this.buckets[bucket] = ((this.buckets[bucket] ?? 0) ^ hash) >>> 0;
+  #toggle({ hash, bucket }: LinkRecord): void {
+    this.#digest ^= hash;
+    this.buckets[bucket] = (this.buckets[bucket] ?? 0) ^ hash;
   }
 
-  bucketOf(id: NodeId): number {
-    const index = this.#names.find(id);
-    return (index === undefined ? hashId(id) : this.#names.hashAt(index)) % LIMITS.buckets;
+  inBuckets(buckets: ReadonlySet<number>): LinkState[] {
+    const states: LinkState[] = [];
+    for (const record of this.#records) {
+      if (record !== undefined && buckets.has(record.bucket)) states.push(record.state);
+    }
+    return states;
   }
 
   /** The versions of all records in these buckets. */
   versions(buckets: ReadonlySet<number>): Version[] {
-    const versions: Version[] = [];
-    for (const { state } of this.all()) {
-      if (!buckets.has(this.bucketOf(state.origin.id))) continue;
-      const { incarnation, sequence } = state;
-      versions.push({ id: state.origin.id, incarnation, sequence });
-    }
-    return versions;
+    return this.inBuckets(buckets).map(({ origin, incarnation, sequence }) => {
+      return { id: origin.id, incarnation, sequence };
+    });
   }
 
   /** Lets the names table forget ids that no record mentions, but for this one. */
@@ -149,6 +157,7 @@ export class LinkStates {
   }
 }
 
+/** As a signed number: those are kept without a box. */
 export function versionHash(idHash: number, state: LinkState): number {
-  return hashVersion(idHash, state.incarnation * 2 + (state.left ? 1 : 0), state.sequence);
+  return hashVersion(idHash, state.incarnation * 2 + (state.left ? 1 : 0), state.sequence) | 0;
 }

@@ -7,6 +7,7 @@ import type { Effects } from './effects.ts';
 import { isNewer, LinkStates } from './linkstate.ts';
 import type { LinkRecord, LinkState, Version } from './linkstate.ts';
 import type { Names } from './names.ts';
+import { NumberSet } from './numberset.ts';
 import { Routes } from './routes.ts';
 import type { Change } from './routes.ts';
 import type { Random } from './random.ts';
@@ -29,8 +30,15 @@ export interface MembersHooks {
 /** So many changed records are no longer single events but a storm: paths are then computed less often. */
 const BATCH = 32; // a guess
 const ROUTES_SLOW_MS = 500; // a guess
+/** With more nodes a search takes longer, and comes later. */
+const ROUTES_SLOW_PER_NODE_MS = 0.2; // a guess: two seconds with 10,000 nodes
+/** So many pieces of failure news are looked at one by one in this time; the rest is gathered. */
+const URGENT_MAX = 32; // a guess
+const URGENT_WINDOW_MS = 100; // a guess
 /** So many records of one node may follow each other at once, before they are paced. */
 const BURST = 4; // a guess
+/** The same for the records of all nodes together. */
+const BURST_OF_ALL = 2000; // a guess
 /** From this part of statesMax on, the longest dead make room for the living. */
 const CROWDED = 15 / 16; // a guess
 /** How often what is dead for long is looked for, to forget it. */
@@ -41,15 +49,18 @@ export class Members {
   readonly routes: Routes;
   readonly spread: Spread;
   readonly #index: number;
-  readonly #alive = new Set<number>();
+  readonly #alive = new NumberSet();
   /** Found unreachable at that time, and not yet called dead. */
   readonly #doubtful = new Map<number, number>();
   readonly #gone = new Map<number, Gone>();
   /** Since when others hold a node for gone that is not yet judged here. */
   readonly #goneElsewhere = new Map<number, number>();
   /** Records not yet in the paths, with what they were when the paths were last computed. */
-  readonly #pending = new Map<number, { readonly old: LinkRecord | undefined }>();
+  readonly #pending = new Map<number, LinkRecord | undefined>();
   #nextRoutesAt = 0;
+  /** Failure news brought the paths up to date so often since then. */
+  #urgentSince = 0;
+  #urgentCount = 0;
   #sequence: number;
   #published: readonly NodeId[] = [];
   #tokens = BURST;
@@ -88,9 +99,11 @@ export class Members {
     this.states = new LinkStates(names, config.statesMax);
     this.#index = names.number(self.id);
     this.routes = new Routes(this.states, this.#index);
-    this.spread = new Spread(active, config, effects, this.states, (state) =>
-      this.#goneSeconds(state),
-    );
+    this.spread = new Spread(active, config, effects, this.states, (states) => {
+      if (this.#gone.size + this.#goneElsewhere.size === 0) return undefined;
+      const gone = states.map((state) => this.#goneSeconds(state));
+      return gone.some((seconds) => seconds > 0) ? gone : undefined;
+    });
   }
 
   get aliveCount(): number {
@@ -116,9 +129,9 @@ export class Members {
     return gone.left ? 'left' : 'dead';
   }
 
-  /** Ids in the order this node first heard of them. */
+  /** Always in the same order: that of this node's numbers for them. */
   alive(): NodeId[] {
-    return [...this.#alive].map((index) => this.#names.id(index));
+    return Array.from(this.#alive, (index) => this.#names.id(index));
   }
 
   path(id: NodeId): NodeId[] {
@@ -161,7 +174,8 @@ export class Members {
   #refill(now: number): number {
     const { publishMs, publishPerNodeMs } = this.#config;
     const apart = Math.max(publishMs, publishPerNodeMs * this.#alive.size);
-    this.#tokens = Math.min(BURST, this.#tokens + (now - this.#refilledAt) / apart);
+    const burst = Math.min(BURST, Math.max(1, BURST_OF_ALL / this.#alive.size));
+    this.#tokens = Math.min(burst, this.#tokens + (now - this.#refilledAt) / apart);
     this.#refilledAt = now;
     return Math.max(0, (1 - this.#tokens) * apart);
   }
@@ -189,8 +203,8 @@ export class Members {
     const sequence = this.#sequence;
     const state: LinkState = { origin, incarnation, sequence, left: this.#left, neighbours };
     this.#store(state, now);
-    if (urgent) this.onRoutesTimer(now);
-    this.spread.pass(state, this.#self.id, urgent, now);
+    if (urgent) this.#routesAtOnce(now);
+    this.spread.pass([state], this.#self.id, urgent, now);
   }
 
   /** Tells everybody that this node goes for good. */
@@ -212,15 +226,30 @@ export class Members {
   onStates(from: Peer, { purpose, states, gone }: MessageOf<'states'>, now: number): void {
     if (!this.#config.linkState) return;
     const urgent = purpose === 'urgent';
+    const fresh: LinkState[] = [];
     let redundant = 0;
-    for (const [i, state] of states.entries()) {
+    for (let i = 0; i < states.length; i++) {
+      const state = states[i];
+      if (state === undefined) continue;
       const goneMs = 1000 * (gone?.[i] ?? 0);
       if (state.origin.id === this.#self.id) this.#contradict(state, now);
-      else if (this.#store(state, now, goneMs)) this.spread.pass(state, from.id, urgent, now);
+      else if (this.#store(state, now, goneMs)) fresh.push(state);
       else redundant += 1;
     }
-    if (urgent && redundant < states.length) this.onRoutesTimer(now);
-    if (purpose === 'tree' && redundant === states.length) this.spread.redundant(from);
+    this.spread.pass(fresh, from.id, urgent, now);
+    if (urgent && fresh.length > 0) this.#routesAtOnce(now);
+    // most of it was known: in a storm that is all a link that is not part of the tree can show
+    if (purpose === 'tree' && 2 * redundant > states.length) this.spread.redundant(from);
+  }
+
+  /** Unless so much failed that looking at each piece of news would take longer than gathering it. */
+  #routesAtOnce(now: number): void {
+    if (now - this.#urgentSince > URGENT_WINDOW_MS) {
+      this.#urgentSince = now;
+      this.#urgentCount = 0;
+    }
+    this.#urgentCount += 1;
+    if (this.#urgentCount <= URGENT_MAX) this.onRoutesTimer(now);
   }
 
   onAnnounced(from: Peer, versions: readonly Version[], now: number): void {
@@ -260,15 +289,15 @@ export class Members {
   }
 
   #store(state: LinkState, now: number, goneMs = 0): boolean {
-    if (this.states.get(state.origin.id) === undefined && !this.#makeRoom(goneMs)) return false;
-    const stored = this.states.put(state);
+    const known = this.states.get(state.origin.id);
+    if (known === undefined ? !this.#makeRoom(goneMs) : !isNewer(state, known.state)) return false;
+    const stored = this.states.put(state, known);
     if (stored === undefined) return false;
     const { old, record } = stored;
     // of a node known here, this node's own word counts
     if (goneMs > 0 && old === undefined) this.#goneElsewhere.set(record.index, now - goneMs);
     if (this.#names.size > this.#sweepAt) this.#sweep();
-    const before = this.#pending.get(record.index);
-    this.#pending.set(record.index, before === undefined ? { old } : before);
+    if (!this.#pending.has(record.index)) this.#pending.set(record.index, old);
     this.#effects.wakeBy('routes', Math.max(now + this.#config.flushMs, this.#nextRoutesAt));
     return true;
   }
@@ -276,11 +305,14 @@ export class Members {
   /** Brings paths up to date. Many changes together cost little more than one. */
   onRoutesTimer(now: number): void {
     const changes: Change[] = [];
-    for (const [index, { old }] of this.#pending) {
+    for (const [index, old] of this.#pending) {
       changes.push({ index, old, record: this.states.at(index) });
     }
     this.#pending.clear();
-    if (changes.length > BATCH) this.#nextRoutesAt = now + ROUTES_SLOW_MS;
+    if (changes.length > BATCH) {
+      const slowMs = Math.max(ROUTES_SLOW_MS, ROUTES_SLOW_PER_NODE_MS * this.states.size);
+      this.#nextRoutesAt = now + slowMs;
+    }
     this.routes.update(changes);
     const touched = this.routes.takeChanged();
     for (const { index, old, record } of changes) {
@@ -321,6 +353,14 @@ export class Members {
 
   /** Unreachable for `holdMs`: no newer state of any neighbour is on its way. */
   onHoldTimer(now: number): void {
+    if (this.#pending.size > 0) {
+      // what is not yet in the paths may show a way
+      if (now < this.#nextRoutesAt) {
+        this.#effects.wakeBy('hold', this.#nextRoutesAt);
+        return;
+      }
+      this.onRoutesTimer(now);
+    }
     let next = Infinity;
     for (const [index, since] of this.#doubtful) {
       if (now - since < this.#config.holdMs) {

@@ -11,6 +11,7 @@ interface Tree {
   readonly children: ReadonlySet<NodeId>;
 }
 
+const NONE: readonly number[] = [];
 const TREES_MAX = 64; // a guess: origins that broadcast often at the same time
 
 export class Multicast {
@@ -48,43 +49,50 @@ export class Multicast {
     const root = this.#names.find(origin);
     const me = this.#names.find(this.#self);
     if (root === undefined || me === undefined) return undefined;
-    if (this.#states.at(root) === undefined) return undefined; // not even its links are known
-    const distance = this.#distances(root);
-    const mine = distance.get(me);
-    if (mine === undefined) return undefined;
+    const distance = this.#distances(root, me);
+    const mine = distance[me] ?? 0;
+    if (mine === 0) return undefined;
     const children = new Set<NodeId>();
-    for (const child of this.#links(me)) {
-      if (distance.get(child) !== mine + 1) continue;
+    for (const child of this.#edges(me)) {
+      if (distance[child] !== mine + 1 || !this.#isNamed(me, child)) continue;
       // of the nodes as near to the root, the one with the least id has the child: the same on every node
       const id = this.#names.id(me);
-      const isMine = this.#links(child).every(
-        (other) => distance.get(other) !== mine || this.#names.id(other) >= id,
+      const isMine = this.#edges(child).every(
+        (other) =>
+          distance[other] !== mine || this.#names.id(other) >= id || !this.#isNamed(child, other),
       );
       if (isMine) children.add(this.#names.id(child));
     }
     return children;
   }
 
-  #distances(root: number): Map<number, number> {
-    const distance = new Map([[root, 0]]);
-    let front = [root];
-    for (let d = 1; front.length > 0; d++) {
-      const next: number[] = [];
-      for (const node of front) {
-        for (const other of this.#links(node)) {
-          if (distance.has(other)) continue;
-          distance.set(other, d);
-          next.push(other);
-        }
+  /** One more than the links from the root, as far out as one link beyond me; 0 is not found. */
+  #distances(root: number, me: number): Uint16Array {
+    const distance = new Uint16Array(Math.max(this.#states.end, root + 1, me + 1));
+    const queue = new Int32Array(distance.length);
+    queue[0] = root;
+    distance[root] = 1;
+    let count = 1;
+    for (let i = 0; i < count; i++) {
+      const node = queue[i] ?? -1;
+      const at = distance[node] ?? 0;
+      const mine = distance[me] ?? 0;
+      if (mine !== 0 && at > mine) break;
+      for (const other of this.#edges(node)) {
+        if (distance[other] !== 0 || !this.#isNamed(node, other)) continue;
+        distance[other] = at + 1;
+        queue[count++] = other;
       }
-      front = next;
     }
     return distance;
   }
 
-  /** Links that both ends name. */
-  #links(node: number): number[] {
-    const edges = this.#states.at(node)?.edges ?? [];
-    return edges.filter((other) => this.#states.at(other)?.edges.includes(node));
+  #edges(node: number): readonly number[] {
+    return this.#states.at(node)?.edges ?? NONE;
+  }
+
+  /** A link counts when both its ends name it. */
+  #isNamed(node: number, by: number): boolean {
+    return this.#edges(by).includes(node);
   }
 }

@@ -1,5 +1,6 @@
 // Numbers for node ids: dense, so that tables over nodes are arrays. A host has one table a node. A simulator gives
 // all its nodes the same one (`shared`), and each record exists once however many nodes hold it.
+import { LIMITS } from './config.ts';
 import { hashId, versionHash } from './linkstate.ts';
 import type { LinkRecord, LinkState } from './linkstate.ts';
 import type { NodeId } from './types.ts';
@@ -9,6 +10,7 @@ export class Names {
   readonly #ids: (NodeId | undefined)[] = [];
   readonly #hashes: number[] = [];
   readonly #free: number[] = [];
+  readonly #latest: LinkRecord[] = [];
   readonly #records: WeakMap<LinkState, LinkRecord> = new WeakMap();
 
   readonly #shared: boolean;
@@ -49,12 +51,19 @@ export class Names {
   }
 
   record(state: LinkState): LinkRecord {
-    const known = this.#shared ? this.#records.get(state) : undefined;
-    if (known !== undefined) return known;
     const index = this.number(state.origin.id);
+    if (this.#shared) {
+      const latest = this.#latest[index];
+      if (latest?.state === state) return latest;
+      const known = this.#records.get(state);
+      if (known !== undefined) return known;
+    }
     const edges = state.left ? [] : state.neighbours.map((id) => this.number(id));
-    const record = { state, index, edges, hash: versionHash(this.hashAt(index), state) };
-    if (this.#shared) this.#records.set(state, record);
+    const bucket = this.hashAt(index) % LIMITS.buckets;
+    const record = { state, index, edges, hash: versionHash(this.hashAt(index), state), bucket };
+    if (!this.#shared) return record;
+    this.#latest[index] = record;
+    this.#records.set(state, record);
     return record;
   }
 

@@ -16,6 +16,14 @@ interface Wanted {
   readonly deadline: number;
 }
 
+interface Batch {
+  readonly from: NodeId;
+  readonly states: readonly LinkState[];
+}
+
+/** So many records in one flush are a storm: then one lazy link hears of them, the digests see to the rest. */
+const STORM = 32; // a guess
+
 export class Spread {
   readonly #active: View;
   readonly #config: Config;
@@ -23,16 +31,20 @@ export class Spread {
   readonly #states: LinkStates;
   readonly #lazy = new Set<NodeId>();
   readonly #wanted = new Map<NodeId, Wanted>();
-  /** The newest of each origin, so that nobody fills it. */
-  readonly #outbox = new Map<NodeId, { readonly state: LinkState; readonly from: NodeId }>();
-  readonly #goneSeconds: (state: LinkState) => number;
+  /** What came from whom since the last flush. */
+  #outbox: Batch[] = [];
+  #outboxSize = 0;
+  /** Which lazy link hears of a storm. */
+  #turn = 0;
+  /** Undefined when none of them is gone. */
+  readonly #goneSeconds: (states: readonly LinkState[]) => number[] | undefined;
 
   constructor(
     active: View,
     config: Config,
     effects: Effects,
     states: LinkStates,
-    goneSeconds: (state: LinkState) => number,
+    goneSeconds: (states: readonly LinkState[]) => number[] | undefined,
   ) {
     this.#goneSeconds = goneSeconds;
     this.#active = active;
@@ -43,7 +55,7 @@ export class Spread {
 
   /** Records waiting to be passed on, and asked for soon. */
   get sizes(): { outbox: number; wanted: number } {
-    return { outbox: this.#outbox.size, wanted: this.#wanted.size };
+    return { outbox: this.#outboxSize, wanted: this.#wanted.size };
   }
 
   linkUp(id: NodeId): void {
@@ -54,32 +66,54 @@ export class Spread {
     this.#lazy.delete(id);
   }
 
-  /** Passes a new record on. */
-  pass(state: LinkState, from: NodeId, urgent: boolean, now: number): void {
-    this.#outbox.delete(state.origin.id); // older: news that is out of date before it is out
+  /** Passes new records on. */
+  pass(states: readonly LinkState[], from: NodeId, urgent: boolean, now: number): void {
+    if (states.length === 0) return;
     if (urgent) {
-      const message = { type: 'states', purpose: 'urgent', states: [state] } as const;
+      const message = { type: 'states', purpose: 'urgent', states } as const;
       for (const peer of this.#active.peers) {
         if (peer.id !== from) this.#effects.send(peer, message, 'urgent');
       }
       return;
     }
-    this.#outbox.set(state.origin.id, { state, from });
+    this.#outbox.push({ from, states });
+    this.#outboxSize += states.length;
+    // so that nobody fills it
+    if (this.#outboxSize > 2 * this.#config.statesMax) this.#dropOld();
     this.#effects.wakeBy('flush', now + this.#config.flushMs);
   }
 
+  /** Leaves only what is still the newest of its origin. */
+  #dropOld(): void {
+    this.#outboxSize = 0;
+    this.#outbox = this.#outbox.map(({ from, states }) => {
+      const newest = states.filter((state) => this.#states.get(state.origin.id)?.state === state);
+      this.#outboxSize += newest.length;
+      return { from, states: newest };
+    });
+    this.#outbox = this.#outbox.filter(({ states }) => states.length > 0);
+  }
+
   onFlushTimer(): void {
-    const outbox = [...this.#outbox.values()];
-    this.#outbox.clear();
+    this.#dropOld();
+    const outbox = this.#outbox;
+    const isStorm = this.#outboxSize > STORM;
+    this.#outbox = [];
+    this.#outboxSize = 0;
+    const lazy: Peer[] = [];
     for (const peer of this.#active.peers) {
-      const states: LinkState[] = [];
-      for (const { state, from } of outbox) if (from !== peer.id) states.push(state);
-      if (!this.#lazy.has(peer.id)) this.send(peer, states, 'tree');
-      else if (states.length > 0) this.#announce(peer, states);
+      if (this.#lazy.has(peer.id)) lazy.push(peer);
+      else this.send(peer, statesFor(peer, outbox), 'tree');
+    }
+    if (lazy.length === 0) return;
+    this.#turn = (this.#turn + 1) % lazy.length;
+    for (const [i, peer] of lazy.entries()) {
+      if (!isStorm || i === this.#turn) this.#announce(peer, statesFor(peer, outbox));
     }
   }
 
   #announce(peer: Peer, states: readonly LinkState[]): void {
+    if (states.length === 0) return;
     const versions = states.map(({ origin, incarnation, sequence }) => {
       return { id: origin.id, incarnation, sequence };
     });
@@ -89,10 +123,9 @@ export class Spread {
   send(peer: Peer, states: readonly LinkState[], purpose: 'tree' | 'sync'): void {
     for (let at = 0; at < states.length; at += LIMITS.statesPerMessage) {
       const part = states.slice(at, at + LIMITS.statesPerMessage);
-      const gone = part.map((state) => this.#goneSeconds(state));
-      const isAnyGone = gone.some((seconds) => seconds > 0);
+      const gone = this.#goneSeconds(part);
       const message = { type: 'states', purpose, states: part } as const;
-      this.#effects.send(peer, isAnyGone ? { ...message, gone } : message);
+      this.#effects.send(peer, gone === undefined ? message : { ...message, gone });
     }
   }
 
@@ -114,6 +147,7 @@ export class Spread {
       if (wanted !== undefined && !isNewer(version, wanted.version)) continue;
       if (wanted === undefined && this.#wanted.size >= this.#config.statesMax) return;
       const deadline = now + this.#config.graftFirstMs;
+      this.#wanted.delete(version.id); // so that the first is always the one due first
       this.#wanted.set(version.id, { version, announcer: from.id, deadline });
       this.#effects.wakeBy('want', deadline);
     }
@@ -128,12 +162,12 @@ export class Spread {
     let next = Infinity;
     const asks = new Map<NodeId, NodeId[]>();
     for (const [id, { version, announcer, deadline }] of this.#wanted) {
-      if (!this.#isMissing(version)) {
-        this.#wanted.delete(id);
-      } else if (deadline > now) {
-        next = Math.min(next, deadline);
-      } else {
-        this.#wanted.delete(id);
+      if (deadline > now) {
+        next = deadline;
+        break;
+      }
+      this.#wanted.delete(id);
+      if (this.#isMissing(version)) {
         const ids = asks.get(announcer);
         if (ids === undefined) asks.set(announcer, [id]);
         else ids.push(id);
@@ -157,4 +191,12 @@ export class Spread {
     }
     this.send(from, found, 'sync');
   }
+}
+
+function statesFor({ id }: Peer, outbox: readonly Batch[]): LinkState[] {
+  const states: LinkState[] = [];
+  for (const batch of outbox) {
+    if (batch.from !== id) for (const state of batch.states) states.push(state);
+  }
+  return states;
 }

@@ -59,10 +59,15 @@ export class Sync {
 
   onSync(from: Peer, { buckets }: MessageOf<'sync'>): void {
     const differing = new Set<number>();
+    const empty = new Set<number>();
     const { states } = this.#members;
     for (let i = 0; i < LIMITS.buckets; i++) {
-      if (buckets[i] !== states.buckets[i]) differing.add(i);
+      if (buckets[i] === states.buckets[i]) continue;
+      // of a bucket that the other has nothing in, it needs no versions: a newcomer gets all at once
+      if (buckets[i] === 0) empty.add(i);
+      else differing.add(i);
     }
+    if (empty.size > 0) this.#members.spread.send(from, states.inBuckets(empty), 'sync');
     if (differing.size === 0) return;
     const versions = states.versions(differing).slice(0, LIMITS.versionsPerMessage);
     this.#send(from, { type: 'versions', buckets: [...differing], versions });

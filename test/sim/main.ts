@@ -92,7 +92,7 @@ function runMany(seed: number, count: number): number {
 function runMutations(): number {
   let survived = 0;
   for (const mutation of MUTATIONS) {
-    const { seed, violation } = tryMutation(mutation, 300);
+    const { seed, violation } = tryMutation(mutation, 600);
     if (seed === undefined) survived += 1;
     console.log(`${mutation.what}\n  ${seed === undefined ? '' : `seed ${seed}: `}${violation}`);
   }

@@ -1,12 +1,43 @@
 // What is measured of a cluster: the cost of being there, the quality of broadcasts, the shape of the overlay.
 import { encode } from '../../src/hyparview-ts/codec.ts';
 import { below, sfc32 } from '../../src/hyparview-ts/random.ts';
-import type { Message } from '../../src/hyparview-ts/index.ts';
+import type { LinkState, Message, MessageOf } from '../../src/hyparview-ts/index.ts';
 import type { Cluster, Delivery } from './cluster.ts';
 
-/** The bytes of a message on the wire. A payload counts as it is; big lists are encoded once in a while at most. */
+const NO_STATES = encode({ type: 'states', purpose: 'tree', states: [] }).length;
+const stateBytes = new WeakMap<LinkState, number>();
+
+function bytesOf(state: LinkState): number {
+  const known = stateBytes.get(state);
+  if (known !== undefined) return known;
+  const bytes = encode({ type: 'states', purpose: 'tree', states: [state] }).length - NO_STATES;
+  stateBytes.set(state, bytes);
+  return bytes;
+}
+
+function integerBytes(value: number): number {
+  let bytes = 1;
+  for (let rest = value; rest >= 0x80; rest /= 0x80) bytes += 1;
+  return bytes;
+}
+
+function versionsBytes({ buckets, versions }: MessageOf<'versions'>): number {
+  let bytes = 2 + integerBytes(buckets.length) + buckets.length + integerBytes(versions.length);
+  for (const { id, incarnation, sequence } of versions) {
+    bytes += 1 + id.length + integerBytes(incarnation) + integerBytes(sequence);
+  }
+  return bytes;
+}
+
+/** The bytes of a message on the wire; of the long ones, which go to many, without encoding them every time. */
 export function sizeOf(message: Message): number {
-  return encode(message).length;
+  if (message.type === 'versions') return versionsBytes(message);
+  if (message.type !== 'states' || message.gone !== undefined) return encode(message).length;
+  const { states } = message;
+  return states.reduce(
+    (sum, state) => sum + bytesOf(state),
+    NO_STATES - 1 + integerBytes(states.length),
+  );
 }
 
 export interface Cost {

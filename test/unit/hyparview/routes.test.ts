@@ -36,9 +36,9 @@ class Subject {
   readonly truth = new Map<number, readonly number[]>();
   #sequence = 0;
 
-  constructor() {
+  constructor(anewChanges?: number) {
     for (let n = 0; n < NODES; n++) this.names.number(name(n)); // so that a node's number is its name
-    this.routes = new Routes(this.states, 0);
+    this.routes = new Routes(this.states, 0, anewChanges);
   }
 
   put(node: number, neighbours: readonly number[]): Change {
@@ -86,11 +86,11 @@ const change = fc.record({
   neighbours: fc.option(fc.uniqueArray(node, { maxLength: 5 }), { freq: 8 }),
 });
 
-test('paths after any changes are those of a breadth-first search from scratch', () => {
+function checkPaths(anewChanges: number): void {
   const batches = fc.array(fc.array(change, { minLength: 1, maxLength: 4 }), { maxLength: 30 });
   fc.assert(
     fc.property(batches, (all) => {
-      const subject = new Subject();
+      const subject = new Subject(anewChanges);
       for (const batch of all) {
         const before = naive(subject.truth);
         const changes = new Map<number, Change>();
@@ -114,6 +114,14 @@ test('paths after any changes are those of a breadth-first search from scratch',
     }),
     { numRuns: 2000 },
   );
+}
+
+test('paths after any changes are those of a breadth-first search from scratch', () => {
+  checkPaths(Infinity);
+});
+
+test('paths after few changes and after many, which are computed anew, agree with that search', () => {
+  checkPaths(3);
 });
 
 test('equal databases have equal digests and unequal ones do not, in whatever order they were filled', () => {
