@@ -13,6 +13,8 @@ export class Slot {
   readonly id: string;
   peer: Peer;
   kept = false;
+  /** What was told of it last. */
+  isUp = false;
   /** The link that messages go out on. */
   current: Link | undefined;
   dial: Dial | undefined;

@@ -234,7 +234,7 @@ export class Transport {
       const { current } = slot;
       slot.current = undefined;
       current?.connection.end();
-      if (current !== undefined) this.#options.handlers.down(id);
+      this.#down(slot);
     }
     this.#tidy(slot);
   }
@@ -457,7 +457,15 @@ export class Transport {
     old?.connection.end();
     for (const { channel, message } of slot.takeWaiting()) link.connection.send(channel, message);
     this.#watch(slot, link);
-    if (old === undefined && link.peer !== undefined) this.#options.handlers.up(link.peer);
+    if (slot.isUp || link.peer === undefined) return;
+    slot.isUp = true;
+    this.#options.handlers.up(link.peer);
+  }
+
+  #down(slot: Slot): void {
+    if (!slot.isUp) return;
+    slot.isUp = false;
+    this.#options.handlers.down(slot.id);
   }
 
   /** Looks at a link now and then: is it used, and is its certificate still good? */
@@ -512,8 +520,8 @@ export class Transport {
     slot.lost();
     if (this.#stopping) return;
     this.#log.debug({ peer: slot.id, reason, detail }, 'a connection is over');
-    this.#options.handlers.down(slot.id);
     if (slot.dial !== undefined) return; // the next one is already on its way
+    this.#down(slot);
     if (slot.kept && reason === 'revoked') this.#retryLater(slot);
     else if (slot.kept) {
       // At once when it was a good connection: only when that fails too is the peer called unreachable.
@@ -547,6 +555,7 @@ export class Transport {
   /** For now: whoever keeps it gets another try. */
   #giveUp(slot: Slot, why: string): void {
     slot.failures += 1;
+    this.#down(slot);
     const lost = slot.takeWaiting().length;
     this.metrics['cluster_messages_dropped_total.unreachable'] += lost;
     if (slot.kept) this.#retryLater(slot);
