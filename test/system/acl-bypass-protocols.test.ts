@@ -55,7 +55,8 @@ for (const { mode, options } of modes()) {
       const usable = protocols.filter(({ reaches }) => !missing.includes(reaches));
       const open = Object.fromEntries(usable.map(({ attempt, reaches }) => [attempt, reaches]));
       await stage.expect(other, open);
-      const second = ['sctp.connectx2=127.0.0.7,7000,127.0.0.9,7000'];
+      // Nobody listens there, so that nobody is kept waiting.
+      const second = ['sctp.connectx2=127.0.0.7,7001,127.0.0.9,7001'];
       const sctp = mode === 'lsm' && !missing.includes('sctp');
       if (sctp) assert.notDeepEqual(await stage.tries(other, second), ['EPERM']);
       await stage.apply(closed, closed6);
