@@ -1,0 +1,352 @@
+import assert from 'node:assert/strict';
+import { suite, test } from 'node:test';
+import {
+  documentOf,
+  Replica,
+  SHARED,
+  WriteError,
+  type ReplicaOptions,
+  type Write,
+} from '../../../src/state/replica/replica.ts';
+import { valuesOf } from './world.ts';
+
+const put = (key: string, value: string): Write => ({ document: 'shared', key, value });
+const remove = (key: string): Write => ({ document: 'shared', key, value: undefined });
+const own = (key: string, value: string | undefined): Write => ({ document: 'own', key, value });
+
+function replica(n: number, options: Partial<ReplicaOptions> = {}): Replica {
+  return Replica.open({ node: `n${n}`, writer: n, ...options });
+}
+
+/** Each hears what the other knows of a document. */
+function meet(a: Replica, b: Replica, id = SHARED, nowMs = 0): void {
+  for (const [from, to] of [
+    [a, b],
+    [b, a],
+    [a, b],
+    [b, a],
+  ] as const) {
+    const update = from.diff(to.vector(id));
+    if (update !== undefined) to.receive(update, nowMs);
+  }
+  assert.equal(a.digests().get(id), b.digests().get(id));
+}
+
+function only<T>(list: readonly T[]): T {
+  const [first] = list;
+  assert.equal(list.length, 1);
+  if (first === undefined) throw new Error('none');
+  return first;
+}
+
+suite('merge rules', () => {
+  test('of two writes that did not know of each other the one with the newer stamp is read, by all', () => {
+    const [a, b] = [replica(1), replica(2)];
+    a.transact([put('k', '"later"')], 2000);
+    b.transact([put('k', '"earlier"')], 1000);
+    meet(a, b);
+    assert.deepEqual([a.get(SHARED, 'k'), b.get(SHARED, 'k')], ['"later"', '"later"']);
+  });
+
+  test('a write that knew of another takes its place, however wrong the clock of the first was', () => {
+    const [a, b] = [replica(1), replica(2)];
+    a.transact([put('k', '"from the future"')], 10 ** 9);
+    meet(a, b);
+    b.transact([put('k', '"now"')], 1000);
+    meet(a, b);
+    assert.equal(a.get(SHARED, 'k'), '"now"');
+  });
+
+  test('an edit wins over a removal that did not know of it, whichever was later', () => {
+    for (const [edited, removed] of [
+      [1000, 2000],
+      [2000, 1000],
+    ] as const) {
+      const [a, b] = [replica(1), replica(2)];
+      a.transact([put('k', '1')], 1);
+      meet(a, b);
+      a.transact([put('k', '2')], edited);
+      b.transact([remove('k')], removed);
+      meet(a, b);
+      assert.equal(b.get(SHARED, 'k'), '2');
+    }
+  });
+
+  test('a removal removes all that its host knew, also what was not being read', () => {
+    const [a, b] = [replica(1), replica(2)];
+    a.transact([put('k', '1')], 1);
+    b.transact([put('k', '2')], 2);
+    meet(a, b);
+    a.transact([remove('k')], 3);
+    meet(a, b);
+    assert.deepEqual([a.get(SHARED, 'k'), b.get(SHARED, 'k')], [undefined, undefined]);
+  });
+
+  test('what was being outdone is read again when only the winner is removed by one who knew nothing else', () => {
+    const [a, b, c] = [replica(1), replica(2), replica(3)];
+    a.transact([put('k', '"winner"')], 2);
+    b.transact([put('k', '"other"')], 1);
+    meet(a, c);
+    c.transact([remove('k')], 3);
+    meet(a, b);
+    assert.equal(b.get(SHARED, 'k'), '"winner"');
+    meet(b, c);
+    assert.equal(b.get(SHARED, 'k'), '"other"');
+  });
+
+  test('the records of one transaction win or lose together', () => {
+    const [a, b] = [replica(1), replica(2)];
+    const { changed } = a.transact([put('x', '"a"'), put('y', '"a"')], 1);
+    assert.equal(changed.length, 2);
+    b.transact([put('y', '"b"'), put('x', '"b"')], 1);
+    meet(a, b);
+    assert.deepEqual([a.get(SHARED, 'x'), a.get(SHARED, 'y')], ['"b"', '"b"']);
+  });
+});
+
+suite('replica', () => {
+  test('what is so already makes no update; of two writes of one key the last counts', () => {
+    const a = replica(1);
+    const { changed } = a.transact([put('k', '1'), put('k', '2')], 1);
+    assert.deepEqual(changed, [{ document: SHARED, key: 'k', before: undefined, after: '2' }]);
+    assert.deepEqual(a.transact([put('k', '2'), remove('other')], 2), { updates: [], changed: [] });
+  });
+
+  test('listeners hear once of each call, with the old and the new value, and only of real changes', () => {
+    const [a, b] = [replica(1), replica(2)];
+    const heard: unknown[] = [];
+    const stop = b.subscribe('k', (changed) => heard.push(changed));
+    const first = only(a.transact([put('k1', '1'), put('k2', '2'), put('other', '3')], 5).updates);
+    const loser = only(replica(3).transact([put('k1', '"older"')], 1).updates);
+    b.receive(first, 0);
+    b.receive(first, 0);
+    b.receive(loser, 0);
+    b.transact([put('k1', '4')], 9);
+    stop();
+    b.transact([put('k1', '5')], 10);
+    assert.deepEqual(heard, [
+      [
+        { document: SHARED, key: 'k1', before: undefined, after: '1' },
+        { document: SHARED, key: 'k2', before: undefined, after: '2' },
+      ],
+      [{ document: SHARED, key: 'k1', before: '1', after: '4' }],
+    ]);
+  });
+
+  test('keys and values that no version here has made are kept, and go on to others', () => {
+    const [a, b, c] = [replica(1), replica(2), replica(3)];
+    a.transact([put('from/the/future', 'not even JSON')], 1);
+    meet(a, b);
+    b.compact(SHARED);
+    meet(b, c);
+    assert.equal(c.get(SHARED, 'from/the/future'), 'not even JSON');
+  });
+
+  test('a writer five minutes ahead is heard, and told of', () => {
+    const [a, b] = [replica(1), replica(2)];
+    const update = only(a.transact([put('k', '1')], 300_000).updates);
+    const { notices } = b.receive(update, 0);
+    assert.deepEqual(notices, [{ type: 'clock-ahead', writer: 1, aheadMs: 300_000 }]);
+    assert.equal(b.get(SHARED, 'k'), '1');
+    b.transact([put('k2', '1')], 10);
+    assert.equal(b.entry(SHARED, 'k2')?.ms, 10);
+  });
+
+  test('a broadcast about a node that comes from another node is refused', () => {
+    const [a, b] = [replica(1), replica(2)];
+    const update = only(a.transact([own('k', '1')], 1).updates);
+    const forged = b.receive(update, 0, 'n3');
+    assert.deepEqual(forged.notices, [
+      { type: 'refused', document: documentOf('n1'), reason: 'it is not for n3 to write' },
+    ]);
+    assert.equal(b.get(a.own, 'k'), undefined);
+    assert.deepEqual(b.receive(update, 0, 'n1').notices, []);
+    assert.equal(b.get(a.own, 'k'), '1');
+  });
+
+  test('nobody removes what a host wrote about itself; a new epoch puts it right elsewhere', () => {
+    const [a, b] = [replica(1), replica(2)];
+    a.transact([own('k', '1')], 1);
+    meet(a, b, a.own);
+    // A stranger that has a's name removes it, in a copy with a's log.
+    const stranger = Replica.open({ node: 'n1', writer: 9 });
+    stranger.receive(a.whole(a.own), 0);
+    const removal = only(stranger.transact([own('k', undefined)], 5).updates);
+    b.receive(removal, 0);
+    assert.equal(b.get(a.own, 'k'), undefined);
+    assert.equal(a.receive(removal, 0).notices[0]?.type, 'refused');
+    assert.equal(a.get(a.own, 'k'), '1');
+    b.receive(a.compact(a.own), 0);
+    assert.equal(b.get(a.own, 'k'), '1');
+  });
+
+  test('a host set back to an old copy of its disk hears that it has a past it does not know', () => {
+    const [a, b] = [replica(1), replica(2)];
+    a.transact([put('k', '1')], 1);
+    const backup = a.save();
+    a.transact([put('k', '2')], 2);
+    meet(a, b);
+    const again = Replica.open({ node: 'n1', writer: 1 }, backup);
+    const update = b.diff(again.vector(SHARED));
+    assert.ok(update !== undefined);
+    const { notices } = again.receive(update, 0);
+    assert.deepEqual(notices, [{ type: 'own-history', document: SHARED, writes: 1 }]);
+    assert.equal(again.get(SHARED, 'k'), '2');
+  });
+
+  test('limits are said, and nothing is half done', () => {
+    const limits = {
+      keyCharsMax: 8,
+      cellCharsMax: 50,
+      entriesPerDocumentMax: 2,
+      writesPerTransactionMax: 3,
+    };
+    const a = replica(1, { limits });
+    const refused: readonly (readonly Write[])[] = [
+      [put('k', '1'), put('123456789', '1')],
+      [put('k', '1'), put('with\nline', '1')],
+      [put('k', '1'), put('@k', '1')],
+      [put('k', '1'), put('', '1')],
+      [put('k', '1'), put('l', 'x'.repeat(50))],
+      [put('k', '1'), put('l', '1'), put('m', '1')],
+      [put('k', '1'), put('k', '1'), put('k', '1'), put('k', '1')],
+      [put('k', '1'), own('1', '1'), own('123456789', '1')],
+    ];
+    for (const writes of refused) assert.throws(() => a.transact(writes, 1), WriteError);
+    assert.deepEqual([a.stats(SHARED).entries, a.stats(a.own).entries], [0, 0]);
+
+    const b = replica(2);
+    const { updates } = b.transact(
+      ['1', '2', '3'].map((key) => put(key, '1')),
+      1,
+    );
+    const { notices } = a.receive(only(updates), 0);
+    assert.deepEqual(notices, [
+      { type: 'refused', document: SHARED, reason: 'more than 2 entries' },
+    ]);
+    const long = only(replica(3).transact([put('k', 'x'.repeat(100))], 1).updates);
+    assert.deepEqual(a.receive(long, 0).notices, [
+      { type: 'refused', document: SHARED, reason: 'cell 0 of 3 is not KEY, STAMP, VALUE' },
+    ]);
+    const small = replica(4, { limits: { updateBytesMax: 10 } });
+    assert.equal(small.receive(long, 0).notices[0]?.type, 'refused');
+  });
+
+  test('too much that waits for what did not come is thrown away, and can be asked for again', () => {
+    const a = replica(1);
+    const b = replica(2, { limits: { pendingBytesMax: 300 } });
+    const updates = Array.from({ length: 20 }, (_, i) =>
+      only(a.transact([put(`key${i}`, '"0123456789"')], i + 1).updates),
+    );
+    const notices = updates.slice(1).flatMap((update) => b.receive(update, 0).notices);
+    assert.ok(notices.some(({ type }) => type === 'gap'));
+    assert.ok(b.stats(SHARED).pendingBytes <= 300);
+    meet(a, b);
+    assert.equal(b.stats(SHARED).entries, 20);
+  });
+
+  test('the document of a node that is forgotten goes, and says what went', () => {
+    const [a, b] = [replica(1), replica(2)];
+    a.transact([own('k', '1')], 1);
+    meet(a, b, a.own);
+    assert.deepEqual(b.forgetDocument(a.own), [
+      { document: a.own, key: 'k', before: '1', after: undefined },
+    ]);
+    assert.deepEqual(b.documents(), [SHARED, b.own]);
+  });
+});
+
+suite('epochs', () => {
+  test('a new epoch holds no remains, and says the same', () => {
+    const a = replica(1);
+    for (let i = 0; i < 1000; i++)
+      a.transact([put(`k${(Math.imul(i, 0x9e3779b1) >>> 8) % 300}`, String(i))], i);
+    assert.deepEqual(a.stats(SHARED), { entries: 300, items: 314, writers: 1, pendingBytes: 0 });
+    const before = valuesOf(a, SHARED);
+    a.compact(SHARED);
+    assert.deepEqual(a.stats(SHARED), { entries: 300, items: 2, writers: 2, pendingBytes: 0 });
+    assert.deepEqual(valuesOf(a, SHARED), before);
+  });
+
+  test('without any epoch a document holds at most two items for each entry, and one for each writer', () => {
+    const [a, b] = [replica(1), replica(2)];
+    for (let i = 0; i < 3000; i++) {
+      const update = only(a.transact([put(`k${(i * 7919) % 40}`, String(i))], i).updates);
+      b.receive(update, i);
+      const back = only(b.transact([put(`k${(i * 31) % 40}`, `${i}b`)], i).updates);
+      a.receive(back, i);
+    }
+    const { entries, items, writers } = a.stats(SHARED);
+    assert.equal(entries, 40);
+    assert.ok(items <= 2 * entries + writers, `${items} items`);
+  });
+
+  test('two epochs begun at once become one, with what was written in both and in neither', () => {
+    const [a, b, c] = [replica(1), replica(2), replica(3)];
+    a.transact([put('k', '1'), put('gone', '1')], 1);
+    meet(a, b);
+    meet(a, c);
+    a.transact([put('before a', '1')], 2);
+    b.transact([put('before b', '1')], 2);
+    c.transact([put('in neither', '1'), remove('gone')], 2);
+    a.compact(SHARED);
+    b.compact(SHARED);
+    a.transact([put('after a', '1')], 3);
+    b.transact([put('after b', '1')], 3);
+    for (const [x, y] of [
+      [a, b],
+      [b, c],
+      [a, c],
+      [a, b],
+    ] as const)
+      meet(x, y);
+    const keys = [...a.winners(SHARED)].map(({ key }) => key).toSorted();
+    assert.deepEqual(keys, ['after a', 'after b', 'before a', 'before b', 'in neither', 'k']);
+    assert.equal(b.digests().get(SHARED), c.digests().get(SHARED));
+  });
+
+  test('a host that missed many epochs brings its writes and its removals', () => {
+    const [a, b] = [replica(1), replica(2)];
+    a.transact([put('k', '1'), put('gone', '1'), put('removed by a', '1')], 1);
+    meet(a, b);
+    b.transact([put('new', '1'), remove('gone')], 2);
+    a.transact([remove('removed by a')], 2);
+    for (let i = 0; i < 5; i++) {
+      a.compact(SHARED);
+      a.transact([put('k', String(i))], 3 + i);
+    }
+    meet(a, b);
+    const keys = [...a.winners(SHARED)].map(({ key }) => key).toSorted();
+    assert.deepEqual(keys, ['k', 'new']);
+    assert.equal(b.get(SHARED, 'k'), '4');
+  });
+
+  test('writers that are gone for good are left out, but not while anything of them is left', () => {
+    const isGone = (writer: number): boolean => writer > 100;
+    const [a, b] = [replica(1, { isGone }), replica(2, { isGone })];
+    for (let i = 0; i < 50; i++) {
+      const dead = replica(101 + i);
+      dead.transact([put('k', String(i)), ...(i === 7 ? [put('left', '1')] : [])], i);
+      meet(dead, a);
+    }
+    a.transact([put('k', '"a"')], 100);
+    meet(a, b);
+    assert.equal(a.stats(SHARED).writers, 51);
+    a.compact(SHARED);
+    meet(a, b);
+    for (const { stats, get } of [a, b].map((r) => ({
+      stats: r.stats(SHARED),
+      get: r.get(SHARED, 'left'),
+    }))) {
+      assert.equal(stats.writers, 3); // the seed, a, and the one with something left
+      assert.equal(get, '1');
+    }
+  });
+
+  test('only the host itself writes its document afresh', () => {
+    const [a, b] = [replica(1), replica(2)];
+    a.transact([own('k', '1')], 1);
+    meet(a, b, a.own);
+    assert.throws(() => b.compact(a.own), /not for n2 to write afresh/);
+  });
+});

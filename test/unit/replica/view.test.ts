@@ -1,0 +1,270 @@
+import assert from 'node:assert/strict';
+import { suite, test } from 'node:test';
+import fc from 'fast-check';
+import { applyChanges, EMPTY_SNAPSHOT } from '../../../src/state/changes.ts';
+import type {
+  AclRecord,
+  BackendOwner,
+  BackendRecord,
+  Change,
+  ServiceRecord,
+  StateSnapshot,
+} from '../../../src/state/records.ts';
+import { documentOf, Replica, SHARED } from '../../../src/state/replica/replica.ts';
+import { StateView } from '../../../src/state/replica/view.ts';
+import { change } from '../state/generators.ts';
+
+interface Host {
+  readonly replica: Replica;
+  readonly view: StateView;
+}
+
+function host(n: number): Host {
+  const replica = Replica.open({ node: `n${n}`, writer: n });
+  return { replica, view: new StateView(replica) };
+}
+
+/** Writes what this host may write, to its own documents and view; what is for others comes back. */
+function commit({ replica, view }: Host, changes: readonly Change[], nowMs = 1): readonly Change[] {
+  const { writes, elsewhere } = view.writes(changes);
+  view.follow(replica.transact(writes, nowMs).changed);
+  return elsewhere.map((one) => one.change);
+}
+
+function meet(a: Host, b: Host): void {
+  for (const [from, to] of [
+    [a, b],
+    [b, a],
+  ] as const) {
+    for (const id of new Set([...from.replica.documents(), ...to.replica.documents()])) {
+      const update = from.replica.diff(to.replica.vector(id));
+      if (update !== undefined) to.view.follow(to.replica.receive(update, 1).changed);
+    }
+  }
+}
+
+/** As plain values, without what only says how a snapshot came to be. */
+function plain({ services, backends, acls }: StateSnapshot): unknown {
+  const sorted = <T>(map: ReadonlyMap<string, T>): [string, T][] =>
+    [...map].toSorted(([a], [b]) => (a < b ? -1 : 1));
+  return { services: sorted(services), backends: sorted(backends), acls: sorted(acls) };
+}
+
+const web: ServiceRecord = {
+  name: 'web',
+  vips: ['240.0.0.80'],
+  ports: [
+    { name: 'http', port: 80, protocol: 'tcp' },
+    { name: 'dns', port: 53, protocol: 'udp' },
+  ],
+};
+const owner: BackendOwner = { pid: 7, startTicks: 1, bootId: 'b', command: 'c' };
+const backend: BackendRecord = {
+  service: 'web',
+  portName: 'http',
+  address: '10.0.0.1',
+  port: 8080,
+  weight: 1,
+  state: 'active',
+};
+const putWeb: Change = { kind: 'put-service', service: web };
+const putBackend: Change = { kind: 'put-backend', backend };
+
+suite('view', () => {
+  test('changes written and read back are the snapshot that applyChanges() makes', () => {
+    const changes = fc.array(fc.array(change, { maxLength: 4 }), { maxLength: 12 });
+    fc.assert(
+      fc.property(changes, (lists) => {
+        const one = host(1);
+        let expected = EMPTY_SNAPSHOT;
+        for (const list of lists) {
+          // As decide() makes them: of backends only those whose service and port are there.
+          for (const each of list) {
+            if (each.kind === 'put-backend') {
+              const { service, portName } = each.backend;
+              const there = expected.services.get(service);
+              if (there?.ports.some(({ name }) => name === portName) !== true) continue;
+            }
+            if (each.kind === 'put-service') {
+              const ports = new Set(each.service.ports.map(({ name }) => name));
+              const lost = expected.backends.get(each.service.name) ?? [];
+              if (lost.some(({ portName }) => !ports.has(portName))) continue;
+            }
+            commit(one, [each]);
+            expected = applyChanges(expected, [each]).snapshot;
+          }
+        }
+        const nodes = (key: string, value: unknown): unknown =>
+          key === 'node' ? undefined : value;
+        const read = JSON.parse(JSON.stringify(plain(one.view.snapshot()), nodes)) as unknown;
+        assert.deepEqual(read, JSON.parse(JSON.stringify(plain(expected))));
+        assert.equal(one.view.unseenCount, 0);
+      }),
+    );
+  });
+
+  test('a view that followed is one made afresh, whatever three hosts do at once', () => {
+    const step = fc.oneof(
+      fc.record({ at: fc.nat(2), change, ms: fc.nat(5) }),
+      fc.record({ a: fc.nat(2), b: fc.nat(2) }),
+    );
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 30 }), (steps) => {
+        const hosts = [host(1), host(2), host(3)] as const;
+        const at = (i: number): Host => hosts[i] ?? hosts[0];
+        for (const one of steps) {
+          if ('change' in one) commit(at(one.at), [one.change], one.ms);
+          else if (one.a !== one.b) meet(at(one.a), at(one.b));
+          for (const { replica, view } of hosts) {
+            const fresh = new StateView(replica);
+            assert.deepEqual(plain(view.snapshot()), plain(fresh.snapshot()));
+            assert.equal(view.unseenCount, fresh.unseenCount);
+          }
+        }
+        for (let i = 0; i < 2; i++)
+          for (const [a, b] of [
+            [0, 1],
+            [1, 2],
+            [2, 0],
+          ] as const)
+            meet(at(a), at(b));
+        for (const { view } of hosts)
+          assert.deepEqual(plain(view.snapshot()), plain(hosts[0].view.snapshot()));
+      }),
+    );
+  });
+
+  test('two hosts that create one service at once end with one of the two, whole', () => {
+    const [a, b] = [host(1), host(2)];
+    const other: ServiceRecord = {
+      ...web,
+      vips: ['240.0.0.81'],
+      ports: [{ name: 'x', port: 1, protocol: 'tcp' }],
+    };
+    commit(a, [putWeb], 1);
+    commit(b, [{ kind: 'put-service', service: other }], 2);
+    meet(a, b);
+    assert.deepEqual(a.view.snapshot().services.get('web'), other);
+    assert.deepEqual(b.view.snapshot().services.get('web'), other);
+  });
+
+  test('a backend added while its service is removed waits unseen, and comes with the service', () => {
+    const [a, b] = [host(1), host(2)];
+    commit(a, [putWeb]);
+    meet(a, b);
+    commit(a, [{ kind: 'remove-service', name: 'web' }]);
+    commit(b, [{ kind: 'put-backend', backend: { ...backend, owner } }]);
+    meet(a, b);
+    assert.equal(a.view.snapshot().backends.size, 0);
+    assert.equal(a.view.unseenCount, 1);
+    assert.deepEqual([a.view.orphans().length, b.view.orphans().length], [0, 1]);
+    commit(a, [putWeb]);
+    assert.deepEqual(a.view.snapshot().backends.get('web'), [{ ...backend, owner, node: 'n2' }]);
+    assert.equal(a.view.unseenCount, 0);
+  });
+
+  test('a backend whose port is gone waits unseen', () => {
+    const one = host(1);
+    commit(one, [putWeb, putBackend]);
+    const service = { ...web, ports: web.ports.slice(1) };
+    const { changes } = one.view.follow(
+      one.replica.transact(one.view.writes([{ kind: 'put-service', service }]).writes, 2).changed,
+    );
+    assert.deepEqual(
+      changes.map(({ kind }) => kind),
+      ['put-service', 'remove-backend'],
+    );
+    assert.equal(one.view.unseenCount, 1);
+  });
+
+  test('backends that live with a process are in the document of their node, others in the shared one', () => {
+    const one = host(1);
+    commit(one, [
+      putWeb,
+      putBackend,
+      { kind: 'put-backend', backend: { ...backend, port: 1, owner } },
+    ]);
+    const keysOf = (id: string): string[] =>
+      [...one.replica.winners(id)].map(({ key }) => key).toSorted();
+    assert.deepEqual(keysOf(SHARED), ['backend/web/http/10.0.0.1/8080', 'service/web']);
+    assert.deepEqual(keysOf(documentOf('n1')), ['backend/web/http/10.0.0.1/1']);
+  });
+
+  test("a change to another node's backend is for that node to do", () => {
+    const [a, b] = [host(1), host(2)];
+    commit(a, [putWeb, { kind: 'put-backend', backend: { ...backend, owner } }]);
+    meet(a, b);
+    const [seen] = b.view.snapshot().backends.get('web') ?? [];
+    assert.ok(seen !== undefined);
+    const drain: Change = { kind: 'put-backend', backend: { ...seen, state: 'draining' } };
+    assert.deepEqual(b.view.writes([drain]), {
+      writes: [],
+      elsewhere: [{ node: 'n1', change: drain }],
+    });
+    assert.deepEqual(commit(a, [drain]), []);
+    meet(a, b);
+    assert.equal(b.view.snapshot().backends.get('web')?.[0]?.state, 'draining');
+  });
+
+  test('fields that this version does not know stay when it writes', () => {
+    const one = host(1);
+    const value = JSON.stringify({ vips: web.vips, ports: web.ports, affinity: 'source' });
+    one.view.follow(
+      one.replica.transact([{ document: 'shared', key: 'service/web', value }], 1).changed,
+    );
+    assert.deepEqual(one.view.snapshot().services.get('web'), web);
+    commit(one, [{ kind: 'put-service', service: { ...web, vips: ['240.0.0.9'] } }]);
+    const written: unknown = JSON.parse(one.replica.get(SHARED, 'service/web') ?? '');
+    assert.deepEqual(written, { vips: ['240.0.0.9'], ports: web.ports, affinity: 'source' });
+  });
+
+  test('records that no version here would write are left out and told of', () => {
+    const acl: AclRecord = {
+      name: 'r',
+      to: { kind: 'service', service: 'web' },
+      from: [],
+      action: 'deny',
+    };
+    const good = JSON.stringify({ to: acl.to, from: [], action: 'deny' });
+    const entries: [key: string, value: string][] = [
+      ['service/web', 'no JSON'],
+      ['service/a', JSON.stringify({ vips: [], ports: web.ports })],
+      ['service/b', JSON.stringify({ vips: ['240.0.0.080'], ports: web.ports })],
+      [
+        'service/c',
+        JSON.stringify({ vips: web.vips, ports: [{ name: 'http', port: 0, protocol: 'tcp' }] }),
+      ],
+      ['service/Not A Name', JSON.stringify({ vips: web.vips, ports: web.ports })],
+      ['backend/web/http/10.0.0.1/080', '{}'],
+      ['backend/web/http/010.0.0.1/80', '{}'],
+      ['backend/web/http/10.0.0.1/80/more', '{}'],
+      ['backend/web/http/10.0.0.1/81', '{"weight":-1}'],
+      ['backend/web/http/10.0.0.1/82', '{"owner":{}}'],
+      [
+        'acl/a',
+        JSON.stringify({ to: { ...acl.to, onlyOnMondays: true }, from: [], action: 'allow' }),
+      ],
+      [
+        'acl/b',
+        JSON.stringify({ to: acl.to, from: [{ kind: 'unit', value: 'a b' }], action: 'allow' }),
+      ],
+      ['acl/c', '[]'],
+    ];
+    const one = host(1);
+    const writes = [...entries, ['acl/r', good] as const].map(
+      ([key, value]) => ({ document: 'shared', key, value }) as const,
+    );
+    one.view.follow(one.replica.transact(writes, 1).changed);
+    const { services, backends, acls } = one.view.snapshot();
+    assert.deepEqual([services.size, backends.size, [...acls.values()]], [0, 0, [acl]]);
+    const keys = entries.map(([key]) => `${SHARED} ${key}`).toSorted();
+    assert.deepEqual([...one.view.unreadable()].toSorted(), keys);
+    one.view.follow(
+      one.replica.transact(
+        entries.map(([key]) => ({ document: 'shared', key, value: undefined })),
+        2,
+      ).changed,
+    );
+    assert.equal(one.view.unreadable().size, 0);
+  });
+});
