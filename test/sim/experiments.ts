@@ -7,6 +7,8 @@ import { asymmetries, clustering, components, inDegrees, meanPath, overlay } fro
 import { broadcasts, churn, cost, failAtOnce } from './measure.ts';
 import type { BroadcastQuality, Cost } from './measure.ts';
 import { badDaySwim, killsSwim, readySwim } from './swim.ts';
+import { lone } from './lone.ts';
+import type { LoneResult } from './lone.ts';
 import { CALM } from './simulator.ts';
 import { badDay, kills, partitions, quantile, ready } from './torture.ts';
 import type { Detection } from './torture.ts';
@@ -254,6 +256,12 @@ function costOf(seed: number, nodes: number, linkState: boolean): CostResult {
   cluster.sim.runUntil(cluster.sim.now + 10_000);
   const changing = cost(cluster, 60_000, { run: () => churn(cluster, 60_000, seed) });
   return { nodes, linkState, storm, rest, lossy, churn: changing, cpuMicrosPerNodeSecond };
+}
+
+/** One node, told of clusters of these sizes. */
+export function alone({ nodes, seed }: Options): Step<LoneResult>[] {
+  const sizes = [...new Set([100, 1000, nodes])];
+  return sizes.map((size) => step(String(size), () => lone(size, seed)));
 }
 
 export interface TortureResult {

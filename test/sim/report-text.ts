@@ -10,6 +10,7 @@ import type {
   TortureResult,
   TreeResult,
 } from './experiments.ts';
+import type { LoneResult } from './lone.ts';
 import type { BroadcastQuality, Cost } from './measure.ts';
 import { svg } from './plot.ts';
 import { cite, FIGURES, sources } from './published.ts';
@@ -28,6 +29,7 @@ export interface Results {
   readonly storm?: Measured<StormResult>;
   readonly detection?: Measured<DetectionResult>;
   readonly costs?: Measured<CostResult>;
+  readonly alone?: Measured<LoneResult>;
   readonly badDay?: Measured<BadDayResult>;
   readonly torture?: Measured<TortureResult>;
 }
@@ -255,6 +257,22 @@ function costText(measured: Measured<CostResult>): string {
   );
 }
 
+function aloneText(measured: Measured<LoneResult>): string {
+  const rows = all(measured).map((r) => [
+    String(r.nodes),
+    n((r.nodes * r.bytesPerRecord) / 2 ** 20),
+    n(r.fillMs),
+    n(r.microsPerChange),
+    n(r.microsPerTree),
+  ]);
+  return section(
+    '## What one node holds and computes',
+    'One node alone, told of a whole cluster over the wire: the memory of its link states, the CPU to take them all in from nothing, to take in one changed link (three records, one after the other, with the paths that follow), and to find its place in the broadcast tree of one more origin.',
+    limits(measured, { nodes: 10_000 }, []),
+    table(['nodes', 'MiB', 'CPU ms, all', 'CPU µs, a changed link', 'CPU µs, a tree'], rows),
+  );
+}
+
 function tortureText(measured: Measured<TortureResult>): string {
   return section(
     '## Partitions',
@@ -281,7 +299,7 @@ function tookText(results: Results): string {
 
 export function text(results: Results): string {
   const parts = [INTRO];
-  const { shape, failures, trees, storm, detection, badDay, costs, torture } = results;
+  const { shape, failures, trees, storm, detection, badDay, costs, alone, torture } = results;
   if (shape !== undefined) parts.push(shapeText(shape));
   if (failures !== undefined) parts.push(failuresText(failures));
   if (storm !== undefined) parts.push(stormText(storm));
@@ -289,6 +307,7 @@ export function text(results: Results): string {
   if (detection !== undefined) parts.push(detectionText(detection));
   if (badDay !== undefined) parts.push(badDayText(badDay));
   if (costs !== undefined) parts.push(costText(costs));
+  if (alone !== undefined) parts.push(aloneText(alone));
   if (torture !== undefined) parts.push(tortureText(torture));
   const known = Object.keys(results).filter((name) => results[name as keyof Results] !== undefined);
   const ran = Object.fromEntries(known.map((name) => [name, results[name as keyof Results]]));

@@ -27,6 +27,7 @@ const EXPERIMENTS: Record<keyof Results, Experiment> = {
   storm: { defaults: {}, steps: experiments.storm },
   detection: { defaults: { nodes: 1000 }, steps: experiments.detection },
   costs: { defaults: {}, steps: experiments.costs },
+  alone: { defaults: {}, steps: experiments.alone },
   badDay: { defaults: { nodes: 100 }, steps: experiments.badDays },
   torture: { defaults: { nodes: 25, runs: 1000 }, steps: experiments.torture },
 };
@@ -77,7 +78,12 @@ function run(
   const isSame = JSON.stringify(before?.options) === JSON.stringify(options);
   const kept = isSame && before !== undefined ? before : { options, steps: {}, cpuSeconds: {} };
   const measured = { options, steps: { ...kept.steps }, cpuSeconds: { ...kept.cpuSeconds } };
-  for (const step of EXPERIMENTS[name].steps(options)) {
+  const steps = EXPERIMENTS[name].steps(options);
+  if (only !== undefined && !steps.some((step) => step.name === only)) {
+    const there = steps.map((step) => step.name).join(', ');
+    throw new Error(`sim:report: ${name} has no step ${only}; there are ${there}`);
+  }
+  for (const step of steps) {
     if (only !== undefined && step.name !== only) continue;
     if (!again && step.name in measured.steps) {
       console.log(`${name}, ${step.name}: kept`);
@@ -87,6 +93,9 @@ function run(
     measured.steps[step.name] = step.run();
     const cpuSeconds = Math.round((process.cpuUsage().user - start) / 1e6);
     measured.cpuSeconds[step.name] = cpuSeconds;
+    // in the order of the experiment, whatever ran first
+    const ran = steps.filter(({ name: of }) => of in measured.steps);
+    measured.steps = Object.fromEntries(ran.map(({ name: of }) => [of, measured.steps[of]]));
     write(path(`${name}.json`), json(measured));
     writeReport();
     console.log(`${name}, ${step.name}: ${cpuSeconds} s of CPU`);
