@@ -398,6 +398,7 @@ export class Members {
     for (const [index, { since }] of this.#gone) {
       if (now - since >= forgetMs) this.#forgetOne(index);
     }
+    if (this.#pending.size > 0) this.onRoutesTimer(now);
     this.#sweep();
   }
 
@@ -407,7 +408,8 @@ export class Members {
     this.#goneElsewhere.delete(index);
     if (record === undefined) return;
     this.states.delete(record);
-    this.routes.update([{ index, old: record, record: undefined }]);
+    // together with what else changed: paths may not be mended halfway between two states of the records
+    if (!this.#pending.has(index)) this.#pending.set(index, record);
   }
 
   #sweep(): void {

@@ -47,7 +47,9 @@ export class Routes {
   path(index: number): number[] {
     const path: number[] = [];
     if (!this.isReachable(index)) return path;
-    for (let at = index; at !== this.#root && at >= 0; at = this.#parent[at] ?? -1) path.push(at);
+    const length = this.distance(index); // a bound too: whatever is wrong, nobody goes round for ever
+    for (let at = index; path.length < length && at >= 0; at = this.#parent[at] ?? -1)
+      path.push(at);
     return path.toReversed();
   }
 
