@@ -232,7 +232,7 @@ export class Transport {
     slot.cancelRetry();
     if (close) {
       const { current } = slot;
-      slot.current = undefined;
+      slot.lost();
       current?.connection.end();
       this.#down(slot);
     }

@@ -247,6 +247,7 @@ test('a connection that nobody keeps is closed when it is idle, without anybody 
   await eventually('the end', () => a.transport.sizes.links === 0 && b.transport.sizes.links === 0);
   assert.deepEqual([a.unreachable, b.unreachable], [[], []]);
   assert.equal(a.transport.sizes.slots, 0);
+  assert.equal(clock.waiting, 0);
   a.send(b, 'twice');
   await eventually('the next message', () => b.texts().includes('twice'));
 });
