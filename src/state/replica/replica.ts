@@ -317,10 +317,10 @@ export class Replica {
     return { document: id, epoch, whole: true, bytes: after.diff() };
   }
 
-  /** Whether a document holds more remains than contents: about twice the memory of a fresh copy. */
+  /** Whether a document holds so many remains that it takes half as much memory again as a fresh copy. */
   compactionDue(id: string): boolean {
     const { itemCount, writerCount, entryCount } = this.#document(id);
-    return itemCount - writerCount > entryCount + ITEMS_TOLERATED;
+    return itemCount - writerCount > entryCount / 2 + ITEMS_TOLERATED;
   }
 
   get(id: string, key: string): string | undefined {
@@ -459,8 +459,8 @@ export class Replica {
 
 const NOTHING: LogUpdate = { runs: [], removals: new Map() };
 
-/** Small documents are not worth an epoch; a guess: 100 items are some 30 kB. */
-const ITEMS_TOLERATED = 100;
+/** An item takes some 300 bytes, as an entry does. Very small documents are not worth an epoch; a guess. */
+const ITEMS_TOLERATED = 20;
 
 function textOf(entry: Entry | undefined): string | undefined {
   return entry === undefined ? undefined : valueOf(entry);

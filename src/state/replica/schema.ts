@@ -9,7 +9,7 @@
  * What is read was written by others: a record that this version would not have written is
  * unreadable, left out and left alone.
  */
-import { canonicalIp, parseIp } from '../../net/ip.ts';
+import { canonicalIp } from '../../net/ip.ts';
 import { aclSpec } from '../acl-validate.ts';
 import { aclDocument } from '../export.ts';
 import type { AclRecord, BackendRecord, ServicePort, ServiceRecord } from '../records.ts';
@@ -92,18 +92,25 @@ export function readService(key: string, json: string): ServiceRecord | undefine
   return isSound ? { name, vips, ports } : undefined;
 }
 
+const CANONICAL_V4 = /^(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?=.)|$)){4}$/;
+
+/** The short way for what most addresses are. */
+function isAddress(address: string): boolean {
+  return CANONICAL_V4.test(address) || canonicalIp(address) === address;
+}
+
 export function readBackend(
   key: string,
   json: string,
   node: string | undefined,
 ): ReplicatedBackend | undefined {
   const [, service = '', portName = '', address = '', portText = '', ...rest] = key.split('/');
-  const fields = fieldsOf(json);
+  const fields = json === '{}' ? {} : fieldsOf(json);
   const port = Number(portText);
   if (fields === undefined || rest.length > 0 || String(port) !== portText) return undefined;
   if (whyNoServiceName(service) !== undefined || whyNoPortName(portName) !== undefined)
     return undefined;
-  if (parseIp(address) === undefined || canonicalIp(address) !== address) return undefined;
+  if (!isAddress(address)) return undefined;
   const { weight = 1, state = 'active', owner } = fields;
   if (!isWhole(port, 1, 65_535) || !isWhole(weight, 0, 65_535)) return undefined;
   if (state !== 'active' && state !== 'draining') return undefined;

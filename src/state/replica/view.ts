@@ -32,7 +32,7 @@ export interface Viewed extends Applied {
 
 interface Claim {
   readonly entry: Entry;
-  readonly node: string | undefined;
+  readonly backend: ReplicatedBackend;
 }
 
 export class StateView {
@@ -94,13 +94,14 @@ export class StateView {
 
   #contend(best: Map<string, Claim>, id: string, entry: Entry): void {
     const node = id === SHARED ? undefined : id.slice(documentOf('').length);
-    if (readBackend(entry.key, valueOf(entry), node) === undefined) {
+    const backend = readBackend(entry.key, valueOf(entry), node);
+    if (backend === undefined) {
       this.#unreadable.add(`${id} ${entry.key}`);
       return;
     }
     const other = best.get(entry.key);
     if (other === undefined || compareStamps(other.entry, entry) < 0)
-      best.set(entry.key, { entry, node });
+      best.set(entry.key, { entry, backend });
   }
 
   #update(keys: Iterable<string>, claimOf: (key: string) => Claim | undefined): Viewed {
@@ -112,8 +113,7 @@ export class StateView {
       if (kind === 'service') services.set(name, this.#read(key, readService));
       else if (kind === 'acl') changes.push(...this.#aclChanges(name, this.#read(key, readAcl)));
       else if (kind === 'backend') {
-        const claim = claimOf(key);
-        const backend = claim && readBackend(key, valueOf(claim.entry), claim.node);
+        const backend = claimOf(key)?.backend;
         const list = backends.get(name);
         if (list === undefined) backends.set(name, new Map([[key, backend]]));
         else list.set(key, backend);
