@@ -39,7 +39,7 @@ test: without options the short set of tests (scripts/test-files.ts) on ${DEFAUL
   --full         all tests that depend on the kernel
   --jobs N       guests at once (default: by cores and memory)
   --json FILE    writes what came of each row and test file
-  -t SECONDS     for each guest (default 1500, with --full 3600)
+  -t SECONDS     for each guest (default 1500, with --full 10800)
 
 ZEROHOP_VM_CACHE: where kernels are kept (default ~/.cache/zerohop/vm). ZEROHOP_VM_JOBS: guests at once (default 2).`;
 
@@ -129,7 +129,7 @@ async function testCommand(args: readonly string[]): Promise<number> {
       ...(short ? shortSetSkips(bpfLsm).map((name) => `--test-skip-pattern=${name}`) : []),
       ...(values.name === undefined ? [] : [`--test-name-pattern=${values.name}`]),
     ],
-    timeoutMs: seconds(values.timeout ?? (values.full ? '3600' : '1500')),
+    timeoutMs: seconds(values.timeout ?? (values.full ? '10800' : '1500')),
     jobs: values.jobs === undefined ? undefined : Number(values.jobs),
     say,
   });
