@@ -10,7 +10,7 @@
  * most two items for each cell that is left, whatever happened before; those of a map never do.
  */
 import * as Y from 'yjs';
-import { parseCell, SEED, type Cell } from './cell.ts';
+import { parseCell, SEED, WRITER_MAX, type Cell } from './cell.ts';
 import { compareStamps } from './hlc.ts';
 import type { ReplicaLimits } from './limits.ts';
 import { buildUpdate, parseUpdate, UpdateError, type LogUpdate } from './wire.ts';
@@ -22,6 +22,15 @@ export interface Epoch {
 }
 
 export const FIRST_EPOCH: Epoch = { number: 0, proposer: 0 };
+
+/** Room for a hundred epochs a second, for centuries. */
+const EPOCH_NUMBER_MAX = 2 ** 40;
+
+export function isEpoch({ number, proposer }: Epoch): boolean {
+  const isWithin = (value: number, max: number): boolean =>
+    Number.isInteger(value) && value >= 0 && value <= max;
+  return isWithin(number, EPOCH_NUMBER_MAX) && isWithin(proposer, WRITER_MAX);
+}
 
 export function compareEpochs(a: Epoch, b: Epoch): number {
   return a.number - b.number || a.proposer - b.proposer;
@@ -209,7 +218,8 @@ export class LogDocument {
     for (const { client, clock, cells } of update.runs) {
       const known = this.known(client);
       if (known === 0) clients.add(client);
-      if (cells !== undefined) entries += Math.min(cells.length, clock + cells.length - known);
+      if (cells !== undefined)
+        entries += Math.max(0, Math.min(cells.length, clock + cells.length - known));
     }
     if (entries > Math.max(entriesPerDocumentMax, this.#entries))
       throw new UpdateError(`more than ${entriesPerDocumentMax} entries`);

@@ -12,6 +12,7 @@ import { LIMITS, type ReplicaLimits } from './limits.ts';
 import {
   compareEpochs,
   FIRST_EPOCH,
+  isEpoch,
   LogDocument,
   logOf,
   type Delta,
@@ -228,6 +229,7 @@ export class Replica {
     const { document: id, bytes, whole } = update;
     if (origin !== undefined && id !== SHARED && id !== documentOf(origin))
       return refusal(id, `it is not for ${origin} to write`);
+    if (!isEpoch(update.epoch)) return refusal(id, 'no such epoch');
     const document = this.#documents.get(id);
     const order = compareEpochs(update.epoch, document?.epoch ?? FIRST_EPOCH);
     if (order < 0) return { changed: [], notices: [], updates: [], wants: 'tell' };

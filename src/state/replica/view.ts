@@ -78,6 +78,8 @@ export class StateView {
     const keys = changed.filter(
       ({ document, key }) => document === SHARED || key.startsWith('backend/'),
     );
+    // A document may be gone as a whole.
+    for (const { document, key } of keys) this.#unreadable.delete(`${document} ${key}`);
     return this.#update(new Set(keys.map(({ key }) => key)), (key) => this.#claim(key));
   }
 

@@ -159,10 +159,14 @@ suite('receive() takes anything', () => {
     ]);
   });
 
-  test('names of documents, and vectors, may be anything', () => {
+  test('names of documents, epochs and vectors may be anything', () => {
     const victim = filled();
     const { bytes } = victim.whole(SHARED);
     const epoch = { number: 0, proposer: 0 };
+    for (const number of [-1, 0.5, Infinity, 2 ** 41]) {
+      const { notices } = victim.receive(shared(bytes, true, number), 0);
+      assert.deepEqual(notices, [{ type: 'refused', document: SHARED, reason: 'no such epoch' }]);
+    }
     for (const document of ['', 'other', 'node:', `node:${'x'.repeat(300)}`, 'node:a\nb']) {
       const { notices } = victim.receive({ document, epoch, whole: false, bytes }, 0);
       assert.deepEqual(notices, [{ type: 'refused', document, reason: 'no such document' }]);

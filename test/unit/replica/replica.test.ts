@@ -194,6 +194,20 @@ suite('replica', () => {
     assert.equal(again.get(SHARED, 'k'), '2');
   });
 
+  test('a host that lost its disk takes up what others know of it, and what it has written since', () => {
+    const [a, b] = [replica(1), replica(2)];
+    a.transact([own('old', '1')], 1);
+    a.compact(a.own);
+    meet(a, b, a.own);
+    const again = Replica.open({ node: 'n1', writer: 3 });
+    again.transact([own('new', '1')], 2);
+    meet(again, b, a.own);
+    assert.deepEqual(valuesOf(b, a.own), { new: '1', old: '1' });
+    again.transact([own('old', undefined)], 3);
+    meet(again, b, a.own);
+    assert.deepEqual(valuesOf(b, a.own), { new: '1' });
+  });
+
   test('limits are said, and nothing is half done', () => {
     const limits = {
       keyCharsMax: 8,

@@ -206,6 +206,26 @@ suite('view', () => {
     assert.equal(b.view.snapshot().backends.get('web')?.[0]?.state, 'draining');
   });
 
+  test('when a node is forgotten its backends go, and one that an operator added is seen again', () => {
+    const [a, b] = [host(1), host(2)];
+    commit(b, [putWeb, putBackend], 1);
+    const id = { ...backend, owner, weight: 5 };
+    const other = { ...id, port: 1 };
+    commit(
+      a,
+      [putWeb, { kind: 'put-backend', backend: id }, { kind: 'put-backend', backend: other }],
+      2,
+    );
+    meet(a, b);
+    const seen = (): unknown => b.view.snapshot().backends.get('web');
+    assert.deepEqual(seen(), [
+      { ...other, node: 'n1' },
+      { ...id, node: 'n1' },
+    ]);
+    b.view.follow(b.replica.forgetDocument(documentOf('n1')));
+    assert.deepEqual(seen(), [backend]);
+  });
+
   test('fields that this version does not know stay when it writes', () => {
     const one = host(1);
     const value = JSON.stringify({ vips: web.vips, ports: web.ports, affinity: 'source' });
