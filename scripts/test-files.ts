@@ -37,7 +37,13 @@ const KERNEL_FOLDERS = ['scenarios', 'addon', 'bpf', 'system', 'cluster'];
  * What each kernel of the matrix runs unless told --full: filters, as for scripts/test. Chosen by what a kernel can
  * break, and by time in an emulated guest (vagrant/README.md).
  */
-export const SHORT_SET = ['addon/probe', 'addon/program', 'bpf', 'system/acl-scenarios'];
+export const SHORT_SET = [
+  'addon/probe',
+  'addon/program',
+  'bpf',
+  'system/acl-scenarios',
+  'system/datapath',
+];
 
 /** The same for rows without bpf in lsm=, where access control is enforced elsewhere and nothing else differs. */
 export const SHORT_SET_WITHOUT_LSM = ['bpf', 'system/acl-scenarios'];
