@@ -4,7 +4,7 @@ import type { FileResult, RowResult } from './matrix.ts';
 /** Features in words, by test files that show them; files of no feature stand under their own names. */
 const FEATURES: readonly (readonly [feature: string, files: RegExp])[] = [
   ['libbpf addon', /^test\/addon\//],
-  ['ACL by LSM and by cgroup hooks', /^test\/\w+\/acl/],
+  ['access control', /^test\/\w+\/acl/],
   ['BPF structures and programs', /^test\/bpf\//],
   ['services over TCP and UDP, IPv4 and IPv6; getpeername', /^test\/system\/datapath\./],
   ['refusal with ECONNREFUSED', /^test\/system\/refuge\./],
