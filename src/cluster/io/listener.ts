@@ -103,11 +103,17 @@ export class Listener {
     this.#tls.on('tlsClientError', (error, socket) => {
       const fail = this.#pending.get(keyOf(socket))?.fail;
       fail?.('cluster_handshake_failures_total.tls', `TLS: ${error.message}`, socket);
+      socket.destroy();
     });
   }
 
   get pending(): number {
     return this.#admission.pending;
+  }
+
+  /** Everything that came in and is not closed yet. */
+  get sockets(): number {
+    return this.#sockets.size;
   }
 
   /** Rejects with ProblemError. Port 0 lets the kernel choose. */

@@ -18,7 +18,8 @@ import {
 } from '../../hyparview-ts/index.ts';
 import { formatAddress, type HostPort } from '../address.ts';
 import { CHANNEL_OF_PRIORITY, type Channel } from '../channels.ts';
-import { Transport, type TransportOptions } from './transport.ts';
+import type { TransportOptions } from './transport-options.ts';
+import { Transport } from './transport.ts';
 
 export interface OverlayHandlers {
   event(event: Event): void;

@@ -17,6 +17,7 @@ import { BACKOFF_MAX_MS, backoffMs } from '../backoff.ts';
 import type { Channel } from '../channels.ts';
 import {
   commonProtocol,
+  encodeControl,
   PROTOCOL_MAX,
   PROTOCOL_MIN,
   type Control,
@@ -27,87 +28,21 @@ import { SKEW_MS } from '../lifetime.ts';
 import { Revocations } from '../revocation.ts';
 import { arrivingWins, ownWins } from '../rivals.ts';
 import type { Clock } from './clock.ts';
-import { CONNECTION_LIMITS, type CloseReason, type ConnectionLimits } from './connection.ts';
+import type { CloseReason } from './connection.ts';
 import { Dial } from './dial.ts';
 import { contextOf, type Authenticated, type Identity } from './identity.ts';
 import { Link, type LinkHandlers } from './link.ts';
-import {
-  Listener,
-  LISTENER_LIMITS,
-  MEMBER_PROTOCOL,
-  type Arrived,
-  type ListenerLimits,
-  type Taker,
-} from './listener.ts';
+import { Listener, LISTENER_LIMITS, MEMBER_PROTOCOL, type Arrived } from './listener.ts';
 import { SILENT, StrangersLog, type ClusterLog } from './log.ts';
 import { newMetrics, type Metrics } from './metrics.ts';
 import { Slot } from './slot.ts';
-
-export interface TransportLimits extends ConnectionLimits {
-  /** From the first SYN to the peer's welcome. */
-  readonly dialTimeoutMs: number;
-  /** A connection that nobody keeps and nobody uses is closed after this. */
-  readonly idleMs: number;
-  /** Links in use. More peers are told to come back later. */
-  readonly linksMax: number;
-  /** Peers that are thought of: linked, dialled, or waited for. */
-  readonly slotsMax: number;
-  /** What may wait for a dial, for each peer. */
-  readonly waitingMessagesMax: number;
-  readonly waitingBytesMax: number;
-  /** After a new certificate, connections are made anew within this time. */
-  readonly refreshMs: number;
-}
-
-/** All guesses. */
-export const TRANSPORT_LIMITS: TransportLimits = {
-  ...CONNECTION_LIMITS,
-  dialTimeoutMs: 3000,
-  idleMs: 30_000,
-  linksMax: 2048,
-  slotsMax: 8192,
-  waitingMessagesMax: 256,
-  waitingBytesMax: 8_388_608,
-  refreshMs: 3_600_000,
-};
-
-export interface TransportHandlers {
-  message(from: Peer, channel: Channel, message: Uint8Array): void;
-  /** There is a connection. It may come again for the same peer after a quick change of connections. */
-  up(peer: Peer): void;
-  /** There is none any more, whoever ended it. */
-  down(id: string): void;
-  /** It could not be reached, or is cut off, and what was sent to it lately may be lost. */
-  unreachable(id: string, why: string): void;
-}
-
-export interface TransportOptions {
-  readonly identity: Identity;
-  /** Where others reach this node, and where it stands. */
-  readonly self: Omit<Peer, 'id'>;
-  readonly software: string;
-  readonly clock: Clock;
-  /** From 0 up to 1: spreads what would happen at once. */
-  readonly unit: () => number;
-  readonly handlers: TransportHandlers;
-  /** More than `zerohop/1` on the same port: `zerohop-sign/1` on signers. */
-  readonly takers?: ReadonlyMap<string, Taker>;
-  readonly limits?: Partial<TransportLimits>;
-  readonly listener?: Partial<ListenerLimits>;
-  readonly metrics?: Metrics;
-  readonly log?: ClusterLog;
-}
-
-export interface LinkView {
-  readonly peer: Peer;
-  readonly dialledBy: 'self' | 'peer';
-  readonly serial: string;
-  readonly software: string;
-  readonly protocol: number;
-  readonly queuedBytes: number;
-  readonly ageMs: number;
-  readonly remoteAddress: string;
-}
+import {
+  TRANSPORT_LIMITS,
+  type LinkView,
+  type Sizes,
+  type TransportLimits,
+  type TransportOptions,
+} from './transport-options.ts';
 
 export class Transport {
   readonly id: string;
@@ -139,6 +74,7 @@ export class Transport {
     this.#log = options.log ?? SILENT;
     this.id = options.identity.nodeId;
     this.#self = { id: this.id, ...options.self };
+    encodeControl(this.#hello('x', '')); // throws when this node could not greet anybody
     const strangers = new StrangersLog(this.#log, this.#clock);
     this.#listener = new Listener({
       identity: options.identity,
@@ -165,11 +101,11 @@ export class Transport {
   }
 
   /** Gauges: how near the limits are. */
-  get sizes(): { links: number; slots: number; pending: number; queuedBytes: number } {
+  get sizes(): Sizes {
     let queuedBytes = 0;
     for (const { connection } of this.#links) queuedBytes += connection.queuedBytes;
-    const { pending } = this.#listener;
-    return { links: this.#links.size, slots: this.#slots.size, pending, queuedBytes };
+    const { pending, sockets } = this.#listener;
+    return { links: this.#links.size, slots: this.#slots.size, pending, sockets, queuedBytes };
   }
 
   links(): LinkView[] {
@@ -191,6 +127,7 @@ export class Transport {
   /** Before the first connection: where others find this node, when the kernel chose its port. */
   setAddress(address: string): void {
     this.#self = { ...this.#self, address };
+    encodeControl(this.#hello('x', ''));
   }
 
   /** A new certificate of the same node. Connections go on; each is made anew some time within `refreshMs`. */
@@ -345,17 +282,21 @@ export class Transport {
     const link = this.#link(socket, who, 'self');
     link.connectionId = randomBytes(8).toString('hex');
     slot.dialled = link;
-    link.connection.sendControl({
+    link.connection.sendControl(this.#hello(link.connectionId, slot.after));
+    return undefined;
+  }
+
+  #hello(connection: string, after: string): Hello {
+    return {
       type: 'hello',
       protocolMin: PROTOCOL_MIN,
       protocolMax: PROTOCOL_MAX,
       instance: this.#instance,
-      connection: link.connectionId,
-      after: slot.after,
+      connection,
+      after,
       peer: this.#self,
       software: this.#options.software,
-    });
-    return undefined;
+    };
   }
 
   #arrived({ socket, peer, settled }: Arrived): void {
@@ -371,17 +312,17 @@ export class Transport {
 
   #greeted(link: Link, control: Control): void {
     const slot = this.#slots.get(link.id);
-    if (link.dialledBy === 'peer' && control.type === 'hello') return this.#hello(link, control);
+    if (link.dialledBy === 'peer' && control.type === 'hello') return this.#onHello(link, control);
     if (link.dialledBy === 'self' && control.type === 'welcome' && slot?.dialled === link) {
-      return this.#welcomed(slot, link, control);
+      return this.#onWelcome(slot, link, control);
     }
     if (link.dialledBy === 'self' && control.type === 'refuse') {
-      return this.#refused(slot, link, control.code);
+      return this.#onRefusal(slot, link, control.code);
     }
     return link.connection.close('protocol', `${control.type} is not expected`);
   }
 
-  #refused(slot: Slot | undefined, link: Link, code: RefusalCode): void {
+  #onRefusal(slot: Slot | undefined, link: Link, code: RefusalCode): void {
     if (code === 'duplicate' && slot?.dialled === link) {
       // The peer has our other connection, or thinks so: that is not unreachable.
       slot.dial?.settled();
@@ -393,7 +334,7 @@ export class Transport {
     link.connection.close('ended', `refused: ${code}`);
   }
 
-  #hello(link: Link, hello: Hello): void {
+  #onHello(link: Link, hello: Hello): void {
     const refuse = (code: RefusalCode): void => {
       this.metrics['cluster_handshake_failures_total.greeting'] += 1;
       link.connection.sendControl({ type: 'refuse', code });
@@ -431,7 +372,7 @@ export class Transport {
     return undefined;
   }
 
-  #welcomed(slot: Slot, link: Link, welcome: Extract<Control, { type: 'welcome' }>): void {
+  #onWelcome(slot: Slot, link: Link, welcome: Extract<Control, { type: 'welcome' }>): void {
     const { protocol, instance, peer, software } = welcome;
     if (peer.id !== link.id || protocol < PROTOCOL_MIN || protocol > PROTOCOL_MAX) {
       return link.connection.close('protocol', 'a welcome that fits no hello');

@@ -5,11 +5,13 @@ import { connect as connectTls, type ConnectionOptions, type TLSSocket } from 'n
 import { after, test } from 'node:test';
 import { chunk } from '../../../src/cluster/frame.ts';
 import { encodeControl } from '../../../src/cluster/greeting.ts';
+import { createRequest, signRequest } from '../../../src/cluster/io/certificates.ts';
+import { validityFrom } from '../../../src/cluster/lifetime.ts';
 import { systemClock } from '../../../src/cluster/io/clock.ts';
 import { contextOf, TLS_ONLY_13, type Identity } from '../../../src/cluster/io/identity.ts';
 import { MEMBER_PROTOCOL } from '../../../src/cluster/io/listener.ts';
 import type { Counter } from '../../../src/cluster/io/metrics.ts';
-import { TRANSPORT_LIMITS } from '../../../src/cluster/io/transport.ts';
+import { TRANSPORT_LIMITS } from '../../../src/cluster/io/transport-options.ts';
 import { eventually } from '../../harness/eventually.ts';
 import { TestCluster, TestNode } from './kit.ts';
 
@@ -56,6 +58,11 @@ function watch<T extends Socket>(socket: T): Stranger<T> {
   return { socket, heard };
 }
 
+function isEmpty({ transport }: TestNode): boolean {
+  const { links, pending, sockets } = transport.sizes;
+  return links === 0 && pending === 0 && sockets === 0;
+}
+
 /** The stranger is cut, learnt nothing, and was counted as `why`; the node goes on. */
 async function isRefused(
   node: TestNode,
@@ -67,7 +74,7 @@ async function isRefused(
   assert.deepEqual(Buffer.concat(heard).toString(), '');
   assert.deepEqual([node.ups, node.received], [[], []]);
   assert.equal(node.transport.sizes.links, 0);
-  await eventually('its place to be free', () => node.transport.sizes.pending === 0);
+  await eventually('nothing of it to be left', () => isEmpty(node));
 }
 
 test('plain bytes over TCP are refused, and get at most an alert of TLS', async () => {
@@ -131,6 +138,15 @@ test('an expired certificate is refused, and so is one that is not valid yet', a
       'cluster_handshake_failures_total.certificate',
     );
   }
+});
+
+test("a certificate of our CA that names another cluster's node is refused", async () => {
+  const node = await start();
+  const { keyPem: key, request } = await createRequest();
+  const name = { clusterId: other.authority.clusterId, nodeId: node.id };
+  const validity = validityFrom(Date.now(), 3_600_000);
+  const cert = await signRequest(cluster.authority, request, name, validity);
+  await isRefused(node, tls(node, { key, cert }), 'cluster_handshake_failures_total.certificate');
 });
 
 test('a certificate that names no node is refused: the CA itself does not get in', async () => {

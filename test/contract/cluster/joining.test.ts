@@ -6,7 +6,12 @@ import { after, test } from 'node:test';
 import { ProblemError } from '../../../src/state/problem.ts';
 import { systemClock, type Clock } from '../../../src/cluster/io/clock.ts';
 import { createRequest } from '../../../src/cluster/io/certificates.ts';
-import { contextOptionsOf, identityOf, type Identity } from '../../../src/cluster/io/identity.ts';
+import {
+  contextOf,
+  contextOptionsOf,
+  identityOf,
+  type Identity,
+} from '../../../src/cluster/io/identity.ts';
 import { joinCluster, renewIdentity } from '../../../src/cluster/io/joining.ts';
 import { SIGN_PROTOCOL } from '../../../src/cluster/io/listener.ts';
 import { bindingOf, keyOfSecret, prove } from '../../../src/cluster/io/proof.ts';
@@ -384,6 +389,21 @@ test('nobody renews without a certificate, with a revoked one, or at a node that
     await refusal(renewIdentity(await cluster.identity(), without.node.peer, systemClock)),
     /does not renew the certificate: no-signer$/,
   );
+});
+
+test('who comes for a certificate with one that is not of the cluster is cut', async () => {
+  const { node } = await start();
+  const secureContext = contextOf(other.founder);
+  const socket = connectTls({
+    host: '127.0.0.1',
+    port: node.port,
+    secureContext,
+    rejectUnauthorized: false,
+    ALPNProtocols: [SIGN_PROTOCOL],
+  });
+  socket.on('error', () => undefined).resume();
+  await eventually('the end', () => socket.destroyed);
+  assert.equal(node.metrics['cluster_handshake_failures_total.certificate'], 1);
 });
 
 test('a stranger who says nothing, or too much, on the joining port is cut', async () => {

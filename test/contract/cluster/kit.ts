@@ -17,7 +17,8 @@ import { identityOf, type Identity } from '../../../src/cluster/io/identity.ts';
 import { SIGN_PROTOCOL } from '../../../src/cluster/io/listener.ts';
 import { newMetrics, type Metrics } from '../../../src/cluster/io/metrics.ts';
 import { Signer } from '../../../src/cluster/io/signer.ts';
-import { Transport, type TransportOptions } from '../../../src/cluster/io/transport.ts';
+import type { TransportOptions } from '../../../src/cluster/io/transport-options.ts';
+import { Transport } from '../../../src/cluster/io/transport.ts';
 
 export function random(bytes: Uint8Array): void {
   bytes.set(randomBytes(bytes.length));

@@ -7,7 +7,7 @@ import { systemClock, type Clock } from '../../../src/cluster/io/clock.ts';
 import type { Identity } from '../../../src/cluster/io/identity.ts';
 import { SIGN_PROTOCOL } from '../../../src/cluster/io/listener.ts';
 import { Rotation } from '../../../src/cluster/io/rotation.ts';
-import { TRANSPORT_LIMITS } from '../../../src/cluster/io/transport.ts';
+import { TRANSPORT_LIMITS } from '../../../src/cluster/io/transport-options.ts';
 import { eventually } from '../../harness/eventually.ts';
 import { startSigner, TestCluster, TestNode } from './kit.ts';
 
@@ -245,6 +245,7 @@ test('a connection that nobody keeps is closed when it is idle, without anybody 
   assert.equal(a.transport.links().length, 1);
   clock.advance(2);
   await eventually('the end', () => a.transport.sizes.links === 0 && b.transport.sizes.links === 0);
+  await eventually('its socket to be gone', () => b.transport.sizes.sockets === 0);
   assert.deepEqual([a.unreachable, b.unreachable], [[], []]);
   assert.equal(a.transport.sizes.slots, 0);
   assert.equal(clock.waiting, 0);
@@ -441,4 +442,13 @@ test('a transport without a signer speaks only its own protocol', async () => {
     /is no zerohop agent/,
   );
   assert.equal(SIGN_PROTOCOL, 'zerohop-sign/1');
+});
+
+test('a node that could not greet anybody is refused when it is made', async () => {
+  const identity = await cluster.identity();
+  assert.throws(() => new TestNode(identity, { software: 'x'.repeat(33) }), /longer than 32/);
+  assert.throws(
+    () => new TestNode(identity, { self: { address: 'é:1', zone: '' } }),
+    /not printable ASCII/,
+  );
 });
