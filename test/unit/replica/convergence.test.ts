@@ -14,13 +14,16 @@ type Step =
 
 const host = fc.nat(2);
 const message = fc.nat(40);
-const document = fc.constantFrom('shared' as const, 'shared' as const, 'own' as const);
+const document = fc.oneof(
+  { weight: 6, arbitrary: fc.constant('shared' as const) },
+  { weight: 1, arbitrary: fc.constant('own' as const) },
+);
 
 const write: fc.Arbitrary<Write> = fc.record({
   document,
-  key: fc.constantFrom('a', 'b', 'c', 'd'),
+  key: fc.constantFrom('a', 'b'),
   value: fc.oneof(
-    { weight: 3, arbitrary: fc.nat(9).map(String) },
+    { weight: 2, arbitrary: fc.nat(9).map(String) },
     { weight: 1, arbitrary: fc.constant(undefined) },
   ),
   always: fc.boolean(),
@@ -92,7 +95,7 @@ const numRuns = Number(process.env['ZEROHOP_RUNS'] ?? 500);
 
 test('three replicas end with what everybody wrote, whatever is lost, doubled, reordered, parted, restarted or written afresh', () => {
   fc.assert(
-    fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
+    fc.property(fc.array(step, { minLength: 20, maxLength: 60, size: 'max' }), (steps) => {
       const world = new World(3);
       for (const one of steps) perform(world, one);
       world.heal();

@@ -259,6 +259,41 @@ suite('replica', () => {
     assert.equal(b.stats(SHARED).entries, 20);
   });
 
+  test('digests differ as long as anything does, also a removal or a write that is gone again', () => {
+    const [a, b] = [replica(1), replica(2)];
+    const digests = new Set([a.digests().get(SHARED)]);
+    a.transact([put('k', '1')], 1);
+    digests.add(a.digests().get(SHARED));
+    meet(a, b);
+    b.transact([remove('k')], 2);
+    digests.add(b.digests().get(SHARED));
+    b.transact([put('k', '1')], 3);
+    digests.add(b.digests().get(SHARED));
+    b.transact([remove('k')], 4);
+    digests.add(b.digests().get(SHARED));
+    b.compact(SHARED);
+    digests.add(b.digests().get(SHARED));
+    assert.equal(digests.size, 6);
+  });
+
+  test('stored updates may be of several epochs, in any order: the newest counts', () => {
+    const a = replica(1);
+    const { updates } = a.transact([put('k', '1'), put('gone', '1')], 1);
+    const old = a.whole(SHARED);
+    a.transact([remove('gone')], 2);
+    a.compact(SHARED);
+    const { updates: after } = a.transact([put('k', '2')], 3);
+    const stored = [...after, ...updates, old, a.whole(SHARED)];
+    for (const list of [stored, stored.toReversed()]) {
+      const again = Replica.open(
+        { node: 'n1', writer: 1 },
+        { clock: a.clockState(), updates: list },
+      );
+      assert.deepEqual(valuesOf(again, SHARED), { k: '2' });
+      assert.deepEqual(again.digests(), a.digests());
+    }
+  });
+
   test('the document of a node that is forgotten goes, and says what went', () => {
     const [a, b] = [replica(1), replica(2)];
     a.transact([own('k', '1')], 1);

@@ -125,7 +125,12 @@ export class World {
       this.#store(host, [update]);
     }
     model.learn(knowledge);
-    for (const carried of result.updates) this.broadcast(to, carried, before);
+    // Only what the copy that was adopted lacked: others may lack more.
+    const lacking = {
+      cells: new Map([...before.cells].filter(([id]) => !knowledge.cells.has(id))),
+      removed: new Set([...before.removed].filter((id) => !knowledge.removed.has(id))),
+    };
+    for (const carried of result.updates) this.broadcast(to, carried, lacking);
     this.compare(host);
   }
 
