@@ -45,27 +45,36 @@ static int connectx(int fd, const struct target *first, const struct target *to)
   return setsockopt(fd, 132 /* SOL_SCTP */, 110 /* SCTP_SOCKOPT_CONNECTX */, list, len) < 0 ? errno : 0;
 }
 
+/* How a connection ends that is under way. */
+static int outcome(int fd)
+{
+  struct pollfd wait = {.fd = fd, .events = POLLOUT};
+  int err = 0;
+  socklen_t size = sizeof(err);
+  if (poll(&wait, 1, wait_ms()) != 1)
+    return ETIMEDOUT;
+  getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &size);
+  return err;
+}
+
 static int nonblocking(int fd, const struct target *to)
 {
   int flags = fcntl(fd, F_GETFL), err = 0;
   fcntl(fd, F_SETFL, flags | O_NONBLOCK);
   if (connect(fd, &to->at.any, to->len))
     err = errno;
-  if (err == EINPROGRESS) {
-    struct pollfd wait = {.fd = fd, .events = POLLOUT};
-    socklen_t size = sizeof(err);
-    if (poll(&wait, 1, wait_ms()) != 1)
-      err = ETIMEDOUT;
-    else
-      getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &size);
-  }
+  if (err == EINPROGRESS)
+    err = outcome(fd);
   fcntl(fd, F_SETFL, flags);
   return err;
 }
 
+/* Seen on 5.10 and 6.1: an io_uring that is being taken down interrupts like a signal. */
 static int dial(int fd, const struct target *to)
 {
-  return connect(fd, &to->at.any, to->len) ? errno : 0;
+  if (!connect(fd, &to->at.any, to->len))
+    return 0;
+  return errno == EINTR ? outcome(fd) : errno;
 }
 
 /* Connects to OTHER and talks to it, which must succeed. */
