@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import { after, test } from 'node:test';
 import { TRANSPORT_LIMITS } from '../../../src/cluster/io/transport-options.ts';
-import { eventually } from '../../harness/eventually.ts';
+import { eventually, patience } from '../../harness/eventually.ts';
 import { Dice } from '../../harness/random.ts';
 import { TestCluster, TestNode } from './kit.ts';
 
@@ -77,10 +77,10 @@ test('whatever is cut, kept, released and renewed, every pair ends with one conn
         ...TRANSPORT_LIMITS,
         refreshMs: 100,
         idleMs: 300,
-        dialTimeoutMs: 1000,
+        dialTimeoutMs: 1000 * patience,
         drainMs: 500,
       },
-      listener: { arrivals: FREE, arrivalsPerAddress: FREE, handshakeTimeoutMs: 1000 },
+      listener: { arrivals: FREE, arrivalsPerAddress: FREE, handshakeTimeoutMs: 1000 * patience },
     });
     const wire = await Wire.to(node.port);
     node.transport.setAddress(wire.address);
