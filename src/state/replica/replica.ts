@@ -5,6 +5,7 @@
  * Never sends, stores or asks the time: src/state/replica/README.md says what its host owes it.
  * Updates of others are checked before any of them is integrated; receive() never throws.
  */
+import * as Y from 'yjs';
 import { isKey, valueOf, WRITER_MAX, formatCell } from './cell.ts';
 import { carryOver, seedOf } from './epoch.ts';
 import { HybridClock, type Stamp } from './hlc.ts';
@@ -366,6 +367,19 @@ export class Replica {
       return { document: id, epoch, whole: order < 0, bytes };
     } catch {
       return undefined; // the vector is no vector
+    }
+  }
+
+  /**
+   * How many writes of this data directory whoever sent `vector` knows, and this replica does not:
+   * more than none says that the directory was set back, and needs a new writer id before it writes.
+   */
+  writesUnknownHere({ document: id, bytes }: Vector): number {
+    try {
+      const theirs = Y.decodeStateVector(bytes).get(this.writer) ?? 0;
+      return Math.max(0, theirs - (this.#documents.get(id)?.known(this.writer) ?? 0));
+    } catch {
+      return 0; // the vector is no vector
     }
   }
 

@@ -187,6 +187,8 @@ suite('replica', () => {
     a.transact([put('k', '2')], 2);
     meet(a, b);
     const again = Replica.open({ node: 'n1', writer: 1 }, backup);
+    assert.equal(again.writesUnknownHere(b.vector(SHARED)), 1);
+    assert.equal(a.writesUnknownHere(b.vector(SHARED)), 0);
     const update = b.diff(again.vector(SHARED));
     assert.ok(update !== undefined);
     const { notices } = again.receive(update, 0);
