@@ -253,6 +253,20 @@ test('a connection that nobody keeps is closed when it is idle, without anybody 
   await eventually('the next message', () => b.texts().includes('twice'));
 });
 
+test('a connection that is given up is emptied, then closed, and leaves no timer', async () => {
+  const clock = new HeldClock();
+  const [a, b] = [await start({ clock }), await start()];
+  a.transport.keep(b.peer);
+  await eventually('the connection', () => a.ups.length === 1);
+  a.send(b, 'x'.repeat(1_000_000));
+  a.transport.release(b.id, true);
+  assert.deepEqual(a.downs, [b.id]);
+  await eventually('the message', () => b.received.length === 1);
+  await eventually('the end', () => a.transport.sizes.links === 0 && b.transport.sizes.links === 0);
+  assert.equal(clock.waiting, 0);
+  assert.deepEqual([a.unreachable, b.unreachable], [[], []]);
+});
+
 test('a silent peer is asked, and then given up', async () => {
   const clock = new HeldClock();
   const [a, b] = [await start({ clock, limits: PATIENT }), await start()];
