@@ -273,6 +273,6 @@ else {
   print({ what: 'limits', ...LIMITS });
   inChild(['scale', '1000', '10']);
   inChild(['scale', '10000', '10']);
-  inChild(['year', '365', '300']);
+  inChild(['year', '365', '60']);
   inChild(['year', '1', '86400']);
 }
