@@ -224,6 +224,8 @@ function row(goal: Goal, slices: readonly Slice[]): string[] {
   const failed = slices.flatMap((slice) => slice.failed);
   const done = slices.reduce((sum, { count }) => sum + count, 0);
   const isMet = failed.length === 0 && done >= goal.count && goal.isMet(values);
+  const isOpen = failed.length === 0 && done < goal.count;
+  const verdict = isMet ? 'met' : isOpen ? 'not yet' : 'not met';
   const wrong = failed.length > 0 ? `; failed: ${failed.slice(0, 10).join(', ')}` : '';
   const enough = done >= goal.count ? '' : `; ${goal.count} are wanted`;
   const seeds = slices.map(({ seed, count, commit: of }) => `${seed} × ${count} (${of})`);
@@ -232,7 +234,7 @@ function row(goal: Goal, slices: readonly Slice[]): string[] {
     goal.goal,
     `\`npm run sim -- --goal ${goal.name}\``,
     `${done} runs${enough}${wrong}; ${values.length === 0 ? 'nothing measured' : goal.figure(values)}`,
-    isMet ? 'met' : 'not met',
+    verdict,
     seeds.join(', '),
   ];
 }
