@@ -118,7 +118,7 @@ async function testCommand(args: readonly string[]): Promise<number> {
   });
   process.chdir(checkout);
   const short = values.grep.length === 0 && !values.full;
-  const filesFor = (row: Row): string[] => guestTestFiles(values.grep, values.full, row.bpfLsm);
+  const filesFor = (row: Row): string[] => guestTestFiles(values.grep, values.full, row);
   const rows = (values.kernel.length > 0 ? values.kernel : DEFAULT_ROWS).map(parseRow);
   if (rows.some((row) => filesFor(row).length === 0))
     throw new Complaint(`no test file matches ${values.grep.join(', ')}; see scripts/test --list`);
