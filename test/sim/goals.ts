@@ -6,7 +6,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { below, sfc32 } from '../../src/hyparview-ts/random.ts';
 import { chaos } from './chaos.ts';
 import { checkBroadcasts, checkOnce, settle } from './checks.ts';
-import { MUTATIONS, tryMutation } from './mutations.ts';
+import { MUTATIONS, SEEDS_MAX, tryMutation } from './mutations.ts';
 import { badDay, kills, partitions, quantile, ready } from './torture.ts';
 
 const RESULTS = new URL('./report/goals.json', import.meta.url);
@@ -164,7 +164,7 @@ const FOUND: Goal = {
   goal: 'each of ten is found',
   count: MUTATIONS.length,
   run: () => {
-    const seeds = MUTATIONS.map((mutation) => tryMutation(mutation, 300).seed);
+    const seeds = MUTATIONS.map((mutation) => tryMutation(mutation, SEEDS_MAX).seed);
     const failed = MUTATIONS.filter((_, i) => seeds[i] === undefined).map(({ what }) => what);
     return { failed, values: seeds.filter((seed) => seed !== undefined) };
   },

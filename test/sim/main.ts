@@ -1,18 +1,22 @@
-// npm run sim: runs scenarios and compares what they measure with baseline.json.
-//   npm run sim                                        all scenarios, against the baseline
-//   npm run sim -- --scenario S --seed N               one run again, to the last event
-//   npm run sim -- --scenario chaos --seed 1 --count 100000
-//   npm run sim -- --goal NAME                         what must hold (GOALS.md), as long as it takes
-//   npm run sim -- --update                            writes the baseline anew
-//   npm run sim -- --mutations                         breaks the protocol in known ways; each must be found
+// npm run sim: runs scenarios and compares what they measure with baseline.json. (--help)
 import { readFileSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { chaos } from './chaos.ts';
 import type { ChaosResult } from './chaos.ts';
-import { runGoal } from './goals.ts';
-import { MUTATIONS, tryMutation } from './mutations.ts';
+import { GOALS, runGoal } from './goals.ts';
+import { MUTATIONS, SEEDS_MAX, tryMutation } from './mutations.ts';
 import { SCENARIOS } from './scenarios.ts';
 import type { Metrics, Scenario } from './scenarios.ts';
+
+const USAGE = `usage: npm run sim                                        all scenarios, against the baseline
+       npm run sim -- --scenario S --seed N                one run again, to the last event
+       npm run sim -- --scenario chaos --seed 1 --count 100000
+       npm run sim -- --goal NAME [--seed N --count N]     what must hold (GOALS.md), as long as it takes
+       npm run sim -- --update                             writes the baseline anew
+       npm run sim -- --mutations                          breaks the protocol in known ways; each must be found
+
+scenarios: ${SCENARIOS.map(({ name }) => name).join(', ')}
+goals: ${GOALS.map(({ name }) => name).join(', ')}`;
 
 const BASELINE = new URL('./baseline.json', import.meta.url);
 const BASELINE_SEED = 1;
@@ -92,16 +96,17 @@ function runMany(seed: number, count: number): number {
 function runMutations(): number {
   let survived = 0;
   for (const mutation of MUTATIONS) {
-    const { seed, violation } = tryMutation(mutation, 600);
+    const { seed, violation } = tryMutation(mutation, SEEDS_MAX);
     if (seed === undefined) survived += 1;
     console.log(`${mutation.what}\n  ${seed === undefined ? '' : `seed ${seed}: `}${violation}`);
   }
   return survived === 0 ? 0 : 1;
 }
 
-function main(): number {
-  const { values } = parseArgs({
+function argumentsOf() {
+  return parseArgs({
     options: {
+      help: { type: 'boolean', short: 'h', default: false },
       scenario: { type: 'string' },
       seed: { type: 'string', default: String(BASELINE_SEED) },
       count: { type: 'string' },
@@ -109,7 +114,21 @@ function main(): number {
       update: { type: 'boolean', default: false },
       mutations: { type: 'boolean', default: false },
     },
-  });
+  }).values;
+}
+
+function main(): number {
+  let values: ReturnType<typeof argumentsOf>;
+  try {
+    values = argumentsOf();
+  } catch (error) {
+    console.error(`sim: ${(error as Error).message}\n${USAGE}`);
+    return 2;
+  }
+  if (values.help) {
+    console.log(USAGE);
+    return 0;
+  }
   if (values.mutations) return runMutations();
   const count = values.count === undefined ? undefined : Number(values.count);
   if (values.goal !== undefined) return runGoal(values.goal, Number(values.seed), count);

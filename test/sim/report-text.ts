@@ -46,7 +46,7 @@ function table(head: readonly string[], rows: readonly (readonly string[])[]): s
 
 const INTRO = `# What the simulator measured
 
-Written by \`npm run sim:report\`; the numbers are in \`report/\`, each from one seed. All but CPU and memory come out the same on every machine. One way latency is 1 ms with up to 20 % more at random, unless said otherwise. "HPV" is the HyParView paper (DSN 2007), "PT" Plumtree's (SRDS 2007).
+What must hold, and how often it did, is in [GOALS.md](GOALS.md). Written by \`npm run sim:report\`; the numbers are in \`report/\`, each from one seed. All but CPU and memory come out the same on every machine. One way latency is 1 ms with up to 20 % more at random, unless said otherwise. "HPV" is the HyParView paper (DSN 2007), "PT" Plumtree's (SRDS 2007).
 
 Published figures carry what is known of them: of the papers only the first pages were at hand. "As remembered, not checked" is to be checked before anybody relies on it. Where they are said to stand is listed at the end.
 `;

@@ -1,11 +1,6 @@
 // npm run sim:report: runs the experiments and writes REPORT.md with its plots next to this file. What was measured is
 // kept in report/*.json, step by step: what is there for the same options is not run again, so that a run that was
-// stopped goes on where it was.
-//   npm run sim:report                                          all, as in the papers: hours on one core
-//   npm run sim:report -- --only shape --nodes 1000             one of them, smaller
-//   npm run sim:report -- --only failures --step '50 %'         one step of one
-//   npm run sim:report -- --only shape --again                  anew, whatever is there
-//   npm run sim:report -- --text                                writes the text again from what was measured
+// stopped goes on where it was. (--help)
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import * as experiments from './experiments.ts';
@@ -32,6 +27,16 @@ const EXPERIMENTS: Record<keyof Results, Experiment> = {
   torture: { defaults: { nodes: 25, runs: 1000 }, steps: experiments.torture },
 };
 const NAMES = Object.keys(EXPERIMENTS) as (keyof Results)[];
+
+const USAGE = `usage: npm run sim:report                                 all, as in the papers: hours on one core
+       npm run sim:report -- --only shape --nodes 1000    one of them, smaller
+       npm run sim:report -- --only failures --step '50 %'
+       npm run sim:report -- --only shape --again         anew, whatever is there
+       npm run sim:report -- --text                       writes the text again from what was measured
+
+experiments: ${NAMES.join(', ')}
+sizes: --nodes N --broadcasts N --hours N --runs N --seed N
+10,000 nodes need NODE_OPTIONS=--max-old-space-size=7800`;
 
 function path(name: string): URL {
   return new URL(name, FOLDER);
@@ -102,9 +107,10 @@ function run(
   }
 }
 
-function main(): number {
-  const { values } = parseArgs({
+function argumentsOf() {
+  return parseArgs({
     options: {
+      help: { type: 'boolean', short: 'h', default: false },
       only: { type: 'string' },
       step: { type: 'string' },
       again: { type: 'boolean', default: false },
@@ -115,7 +121,21 @@ function main(): number {
       runs: { type: 'string' },
       seed: { type: 'string' },
     },
-  });
+  }).values;
+}
+
+function main(): number {
+  let values: ReturnType<typeof argumentsOf>;
+  try {
+    values = argumentsOf();
+  } catch (error) {
+    console.error(`sim:report: ${(error as Error).message}\n${USAGE}`);
+    return 2;
+  }
+  if (values.help) {
+    console.log(USAGE);
+    return 0;
+  }
   mkdirSync(FOLDER, { recursive: true });
   if (values.text) {
     writeReport();
