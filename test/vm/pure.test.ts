@@ -106,6 +106,7 @@ test('the table tells passed, failed, skipped and not run apart', () => {
   const files = countResults(
     [line('pass'), line('skip', 'b', 'too old'), line('fail', 'c')].join('\n'),
   );
+  const many = countResults(['b', 'd', 'e', 'f'].map((name) => line('skip', name, 'x')).join('\n'));
   const row: RowResult = {
     row: '5.10',
     kernel: 'linux-image 5.10.1-1',
@@ -122,6 +123,10 @@ test('the table tells passed, failed, skipped and not run apart', () => {
     seconds: 0,
     files: {},
   };
+  assert.match(
+    matrixTable([{ ...row, files: many }]),
+    /\| 4 skipped <sup>1<\/sup> \|[^]*\n1\. skipped: 4 tests: x$/m,
+  );
   const table = matrixTable([{ ...row, verdict: 'passed' }, row, gone]);
   assert.equal(
     table,

@@ -51,17 +51,23 @@ class Footnotes {
   }
 }
 
+/** More than these are counted, not named. */
+const NAMED_MAX = 3;
+
+function skippedText(reason: string, tests: FileResult['skipped']): string {
+  const names = tests.map(({ name }) => name);
+  return `skipped: ${names.length <= NAMED_MAX ? names.join('; ') : `${names.length} tests`}: ${reason}`;
+}
+
 function cell(files: readonly FileResult[], notes: Footnotes): string {
   const sum = (key: 'pass' | 'fail' | 'skip'): number =>
     files.reduce((all, file) => all + file[key], 0);
   if (files.length === 0) return 'not run';
-  const marks = [
-    ...new Set(
-      files.flatMap((file) =>
-        file.skipped.map(({ name, reason }) => notes.mark(`skipped: ${name}: ${reason}`)),
-      ),
-    ),
-  ];
+  const skipped = Map.groupBy(
+    files.flatMap((file) => file.skipped),
+    ({ reason }) => reason,
+  );
+  const marks = [...skipped].map(([reason, tests]) => notes.mark(skippedText(reason, tests)));
   const parts = [
     ...(sum('fail') > 0 ? [`**${sum('fail')} failed**`] : []),
     ...(sum('pass') > 0 ? [`${sum('pass')} passed`] : []),
