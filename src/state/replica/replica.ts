@@ -388,6 +388,11 @@ export class Replica {
     return new Map([...this.#documents].map(([id, document]) => [id, document.digest()]));
   }
 
+  /** Of one document; undefined where nothing is known of it. */
+  digest(id: string): string | undefined {
+    return this.#documents.get(id)?.digest();
+  }
+
   whole(id: string): Update {
     const document = this.#document(id);
     return { document: id, epoch: document.epoch, whole: true, bytes: document.diff() };

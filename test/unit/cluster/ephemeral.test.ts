@@ -1,0 +1,136 @@
+/** Facts that end: the newest counts in whatever order they come, and none outlives its time. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { Ephemeral, isNewer, type Fact } from '../../../src/cluster/ephemeral.ts';
+
+/** An origin gives each sequence to one fact: what it says follows from that here. */
+const fact: fc.Arbitrary<Fact> = fc
+  .record({
+    origin: fc.constantFrom('a', 'b'),
+    incarnation: fc.nat(2),
+    sequence: fc.nat(4),
+    key: fc.constantFrom('x', 'y'),
+  })
+  .map((one) => ({
+    ...one,
+    forMs: 1000,
+    value: one.sequence % 3 === 0 ? undefined : Uint8Array.of(one.incarnation, one.sequence),
+  }));
+
+const stateOf = (table: Ephemeral, nowMs: number): (number[] | undefined)[] =>
+  ['a', 'b'].flatMap((origin) =>
+    ['x', 'y'].map((key) => {
+      const value = table.value(origin, key, nowMs);
+      return value === undefined ? undefined : [...value];
+    }),
+  );
+
+test('in any order and as often as they come, the newest of each origin and key counts', () => {
+  fc.assert(
+    fc.property(fc.array(fact, { maxLength: 20 }), fc.nat(), (facts, turn) => {
+      const table = new Ephemeral('me', 1);
+      table.receive(facts, 0);
+      const other = new Ephemeral('me', 1);
+      const at = turn % (facts.length + 1);
+      const turned = [...facts.slice(at), ...facts.slice(0, at).toReversed(), ...facts];
+      for (const one of turned) other.receive([one], 0);
+      assert.deepEqual(stateOf(other, 0), stateOf(table, 0));
+      const newest = new Map<string, Fact>();
+      for (const one of facts) {
+        const name = `${one.origin} ${one.key}`;
+        const best = newest.get(name);
+        if (best === undefined || isNewer(one, best)) newest.set(name, one);
+      }
+      for (const { origin, key, value } of newest.values())
+        assert.deepEqual(table.value(origin, key, 0), value);
+    }),
+  );
+});
+
+test('changes that are told make up what is there, and nothing outlives its time however it is handed on', () => {
+  type Step = readonly [table: number, to: number, waitMs: number];
+  const step: fc.Arbitrary<Step> = fc.tuple(fc.nat(2), fc.nat(2), fc.nat(200));
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
+      const tables = ['a', 'b', 'c'].map((id) => new Ephemeral(id, 1));
+      const seen = tables.map(() => new Map<string, number[]>());
+      let nowMs = 0;
+      tables[0]?.state('k', Uint8Array.of(7), 1000, 0);
+      for (const [from, to, waitMs] of steps) {
+        nowMs += waitMs;
+        const [source, target, told] = [tables[from], tables[to], seen[to]];
+        if (source === undefined || target === undefined || told === undefined) continue;
+        const changed = [...target.expire(nowMs), ...target.receive(source.facts(nowMs), nowMs)];
+        for (const { origin, key, value } of changed)
+          if (value === undefined) told.delete(`${origin} ${key}`);
+          else told.set(`${origin} ${key}`, [...value]);
+        if (to !== 0) {
+          const now = target.value('a', 'k', nowMs);
+          assert.deepEqual(told.get('a k'), now === undefined ? undefined : [...now]);
+        }
+        if (nowMs >= 1000) assert.equal(target.value('a', 'k', nowMs), undefined);
+      }
+    }),
+    { numRuns: 500 },
+  );
+});
+
+test('an older fact that is late does not bring back what ended, while it is remembered', () => {
+  const table = new Ephemeral('me', 1, { rememberMs: 100 });
+  const of = (sequence: number, forMs: number): Fact => {
+    return {
+      origin: 'a',
+      incarnation: 1,
+      sequence,
+      key: 'k',
+      forMs,
+      value: Uint8Array.of(sequence),
+    };
+  };
+  table.receive([of(2, 10)], 0);
+  assert.equal(table.expire(10).length, 1);
+  assert.deepEqual(table.receive([of(1, 500)], 50), []);
+  assert.equal(table.size, 1);
+  assert.equal(table.nextAtMs, 110);
+  table.expire(110);
+  assert.equal(table.size, 0);
+  assert.equal(table.receive([of(1, 500)], 111).length, 1);
+});
+
+test('there is a limit to all facts, to those of one origin, to keys, values and times', () => {
+  const table = new Ephemeral('me', 1, { factsMax: 5, factsPerOriginMax: 3, forMsMax: 1000 });
+  const of = (origin: string, key: string, more: Partial<Fact> = {}): Fact => {
+    return {
+      origin,
+      incarnation: 1,
+      sequence: 1,
+      key,
+      forMs: 10,
+      value: Uint8Array.of(1),
+      ...more,
+    };
+  };
+  const taken = (...facts: Fact[]): number => table.receive(facts, 0).length;
+  assert.equal(taken(...['1', '2', '3', '4'].map((key) => of('a', key))), 3);
+  assert.equal(taken(...['1', '2', '3', '4'].map((key) => of('b', key))), 2);
+  assert.equal(table.state('mine', Uint8Array.of(1), 10, 0), undefined);
+  table.expire(10);
+  table.expire(70_000);
+  assert.equal(table.size, 0);
+  assert.equal(taken(of('a', ''), of('a', 'k'.repeat(257)), of('a', 'k', { forMs: 1001 })), 0);
+  assert.equal(taken(of('a', 'k', { value: new Uint8Array(4097) })), 0);
+  assert.equal(taken(of('me', 'k')), 0);
+});
+
+test('what a host states has ever higher sequences, and its new life counts more', () => {
+  const [old, young] = [new Ephemeral('a', 1), new Ephemeral('a', 2)];
+  const table = new Ephemeral('b', 1);
+  const state = (from: Ephemeral, value: number): Fact[] => {
+    const one = from.state('k', Uint8Array.of(value), 1000, 0);
+    return one === undefined ? [] : [one];
+  };
+  const [first, second, third] = [state(old, 1), state(old, 2), state(young, 3)];
+  for (const facts of [second, first, third, second]) table.receive(facts, 0);
+  assert.deepEqual(table.value('a', 'k', 0), Uint8Array.of(3));
+});

@@ -1,0 +1,336 @@
+/** One host's replication: batches to the count, joining, peers that lie or are silent, garbage. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { Ephemeral } from '../../../src/cluster/ephemeral.ts';
+import { EMPTY_DIGEST } from '../../../src/cluster/exchange.ts';
+import type {
+  ReplicationConfig,
+  ReplicationInput,
+  ReplicationOutput,
+} from '../../../src/cluster/replication-types.ts';
+import {
+  decodeReplication,
+  encodeReplication,
+  type ReplicationMessage,
+} from '../../../src/cluster/replication-wire.ts';
+import { Replication } from '../../../src/cluster/replication.ts';
+import { sfc32 } from '../../../src/hyparview-ts/random.ts';
+import { Replica, SHARED, type Update } from '../../../src/state/replica/replica.ts';
+
+const WALL = 1_000_000;
+
+class One {
+  readonly replica: Replica;
+  readonly replication: Replication;
+
+  constructor(node: string, updates: readonly Update[] = [], config?: Partial<ReplicationConfig>) {
+    this.replica = Replica.open({ node, writer: 900 + node.length }, { clock: '', updates });
+    this.replication = new Replication({
+      replica: this.replica,
+      ephemeral: new Ephemeral(node, 1),
+      random: sfc32(1),
+      config: { compareMs: 1e9, ...config },
+    });
+  }
+
+  give(input: ReplicationInput, nowMs: number): ReplicationOutput[] {
+    return this.replication.handle(input, nowMs, WALL + nowMs);
+  }
+
+  tell(from: string, message: ReplicationMessage, nowMs: number): ReplicationOutput[] {
+    return this.give({ type: 'message', from, bytes: encodeReplication(message) }, nowMs);
+  }
+
+  write(key: string, value: string, nowMs: number): ReplicationOutput[] {
+    const writes = [{ document: 'shared' as const, key, value: JSON.stringify(value) }];
+    return this.give({ type: 'local', ...this.replica.transact(writes, WALL + nowMs) }, nowMs);
+  }
+}
+
+function sent(outputs: readonly ReplicationOutput[]): ReplicationMessage[] {
+  return outputs.flatMap((output) => {
+    if (output.type !== 'send') return [];
+    const message = decodeReplication(output.bytes);
+    return message === undefined ? [] : [message];
+  });
+}
+
+/** How many updates each broadcast holds. */
+function batches(outputs: readonly ReplicationOutput[]): number[] {
+  return outputs.flatMap((output) => {
+    const message = output.type === 'broadcast' ? decodeReplication(output.bytes) : undefined;
+    return message?.type === 'updates' ? [message.updates.length] : [];
+  });
+}
+
+const types = (outputs: readonly ReplicationOutput[]): string[] => outputs.map(({ type }) => type);
+const wake = (outputs: readonly ReplicationOutput[]): number[] =>
+  outputs.flatMap((output) => (output.type === 'schedule' ? [output.atMs] : []));
+
+test('the first write goes out at once, those of the next 10 ms together, each stored before', () => {
+  const one = new One('a');
+  assert.deepEqual(types(one.write('k0', 'x', 100)).slice(0, 3), ['store', 'changed', 'broadcast']);
+  const second = one.write('k1', 'x', 101);
+  assert.deepEqual(types(second), ['store', 'changed', 'schedule']);
+  assert.deepEqual(wake(second), [110]);
+  for (let i = 2; i < 50; i++)
+    assert.deepEqual(types(one.write(`k${i}`, 'x', 105)), types(second).slice(0, 2));
+  assert.deepEqual(batches(one.give({ type: 'timer' }, 109)), []);
+  assert.deepEqual(batches(one.give({ type: 'timer' }, 110)), [49]);
+  assert.deepEqual(batches(one.give({ type: 'timer' }, 120)), []);
+  assert.deepEqual(batches(one.write('k', 'y', 120)), [1]);
+});
+
+test('a full batch does not wait, and what is larger than one is told of, not sent', () => {
+  const one = new One('a', [], { batchBytesMax: 1000 });
+  one.give({ type: 'up', peer: 'b' }, 0);
+  one.write('k', 'x', 1);
+  assert.deepEqual(batches(one.write('k1', 'x'.repeat(500), 2)), []);
+  assert.deepEqual(batches(one.write('k2', 'x'.repeat(500), 2)), [1]);
+  const large = one.write('k3', 'x'.repeat(2000), 3);
+  assert.deepEqual(batches(large), []);
+  const due = one.give({ type: 'timer' }, 12);
+  assert.deepEqual(batches(due), [1]);
+  const digest = one.replica.digest(SHARED) ?? '';
+  assert.deepEqual(sent(due), [
+    { type: 'digests', digests: [{ document: SHARED, digest }], range: undefined },
+  ]);
+});
+
+test('a broadcast that comes back to its origin does nothing', () => {
+  const one = new One('a');
+  const out = one.write('k', 'x', 0).find((output) => output.type === 'broadcast');
+  assert.ok(out?.type === 'broadcast');
+  assert.deepEqual(one.give({ type: 'broadcast', origin: 'a', bytes: out.bytes }, 1), []);
+  const other = new One('bb');
+  const taken = other.give({ type: 'broadcast', origin: 'a', bytes: out.bytes }, 1);
+  assert.deepEqual(types(taken).slice(0, 2), ['store', 'changed']);
+});
+
+test('a document in which nothing ever was has the digest of one that is not there', () => {
+  assert.equal(new One('a').replica.digest(SHARED), EMPTY_DIGEST);
+});
+
+/** Services in the shared document, backends in those of 100 hosts. */
+function cluster(): Update[] {
+  const updates: Update[] = [];
+  for (let h = 0; h < 100; h++) {
+    const host = Replica.open({ node: `n${h}`, writer: h + 1 });
+    host.transact(
+      Array.from({ length: 100 }, (_, i) => ({
+        document: 'own' as const,
+        key: `backend/svc-${i * 10 + (h % 10)}/http/10.0.${h}.${i}/8080`,
+        value: '{}',
+      })),
+      WALL,
+    );
+    updates.push(host.whole(host.own));
+  }
+  const shared = Replica.open({ node: 'n0', writer: 1 });
+  shared.transact(
+    Array.from({ length: 1000 }, (_, i) => ({
+      document: 'shared' as const,
+      key: `service/svc-${i}`,
+      value: JSON.stringify({ vips: [`240.0.${i >> 8}.${i & 255}`], ports: [] }),
+    })),
+    WALL,
+  );
+  return [...updates, shared.whole(SHARED)];
+}
+
+test('a joiner of 1,000 services × 10 backends asks once for each document, within the window', () => {
+  const config = { partBytes: 4096, windowBytes: 10_000 };
+  const updates = cluster();
+  const hosts = new Map([
+    ['a', new One('a', updates, config)],
+    ['bb', new One('bb', updates, config)],
+    ['ccc', new One('ccc', [], config)],
+  ]);
+  const asked = new Map<string, number>();
+  const underWay = new Map<string, number>();
+  const queue: { to: string; from: string; bytes: Uint8Array }[] = [];
+  const note = (from: string, to: string, bytes: Uint8Array): void => {
+    const message = decodeReplication(bytes);
+    if (message?.type === 'ask')
+      asked.set(message.vector.document, (asked.get(message.vector.document) ?? 0) + 1);
+    const pair = message?.type === 'part' ? `${from}${to}` : `${to}${from}`;
+    const change =
+      message?.type === 'part'
+        ? message.bytes.length
+        : message?.type === 'got'
+          ? -message.bytes
+          : 0;
+    const now = (underWay.get(pair) ?? 0) + change;
+    assert.ok(now <= 10_000, `${now} bytes under way`);
+    underWay.set(pair, now);
+  };
+  const run = (from: string, outputs: readonly ReplicationOutput[]): void => {
+    for (const output of outputs) {
+      if (output.type !== 'send') continue;
+      note(from, output.to, output.bytes);
+      queue.push({ to: output.to, from, bytes: output.bytes });
+    }
+  };
+  for (const [x, y] of [
+    ['a', 'ccc'],
+    ['ccc', 'a'],
+    ['bb', 'ccc'],
+    ['ccc', 'bb'],
+  ] as const)
+    run(x, hosts.get(x)?.give({ type: 'up', peer: y }, 0) ?? []);
+  for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
+    const { to, from, bytes } = next;
+    run(to, hosts.get(to)?.give({ type: 'message', from, bytes }, 1) ?? []);
+  }
+  const joiner = hosts.get('ccc');
+  assert.ok(joiner);
+  assert.equal(asked.size, 101);
+  assert.deepEqual([...new Set(asked.values())], [1]);
+  const of = (one: One | undefined): Map<string, string> =>
+    new Map([...(one?.replica.digests() ?? [])].filter(([, digest]) => digest !== EMPTY_DIGEST));
+  assert.deepEqual(Object.fromEntries(of(joiner)), Object.fromEntries(of(hosts.get('a'))));
+  assert.deepEqual([...joiner.replication.lag().values()], [0, 0]);
+});
+
+/** A peer that tells of something new every 10 ms for 10 minutes, and has nothing. */
+function lie(documentAt: (i: number) => string): number {
+  const one = new One('a');
+  one.give({ type: 'up', peer: 'liar' }, 0);
+  let asks = 0;
+  for (let i = 0; i < 60_000; i++) {
+    const digest = `0.0.${String(i).padStart(16, '0')}`;
+    const digests = [{ document: documentAt(i), digest }];
+    for (const message of sent(
+      one.tell('liar', { type: 'digests', digests, range: undefined }, i * 10),
+    )) {
+      if (message.type !== 'ask') continue;
+      asks += 1;
+      one.tell('liar', { type: 'none', request: message.request }, i * 10);
+    }
+  }
+  return asks;
+}
+
+test('a peer that lies about a document for ever is asked less and less', () => {
+  // 0.2, 0.4 … 51.2 s, then once a minute.
+  assert.equal(
+    lie(() => SHARED),
+    18,
+  );
+});
+
+test('a peer that makes up ever other documents is asked once a second in the end', () => {
+  const asks = lie((i) => `node:x${i}`);
+  assert.ok(asks >= 256 && asks <= 256 + 600, String(asks));
+});
+
+test('a peer that does not answer is given up, and another one asked', () => {
+  const one = new One('a');
+  for (const peer of ['p', 'q']) one.give({ type: 'up', peer }, 0);
+  const digests = [{ document: SHARED, digest: '0.0.00000000000000aa' }];
+  const asks = (outputs: readonly ReplicationOutput[]): string[] =>
+    outputs.flatMap((output) =>
+      output.type === 'send' && decodeReplication(output.bytes)?.type === 'ask' ? [output.to] : [],
+    );
+  assert.deepEqual(asks(one.tell('p', { type: 'digests', digests, range: undefined }, 1)), ['p']);
+  assert.deepEqual(asks(one.tell('q', { type: 'digests', digests, range: undefined }, 2)), []);
+  assert.deepEqual(asks(one.give({ type: 'timer' }, 10_000)), []);
+  assert.deepEqual(asks(one.give({ type: 'timer' }, 10_001)), ['q']);
+  assert.deepEqual(asks(one.give({ type: 'down', peer: 'q' }, 10_002)), []);
+});
+
+test('a peer that asks more than it may is told that there is nothing', () => {
+  const one = new One('a', [], { windowBytes: 1 });
+  one.write('k', 'x', 0);
+  one.give({ type: 'up', peer: 'p' }, 0);
+  const vector = new One('bb').replica.vector(SHARED);
+  const answers = Array.from({ length: 30 }, (_, i) =>
+    sent(one.tell('p', { type: 'ask', request: i + 1, vector }, 1)).map(({ type }) => type),
+  );
+  // One is under way, one ready to go, 16 wait.
+  const expected = Array.from({ length: 30 }, (_, i) =>
+    i === 0 ? ['part'] : i < 18 ? [] : ['none'],
+  );
+  assert.deepEqual(answers, expected);
+});
+
+test('facts reach all, the newest counts, and a new neighbour is told', () => {
+  const one = new One('a');
+  const value = Uint8Array.of(1);
+  const out = one.give({ type: 'fact', key: 'health/x', value, forMs: 500, priority: 'urgent' }, 0);
+  const [cast] = out.filter((output) => output.type === 'broadcast');
+  assert.ok(cast?.type === 'broadcast' && cast.priority === 'urgent');
+  const other = new One('bb');
+  const taken = other.give({ type: 'broadcast', origin: 'a', bytes: cast.bytes }, 0);
+  const changed = { origin: 'a', key: 'health/x', value };
+  assert.deepEqual(taken[0], { type: 'facts', changed: [changed] });
+  // Not from whom it does not concern.
+  assert.equal(
+    new One('c').give({ type: 'broadcast', origin: 'z', bytes: cast.bytes }, 0)[0]?.type,
+    'schedule',
+  );
+  const [told] = sent(other.give({ type: 'up', peer: 'c' }, 200)).filter(
+    ({ type }) => type === 'facts',
+  );
+  assert.ok(told?.type === 'facts');
+  assert.deepEqual(
+    told.facts.map(({ forMs }) => forMs),
+    [300],
+  );
+  assert.deepEqual(other.give({ type: 'timer' }, 500)[0], {
+    type: 'facts',
+    changed: [{ ...changed, value: undefined }],
+  });
+});
+
+test('no bytes make it throw, as a broadcast or from a peer', () => {
+  const source = new One('bb');
+  source.write('k', 'x', 0);
+  source.give({ type: 'up', peer: 'a' }, 0);
+  const real: Uint8Array[] = [
+    encodeReplication({ type: 'updates', updates: [source.replica.whole(SHARED)] }),
+    encodeReplication({ type: 'ask', request: 1, vector: source.replica.vector(SHARED) }),
+    encodeReplication({ type: 'summary', high: 1, low: 2 }),
+    encodeReplication({
+      type: 'digests',
+      digests: [{ document: SHARED, digest: '0.0.1' }],
+      range: { after: '', upTo: '' },
+    }),
+    encodeReplication({
+      type: 'part',
+      request: 1,
+      digest: 'x',
+      total: source.replica.whole(SHARED).bytes.length,
+      offset: 0,
+      ...source.replica.whole(SHARED),
+    }),
+  ];
+  const damaged = fc
+    .tuple(fc.constantFrom(...real), fc.array(fc.tuple(fc.nat(200), fc.nat(255)), { maxLength: 3 }))
+    .map(([bytes, changes]) => {
+      const copy = bytes.slice();
+      for (const [at, value] of changes) copy[at % copy.length] = value;
+      return copy;
+    });
+  const bytes = fc.oneof(damaged, fc.uint8Array({ maxLength: 60 }));
+  fc.assert(
+    fc.property(fc.array(fc.tuple(bytes, fc.boolean()), { maxLength: 12 }), (all) => {
+      const one = new One('a');
+      one.give({ type: 'up', peer: 'bb' }, 0);
+      one.tell(
+        'bb',
+        { type: 'digests', digests: [{ document: SHARED, digest: 'y' }], range: undefined },
+        0,
+      );
+      for (const [i, [some, isBroadcast]] of all.entries())
+        one.give(
+          isBroadcast
+            ? { type: 'broadcast', origin: 'bb', bytes: some }
+            : { type: 'message', from: 'bb', bytes: some },
+          i,
+        );
+    }),
+    { numRuns: 1000 },
+  );
+});
