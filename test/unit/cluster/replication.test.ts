@@ -112,6 +112,70 @@ test('a document in which nothing ever was has the digest of one that is not the
   assert.equal(new One('a').replica.digest(SHARED), EMPTY_DIGEST);
 });
 
+test('what only this host knew of an older epoch is broadcast, after the new one is stored', () => {
+  const [one, other] = [new One('a'), new One('bb')];
+  one.write('mine', 'x', 0);
+  const update = other.replica.compact(SHARED);
+  const bytes = encodeReplication({ type: 'updates', updates: [update] });
+  const taken = one.give({ type: 'broadcast', origin: 'bb', bytes }, 100);
+  const [notice, store, cast] = taken;
+  assert.ok(notice?.type === 'notice' && notice.notice.type === 'epoch');
+  assert.ok(store?.type === 'store' && store.whole);
+  assert.deepEqual(store.updates, [one.replica.whole(SHARED)]);
+  assert.ok(cast !== undefined);
+  assert.deepEqual(batches([cast]), [1]);
+});
+
+test('a neighbour that broadcasts into an older epoch is told, others are not', () => {
+  const [one, other] = [new One('a'), new One('bb')];
+  one.replica.compact(SHARED);
+  const [cast] = other.write('k', 'x', 0).filter(({ type }) => type === 'broadcast');
+  assert.ok(cast?.type === 'broadcast');
+  const heard = (): ReplicationMessage[] =>
+    sent(one.give({ type: 'broadcast', origin: 'bb', bytes: cast.bytes }, 0));
+  assert.deepEqual(heard(), []);
+  one.give({ type: 'up', peer: 'bb' }, 0);
+  const digest = one.replica.digest(SHARED) ?? '';
+  assert.deepEqual(heard(), [
+    { type: 'digests', digests: [{ document: SHARED, digest }], range: undefined },
+  ]);
+});
+
+test('a neighbour whose list lacks a document is told of it', () => {
+  const one = new One('a');
+  one.write('k', 'x', 0);
+  one.give({ type: 'up', peer: 'p' }, 1);
+  const digest = one.replica.digest(SHARED) ?? '';
+  const told = (after: string, upTo: string): ReplicationMessage[] =>
+    sent(one.tell('p', { type: 'digests', digests: [], range: { after, upTo } }, 100));
+  const expected = [{ type: 'digests', digests: [{ document: SHARED, digest }], range: undefined }];
+  assert.deepEqual(told('', ''), expected);
+  assert.deepEqual(told('node:x', SHARED), expected);
+  assert.deepEqual(told(SHARED, ''), []);
+  assert.deepEqual(told('', 'node:x'), []);
+});
+
+test('whoever still knows more after an answer tells so', () => {
+  const [one, other] = [new One('a'), new One('bb')];
+  one.write('mine', 'x', 0);
+  other.write('theirs', 'x', 0);
+  one.give({ type: 'up', peer: 'bb' }, 1);
+  const theirs = { document: SHARED, digest: other.replica.digest(SHARED) ?? '' };
+  const [ask] = sent(one.tell('bb', { type: 'digests', digests: [theirs], range: undefined }, 2));
+  assert.ok(ask?.type === 'ask');
+  const update = other.replica.diff(ask.vector);
+  assert.ok(update);
+  const total = update.bytes.length;
+  const { request } = ask;
+  const { digest } = theirs;
+  const part = { type: 'part', request, digest, total, offset: 0, ...update } as const;
+  const digests = (): unknown => [{ document: SHARED, digest: one.replica.digest(SHARED) }];
+  assert.deepEqual(sent(one.tell('bb', part, 2)), [
+    { type: 'got', bytes: total },
+    { type: 'digests', digests: digests(), range: undefined },
+  ]);
+});
+
 /** Services in the shared document, backends in those of 100 hosts. */
 function cluster(): Update[] {
   const updates: Update[] = [];
