@@ -1,71 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { decode, encode } from '../../../src/hyparview-ts/codec.ts';
-import { DEFAULTS, LIMITS, Names, Node, sfc32 } from '../../../src/hyparview-ts/index.ts';
-import type {
-  Config,
-  LinkState,
-  Message,
-  MessageOf,
-  Output,
-  Peer,
-} from '../../../src/hyparview-ts/index.ts';
-
-const peer = (id: string, address = `${id}:1`): Peer => ({ id, address, zone: 'z' });
-
-class Subject {
-  readonly names = new Names();
-  readonly node: Node;
-  now = 0;
-
-  constructor(config: Partial<Config> = {}) {
-    const { names } = this;
-    const random = sfc32(3);
-    this.node = new Node({ self: peer('self'), random, incarnation: 1, config, names });
-    this.node.handle({ type: 'start', known: [] }, 0);
-  }
-
-  receive(from: string | Peer, message: Message): Output[] {
-    const who = typeof from === 'string' ? peer(from) : from;
-    return this.node.handle({ type: 'received', from: who, message }, this.now);
-  }
-
-  link(...ids: string[]): void {
-    for (const id of ids) this.receive(id, { type: 'neighbor', high: true });
-  }
-
-  /** Fires what is due until `until`; every ping to one of `answering` is answered. */
-  run(until: number, ...answering: string[]): Output[] {
-    const outputs: Output[] = [];
-    for (;;) {
-      const due = this.node.snapshot().timers.filter(({ atMs }) => atMs <= until);
-      const first = due.toSorted((a, b) => a.atMs - b.atMs)[0];
-      if (first === undefined) break;
-      this.now = Math.max(this.now, first.atMs);
-      const step = this.node.handle({ type: 'timer', key: first.key }, this.now);
-      outputs.push(...step);
-      for (const { to, message } of sent(step, 'ping')) {
-        if (!answering.includes(to)) continue;
-        const { nonce, digest } = message;
-        outputs.push(...this.receive(to, { type: 'pong', nonce, incarnation: 1, digest }));
-      }
-    }
-    this.now = until;
-    return outputs;
-  }
-}
-
-function sent<T extends Message['type']>(
-  outputs: readonly Output[],
-  type: T,
-): { to: string; message: MessageOf<T> }[] {
-  const found: { to: string; message: MessageOf<T> }[] = [];
-  for (const output of outputs) {
-    if (output.type !== 'send' || output.message.type !== type) continue;
-    found.push({ to: output.to.id, message: output.message as MessageOf<T> });
-  }
-  return found;
-}
+import { DEFAULTS, LIMITS, Node, sfc32 } from '../../../src/hyparview-ts/index.ts';
+import type { Config, LinkState, Message, Output } from '../../../src/hyparview-ts/index.ts';
+import { peer, sent, Subject } from './subject.ts';
 
 function state(id: string, sequence = 1, ...neighbours: string[]): LinkState {
   return { origin: peer(id), incarnation: 1, sequence, left: false, neighbours };

@@ -9,61 +9,18 @@ import {
   knownPeers,
   sfc32,
 } from '../../../src/hyparview-ts/index.ts';
-import type { Config, Message, MessageOf, Output, Peer } from '../../../src/hyparview-ts/index.ts';
+import type { Config, Message, Output } from '../../../src/hyparview-ts/index.ts';
+import { peer, sent, Subject } from './subject.ts';
 
-const peer = (id: string, zone = 'z'): Peer => ({ id, address: `${id}:1`, zone });
-
-class Subject {
-  readonly node: Node;
-  now = 0;
-
+/** With the settings of the papers, whatever the defaults are. */
+class PaperSubject extends Subject {
   constructor(config: Partial<Config> = {}) {
-    this.node = new Node({
-      self: peer('self'),
-      random: sfc32(5),
-      incarnation: 1,
-      config: { ...PAPER, ...config },
-    });
-    this.node.handle({ type: 'start', known: [] }, 0);
+    super({ ...PAPER, ...config }, 5);
   }
-
-  receive(from: string, message: Message): Output[] {
-    return this.node.handle({ type: 'received', from: peer(from), message }, this.now);
-  }
-
-  link(...ids: string[]): void {
-    for (const id of ids) this.receive(id, { type: 'neighbor', high: true });
-  }
-
-  /** Fires what is due until `until`, the earliest first. */
-  run(until: number): Output[] {
-    const outputs: Output[] = [];
-    for (;;) {
-      const due = this.node.snapshot().timers.filter(({ atMs }) => atMs <= until);
-      const first = due.toSorted((a, b) => a.atMs - b.atMs)[0];
-      if (first === undefined) break;
-      this.now = Math.max(this.now, first.atMs);
-      outputs.push(...this.node.handle({ type: 'timer', key: first.key }, this.now));
-    }
-    this.now = until;
-    return outputs;
-  }
-}
-
-function sent<T extends Message['type']>(
-  outputs: readonly Output[],
-  type: T,
-): { to: string; message: MessageOf<T> }[] {
-  const found: { to: string; message: MessageOf<T> }[] = [];
-  for (const output of outputs) {
-    if (output.type !== 'send' || output.message.type !== type) continue;
-    found.push({ to: output.to.id, message: output.message as MessageOf<T> });
-  }
-  return found;
 }
 
 test('join() asks one seed, and the next one when that does not answer', () => {
-  const subject = new Subject();
+  const subject = new PaperSubject();
   const seeds = [peer('a'), peer('b')];
   const first = sent(subject.node.handle({ type: 'join', seeds }, 0), 'join');
   assert.equal(first.length, 1);
@@ -73,7 +30,7 @@ test('join() asks one seed, and the next one when that does not answer', () => {
 });
 
 test('a join is passed on to all other neighbours as ForwardJoin with ARWL', () => {
-  const subject = new Subject();
+  const subject = new PaperSubject();
   subject.link('a', 'b');
   const outputs = subject.receive('new', { type: 'join' });
   assert.deepEqual(
@@ -87,7 +44,7 @@ test('a join is passed on to all other neighbours as ForwardJoin with ARWL', () 
 });
 
 test('join() drops a random neighbour, with a Disconnect, when the active view is full', () => {
-  const subject = new Subject();
+  const subject = new PaperSubject();
   subject.link('a', 'b', 'c', 'd', 'e');
   const outputs = subject.receive('new', { type: 'join' });
   const dropped = sent(outputs, 'disconnect');
@@ -97,7 +54,7 @@ test('join() drops a random neighbour, with a Disconnect, when the active view i
 });
 
 test('a ForwardJoin leaves the newcomer in the passive view at PRWL and walks on', () => {
-  const subject = new Subject();
+  const subject = new PaperSubject();
   subject.link('a', 'b');
   const ttl = PAPER.passiveWalkLength;
   const outputs = subject.receive('a', { type: 'forward-join', peer: peer('new'), ttl });
@@ -109,7 +66,7 @@ test('a ForwardJoin leaves the newcomer in the passive view at PRWL and walks on
 });
 
 test('a ForwardJoin at its end asks the newcomer to be a neighbour, with high priority', () => {
-  const subject = new Subject();
+  const subject = new PaperSubject();
   subject.link('a', 'b');
   const outputs = subject.receive('a', { type: 'forward-join', peer: peer('new'), ttl: 0 });
   assert.deepEqual(sent(outputs, 'neighbor'), [
@@ -118,7 +75,7 @@ test('a ForwardJoin at its end asks the newcomer to be a neighbour, with high pr
 });
 
 test('a full node refuses a neighbour of low priority and takes one of high', () => {
-  const subject = new Subject();
+  const subject = new PaperSubject();
   subject.link('a', 'b', 'c', 'd', 'e');
   const ask = (high: boolean): boolean | undefined =>
     sent(subject.receive('x', { type: 'neighbor', high }), 'neighbor-reply')[0]?.message.accepted;
@@ -126,7 +83,7 @@ test('a full node refuses a neighbour of low priority and takes one of high', ()
 });
 
 test('a failed neighbour is replaced from the passive view at once, and told to nobody as passive', () => {
-  const subject = new Subject();
+  const subject = new PaperSubject();
   subject.link('a', 'b');
   subject.receive('a', { type: 'shuffle-reply', peers: [peer('p')] });
   subject.run(100);
@@ -139,14 +96,14 @@ test('a failed neighbour is replaced from the passive view at once, and told to 
 });
 
 test('a ping from a node that is no neighbour is answered with Disconnect, so that links have two ends', () => {
-  const subject = new Subject();
+  const subject = new PaperSubject();
   const ping = { type: 'ping', nonce: 1, measure: false, digest: 0 } as const;
   const outputs = subject.receive('stranger', ping);
   assert.deepEqual([sent(outputs, 'disconnect').length, sent(outputs, 'pong').length], [1, 0]);
 });
 
 test('a payload goes along eager links and its announcement along lazy ones', () => {
-  const subject = new Subject();
+  const subject = new PaperSubject();
   subject.link('a', 'b', 'c');
   subject.receive('b', { type: 'prune', states: false });
   const payload = Uint8Array.of(7);
@@ -164,7 +121,7 @@ test('a payload goes along eager links and its announcement along lazy ones', ()
 });
 
 test('a payload that comes twice prunes the second link', () => {
-  const subject = new Subject();
+  const subject = new PaperSubject();
   subject.link('a', 'b');
   const payload = Uint8Array.of(7);
   const gossip = { type: 'gossip', id: 'o 1 1', hop: 0, priority: 'normal', payload } as const;
@@ -176,7 +133,7 @@ test('a payload that comes twice prunes the second link', () => {
 });
 
 test('an announced payload that does not come is grafted from the first announcer, then from the next', () => {
-  const subject = new Subject();
+  const subject = new PaperSubject();
   subject.link('a', 'b');
   const announcements = [{ id: 'o 1 1', hop: 1 }];
   subject.receive('a', { type: 'ihave', announcements });
@@ -194,7 +151,7 @@ test('an announced payload that does not come is grafted from the first announce
 });
 
 test('a neighbour that stops answering is suspected, its other neighbours are asked, and it is dropped', () => {
-  const subject = new Subject();
+  const subject = new PaperSubject();
   subject.link('a', 'b', 'c');
   const DIED_AT = 2000;
   const outputs: Output[] = [];
@@ -224,7 +181,7 @@ test('a neighbour that stops answering is suspected, its other neighbours are as
 });
 
 test('whoever asks, and whatever others say, a link ends only after its own two timeouts and a suspicion', () => {
-  const subject = new Subject();
+  const subject = new PaperSubject();
   subject.link('a', 'b', 'c', 'd');
   let heardAt = 0;
   for (let at = 0; at <= 2000; at += 20) {
@@ -245,7 +202,7 @@ test('whoever asks, and whatever others say, a link ends only after its own two 
 });
 
 test('a suspected node refutes with a higher incarnation', () => {
-  const subject = new Subject();
+  const subject = new PaperSubject();
   subject.link('a');
   const outputs = subject.receive('a', { type: 'suspect', target: 'self', incarnation: 4 });
   assert.deepEqual(sent(outputs, 'vouch'), [
@@ -265,7 +222,7 @@ const versionsOf = (outputs: readonly Output[]): [number, number][] =>
     .map(({ incarnation, sequence }) => [incarnation, sequence]);
 
 test('a node that meets a newer state of its own, or its version alone, says something newer still', () => {
-  const subject = new Subject();
+  const subject = new PaperSubject();
   subject.link('a');
   const [first] = versionsOf(subject.run(1000));
   assert.equal(first?.[0], 1);
@@ -284,7 +241,7 @@ test('a node that meets a newer state of its own, or its version alone, says som
 });
 
 test('at the end of all incarnations nothing is said that the wire refuses', () => {
-  const subject = new Subject();
+  const subject = new PaperSubject();
   subject.link('a');
   const last = LIMITS.incarnation;
   const outputs = subject.receive('a', { type: 'suspect', target: 'self', incarnation: last });
@@ -318,7 +275,7 @@ test('two lives that begin alike never call two states, or two broadcasts, by on
 });
 
 test('leave() says goodbye to every neighbour and leaves no timer', () => {
-  const subject = new Subject();
+  const subject = new PaperSubject();
   subject.link('a', 'b');
   const outputs = subject.node.handle({ type: 'leave' }, 50);
   assert.deepEqual(
@@ -334,13 +291,13 @@ test('leave() says goodbye to every neighbour and leaves no timer', () => {
 });
 
 test('a stale timer is harmless', () => {
-  const subject = new Subject();
+  const subject = new PaperSubject();
   assert.deepEqual(subject.node.handle({ type: 'timer', key: 'want' }, 1), []);
   assert.deepEqual(subject.node.handle({ type: 'timer', key: 'graft' }, 1), []);
 });
 
 test('known peers are the neighbours first, then the passive view, then all other members', () => {
-  const subject = new Subject();
+  const subject = new PaperSubject();
   subject.link('a');
   subject.receive('a', { type: 'shuffle-reply', peers: [peer('p')] });
   const state = { origin: peer('m'), incarnation: 1, sequence: 1, left: false, neighbours: [] };

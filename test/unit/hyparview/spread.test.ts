@@ -6,11 +6,9 @@ import type {
   Message,
   MessageOf,
   Output,
-  Peer,
   TimerKey,
 } from '../../../src/hyparview-ts/index.ts';
-
-const peer = (id: string): Peer => ({ id, address: `${id}:1`, zone: 'z' });
+import { peer, sent } from './subject.ts';
 
 function state(id: string, sequence = 1): LinkState {
   return { origin: peer(id), incarnation: 1, sequence, left: false, neighbours: [] };
@@ -50,18 +48,6 @@ class Subject {
   }
 }
 
-function sent<T extends Message['type']>(
-  outputs: readonly Output[],
-  type: T,
-): [string, MessageOf<T>][] {
-  const found: [string, MessageOf<T>][] = [];
-  for (const output of outputs) {
-    if (output.type !== 'send' || output.message.type !== type) continue;
-    found.push([output.to.id, output.message as MessageOf<T>]);
-  }
-  return found;
-}
-
 const many = (count: number, prefix = 'n'): LinkState[] =>
   Array.from({ length: count }, (_, i) => state(`${prefix}${i}`));
 
@@ -71,7 +57,7 @@ test('a neighbour whose news are mostly known is pruned from the tree, one with 
   const half = subject.tell('b', 'tree', [...many(2), ...many(2, 'x')]);
   assert.deepEqual(sent(half, 'prune'), []);
   const mostly = subject.tell('b', 'tree', [...many(3), state('y')]);
-  assert.deepEqual(sent(mostly, 'prune'), [['b', { type: 'prune', states: true }]]);
+  assert.deepEqual(sent(mostly, 'prune'), [{ to: 'b', message: { type: 'prune', states: true } }]);
 });
 
 test('news go whole along the tree and as versions along every other link, back to nobody they came from', () => {
@@ -80,10 +66,10 @@ test('news go whole along the tree and as versions along every other link, back 
   subject.tell('a', 'tree', many(2));
   const out = subject.fire('flush');
   assert.deepEqual(sent(out, 'states'), [
-    ['b', { type: 'states', purpose: 'tree', states: many(2) }],
+    { to: 'b', message: { type: 'states', purpose: 'tree', states: many(2) } },
   ]);
   assert.deepEqual(
-    sent(out, 'versions').map(([to, { versions }]) => [to, versions.length]),
+    sent(out, 'versions').map(({ to, message }) => [to, message.versions.length]),
     [
       ['c', 2],
       ['d', 2],
@@ -98,10 +84,10 @@ test('in a storm one link that is not of the tree hears of the versions, and ano
     subject.tell('a', 'tree', many(100, prefix));
     const versions = sent(subject.fire('flush'), 'versions');
     assert.deepEqual(
-      versions.map(([, message]) => message.versions.length),
+      versions.map(({ message }) => message.versions.length),
       [100],
     );
-    return versions[0]?.[0] ?? '';
+    return versions[0]?.to ?? '';
   });
   assert.deepEqual(told.toSorted(), ['c', 'd']);
 });
@@ -111,14 +97,14 @@ test('who has nothing in a bucket is sent all of it at once, and asked for versi
   subject.tell('a', 'sync', many(300));
   const nothing = Array.from({ length: LIMITS.buckets }, () => 0);
   const out = subject.receive('a', { type: 'sync', buckets: nothing });
-  const got = sent(out, 'states').flatMap(([, { states }]) =>
-    states.map(({ origin }) => origin.id),
+  const got = sent(out, 'states').flatMap(({ message }) =>
+    message.states.map(({ origin }) => origin.id),
   );
   assert.deepEqual(got.toSorted(), [...many(300).map(({ origin }) => origin.id), 'self'].sort());
   assert.deepEqual(sent(out, 'versions'), []);
   const other = subject.receive('a', { type: 'sync', buckets: nothing.map(() => 1) });
   assert.deepEqual(sent(other, 'states'), []);
-  assert.equal(sent(other, 'versions')[0]?.[1].versions.length, 301);
+  assert.equal(sent(other, 'versions')[0]?.message.versions.length, 301);
 });
 
 test('failure news is passed on at once, however much of it there is', () => {
@@ -126,7 +112,7 @@ test('failure news is passed on at once, however much of it there is', () => {
   for (let i = 0; i < 100; i++) {
     const out = subject.tell('a', 'urgent', [state('n', i + 1)]);
     assert.deepEqual(
-      sent(out, 'states').map(([to]) => to),
+      sent(out, 'states').map(({ to }) => to),
       ['b'],
     );
   }
