@@ -21,6 +21,8 @@ export interface Slice {
   readonly failed: readonly (number | string)[];
   /** One number a run, or so many as the goal makes of it; summed up by `figure`. */
   readonly values: readonly number[];
+  /** Where the values are only some of the runs: of each, its seed. */
+  readonly seeds?: readonly number[];
 }
 
 interface Goal {
@@ -29,9 +31,9 @@ interface Goal {
   readonly goal: string;
   /** How many runs make the goal. */
   readonly count: number;
-  run(seed: number, count: number): Pick<Slice, 'failed' | 'values'>;
+  run(seed: number, count: number): Pick<Slice, 'failed' | 'values' | 'seeds'>;
   /** Of all slices together, in words. */
-  figure(values: readonly number[]): string;
+  figure(values: readonly number[], slices: readonly Slice[]): string;
   isMet(values: readonly number[]): boolean;
 }
 
@@ -39,7 +41,11 @@ const ascending = (values: readonly number[]): number[] => values.toSorted((a, b
 const ms = (value: number | undefined): string => `${Math.round(value ?? NaN)} ms`;
 
 /** Runs each seed, and goes on after one that fails. */
-function each(seed: number, count: number, run: (seed: number) => number): ReturnType<Goal['run']> {
+function each(
+  seed: number,
+  count: number,
+  run: (seed: number) => number,
+): Pick<Slice, 'failed' | 'values'> {
   const failed: number[] = [];
   const values: number[] = [];
   for (let i = 0; i < count; i++) {
@@ -54,8 +60,20 @@ function each(seed: number, count: number, run: (seed: number) => number): Retur
   return { failed, values };
 }
 
-/** The longest settlings of very many runs, and how many there were of the others. */
+/** Of very many runs only the longest settlings are kept. */
 const LONGEST = 20;
+const LONGEST_SHOWN = 5;
+
+function longestSeeds(slices: readonly Slice[]): string {
+  const runs = slices.flatMap(({ values, seeds = [] }) =>
+    seeds.map((seed, i) => ({ seed, took: values[i] ?? NaN })),
+  );
+  const longest = runs.toSorted((a, b) => b.took - a.took || a.seed - b.seed);
+  const shown = longest.slice(0, LONGEST_SHOWN).map(({ seed, took }) => `${seed} (${ms(took)})`);
+  const unknown = slices.filter(({ seeds }) => seeds === undefined).map(({ seed }) => seed);
+  const without = unknown.length > 0 ? `; not kept of the runs from ${unknown.join(', ')}` : '';
+  return `the longest seeds: ${shown.join(', ')}${without}`;
+}
 
 const CHAOS: Goal = {
   name: 'chaos',
@@ -63,10 +81,18 @@ const CHAOS: Goal = {
   goal: 'no violated check in 100,000',
   count: 100_000,
   run: (seed, count) => {
-    const { failed, values } = each(seed, count, (at) => chaos(at).settleMs);
-    return { failed, values: ascending(values).slice(-LONGEST) };
+    const runs: { seed: number; took: number }[] = [];
+    const { failed } = each(seed, count, (at) => {
+      const { settleMs } = chaos(at);
+      runs.push({ seed: at, took: settleMs });
+      return settleMs;
+    });
+    const longest = runs.toSorted((a, b) => a.took - b.took || a.seed - b.seed).slice(-LONGEST);
+    const values = longest.map(({ took }) => took);
+    return { failed, values, seeds: longest.map((run) => run.seed) };
   },
-  figure: (values) => `the longest took ${ms(ascending(values).at(-1))} to come to rest`,
+  figure: (values, slices) =>
+    `the longest took ${ms(ascending(values).at(-1))} to come to rest; ${longestSeeds(slices)}`,
   isMet: () => true,
 };
 
@@ -233,7 +259,7 @@ function row(goal: Goal, slices: readonly Slice[]): string[] {
     goal.what,
     goal.goal,
     `\`npm run sim -- --goal ${goal.name}\``,
-    `${done} runs${enough}${wrong}; ${values.length === 0 ? 'nothing measured' : goal.figure(values)}`,
+    `${done} runs${enough}${wrong}; ${values.length === 0 ? 'nothing measured' : goal.figure(values, slices)}`,
     verdict,
     seeds.join(', '),
   ];
