@@ -20,6 +20,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { dirname } from 'node:path';
+import { syncDirectory } from '../../state/io/sync-directory.ts';
 import { ProblemError } from '../../state/problem.ts';
 
 const FILE_BYTES_MAX = 4 * 1024 * 1024;
@@ -107,15 +108,6 @@ function checkOwner(path: string, uid: number, mode: number, wanted: string): vo
   const has = (mode & 0o777).toString(8);
   const what = `is open to others (mode ${has}): its keys may be known to them`;
   throw problem(path, what, `chmod ${wanted} ${path}; if others could read it, join anew`);
-}
-
-function syncDirectory(path: string): void {
-  const fd = openSync(path, 'r');
-  try {
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
-  }
 }
 
 function torn(path: string, what: string): ProblemError {

@@ -13,12 +13,9 @@
 import {
   accessSync,
   chmodSync,
-  closeSync,
   constants,
   existsSync,
-  fsyncSync,
   mkdirSync,
-  openSync,
   readFileSync,
   renameSync,
   rmSync,
@@ -39,6 +36,7 @@ import type {
   StateStore,
 } from '../records.ts';
 import { classify, storeError } from './store-error.ts';
+import { syncDirectory } from './sync-directory.ts';
 
 /** Raised by any change of the tables; a file with a higher one is refused. 2: acls. */
 const SCHEMA_VERSION = 2;
@@ -121,15 +119,6 @@ type AclRow = [name: string, rule: string, crc: number];
 function aclRow({ name, ...rule }: AclRecord): AclRow {
   const text = JSON.stringify(rule);
   return [name, text, crc32(`${name}\n${text}`)];
-}
-
-function syncDirectory(path: string): void {
-  const fd = openSync(path, 'r');
-  try {
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
-  }
 }
 
 /** The process that holds a POSIX lock on `file`, from /proc/locks (proc(5)). */
