@@ -6,6 +6,7 @@
  */
 import type { CatalogService } from '../catalog/catalog.ts';
 import { cidrContains, parseCidr } from '../net/cidr.ts';
+import { addressClass } from '../net/classes.ts';
 import { formatEndpoint, parseIp, type IpBytes } from '../net/ip.ts';
 import type { AclAction, AclRecord, AclSelector, Protocol } from '../state/records.ts';
 
@@ -301,7 +302,7 @@ export function evaluate(world: World, subject: Subject, to: Destination): Evalu
 
 function isGroup(address: string): boolean {
   const ip = parseIp(address);
-  return ip !== undefined && (contains('224.0.0.0/4', ip) || contains('ff00::/8', ip));
+  return ip !== undefined && addressClass(ip) === 'multicast';
 }
 
 function evaluateEndpoint(world: World, subject: Subject, to: Destination): Evaluation {
