@@ -19,6 +19,13 @@ export interface LogLine {
   readonly [field: string]: unknown;
 }
 
+/** A wrapper that hides the BTF of the kernel from the agent, in a mount namespace of its own. */
+export const withoutBtf: readonly string[] = [
+  ...['unshare', '-m', 'sh', '-c'],
+  'mount -t tmpfs none /sys/kernel/btf && exec "$@"',
+  'sh',
+];
+
 const READY_MS = 20_000;
 
 export class Agent {

@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { whyNoLsm } from '../../src/acl/io/enforcement.ts';
+import { withoutBtf } from '../harness/agent.ts';
 import { smallMaps } from '../harness/config.ts';
 import { TestHost } from '../harness/host.ts';
 import { echoes } from '../harness/servers.ts';
@@ -74,15 +75,7 @@ test(
 
 test('without kernel BTF rules are stored, and status says that nothing enforces them', async () => {
   await using host = await TestHost.create();
-  const hide = [
-    'unshare',
-    '-m',
-    'sh',
-    '-c',
-    'mount -t tmpfs none /sys/kernel/btf && exec "$@"',
-    'sh',
-  ];
-  await host.agent.start({ config: host.writeConfig({ maps: smallMaps }), wrapper: hide });
+  await host.agent.start({ config: host.writeConfig({ maps: smallMaps }), wrapper: withoutBtf });
   const { echoes: list } = await echoes(host, { name: 'one' });
   await host.must(
     'acl',

@@ -16,7 +16,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import type { AgentOptions } from '../harness/agent.ts';
+import { type AgentOptions, withoutBtf } from '../harness/agent.ts';
 import type { Result } from '../harness/child.ts';
 import { run } from '../harness/child.ts';
 import { ask, endLoad, startLoad } from '../harness/clients.ts';
@@ -177,15 +177,7 @@ test('the capabilities of the systemd unit are enough, to start and to take over
 
 test('without kernel BTF services work', async () => {
   await using host = await TestHost.create();
-  const hide = [
-    'unshare',
-    '-m',
-    'sh',
-    '-c',
-    'mount -t tmpfs none /sys/kernel/btf && exec "$@"',
-    'sh',
-  ];
-  await host.agent.start({ wrapper: hide });
+  await host.agent.start({ wrapper: withoutBtf });
   const {
     echoes: [echo],
   } = await echoes(host, { name: 'a' });
