@@ -132,8 +132,13 @@ int BPF_PROG(zh_lsm_sendmsg, struct socket *sock, struct msghdr *msg, int size, 
 #define ZH_SCTP_STOP 0
 #define ZH_SCTP_DENIED (-1)
 
-/* One of several addresses that lie one after the other: its length, if SCTP
- * may go there and it is not the last that can be read. */
+/* Judges the first of the addresses that lie one after the other in `bytes`.
+ * Returns
+ * - its length (16 or 28), if SCTP may go there: the next one begins behind it;
+ * - ZH_SCTP_DENIED, if it may not;
+ * - ZH_SCTP_STOP, if there is nothing to judge: no rules, nothing left, cut off,
+ *   or neither IPv4 nor IPv6. The call goes on, and SCTP itself refuses what is
+ *   no address (net/sctp/socket.c). */
 __noinline int zh_lsm_sctp_address(__u64 address, int bytes)
 {
   struct zh_ask ask = {.protocol = IPPROTO_SCTP, .hook = ZH_ACL_LSM_CONNECT};
