@@ -10,7 +10,7 @@ import { badDaySwim, killsSwim, readySwim } from './swim.ts';
 import { lone } from './lone.ts';
 import type { LoneResult } from './lone.ts';
 import { CALM } from './simulator.ts';
-import { badDay, kills, partitions, quantile, ready } from './torture.ts';
+import { badDay, kills, quantile, ready } from './torture.ts';
 import type { Detection } from './torture.ts';
 
 const JOIN_EVERY_MS = 5;
@@ -262,23 +262,6 @@ function costOf(seed: number, nodes: number, linkState: boolean): CostResult {
 export function alone({ nodes, seed }: Options): Step<LoneResult>[] {
   const sizes = [...new Set([100, 1000, nodes])];
   return sizes.map((size) => step(String(size), () => lone(size, seed)));
-}
-
-export interface TortureResult {
-  readonly runs: number;
-  readonly worstHealMs: number;
-  readonly medianHealMs: number;
-}
-
-export function torture({ runs, seed }: Options): Step<TortureResult>[] {
-  return [
-    step('partitions', () => {
-      const healed: number[] = [];
-      for (let i = 0; i < runs; i++) healed.push(partitions(seed + i).healMs);
-      healed.sort((a, b) => a - b);
-      return { runs, worstHealMs: healed.at(-1) ?? 0, medianHealMs: quantile(healed, 0.5) };
-    }),
-  ];
 }
 
 export interface StormResult {

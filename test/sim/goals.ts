@@ -223,12 +223,8 @@ function add(slices: readonly Slice[], slice: Slice): Slice[] {
   return [...slices.filter((other) => apart(other, slice)), slice];
 }
 
-export function runGoal(name: string, seed: number, count: number | undefined): number {
-  const goal = GOALS.find((one) => one.name === name);
-  if (goal === undefined) {
-    console.error(`sim: no goal ${name}; there are ${GOALS.map((one) => one.name).join(', ')}`);
-    return 2;
-  }
+export function runGoal(goal: Goal, seed: number, count: number | undefined): number {
+  const { name } = goal;
   const runs = count ?? goal.count;
   const at = commit();
   const slice = { seed, count: runs, commit: at, ...goal.run(seed, runs) };

@@ -1,6 +1,6 @@
 // npm run sim: runs scenarios and compares what they measure with baseline.json. (--help)
 import { readFileSync, writeFileSync } from 'node:fs';
-import { parseArgs } from 'node:util';
+import { oneOf, runCommand, wholeNumber } from './arguments.ts';
 import { chaos } from './chaos.ts';
 import type { ChaosResult } from './chaos.ts';
 import { GOALS, runGoal } from './goals.ts';
@@ -103,50 +103,33 @@ function runMutations(): number {
   return survived === 0 ? 0 : 1;
 }
 
-function argumentsOf() {
-  return parseArgs({
-    options: {
-      help: { type: 'boolean', short: 'h', default: false },
-      scenario: { type: 'string' },
-      seed: { type: 'string', default: String(BASELINE_SEED) },
-      count: { type: 'string' },
-      goal: { type: 'string' },
-      update: { type: 'boolean', default: false },
-      mutations: { type: 'boolean', default: false },
-    },
-  }).values;
-}
-
-function main(): number {
-  let values: ReturnType<typeof argumentsOf>;
-  try {
-    values = argumentsOf();
-  } catch (error) {
-    console.error(`sim: ${(error as Error).message}\n${USAGE}`);
-    return 2;
-  }
-  if (values.help) {
-    console.log(USAGE);
-    return 0;
-  }
-  if (values.mutations) return runMutations();
-  const count = values.count === undefined ? undefined : Number(values.count);
-  if (values.goal !== undefined) return runGoal(values.goal, Number(values.seed), count);
-  if (values.scenario === undefined) return runAll(values.update);
-  const scenario = SCENARIOS.find(({ name }) => name === values.scenario);
-  if (scenario === undefined) {
-    const names = SCENARIOS.map(({ name }) => name).join(', ');
-    console.error(`sim: no scenario ${values.scenario}; there are ${names}`);
-    return 2;
-  }
-  if (scenario.name === 'chaos' && count !== undefined && count > 1) {
-    return runMany(Number(values.seed), count);
-  }
-  console.log(`${scenario.name}, seed ${values.seed}: ${scenario.what}`);
-  for (const [name, value] of Object.entries(scenario.run(Number(values.seed)))) {
+function runOne(scenario: Scenario, seed: number): number {
+  console.log(`${scenario.name}, seed ${seed}: ${scenario.what}`);
+  for (const [name, value] of Object.entries(scenario.run(seed))) {
     console.log(`    ${name.padEnd(24)} ${round(value)}`);
   }
   return 0;
 }
 
-process.exitCode = main();
+process.exitCode = runCommand({
+  name: 'sim',
+  usage: USAGE,
+  options: {
+    scenario: { type: 'string' },
+    seed: { type: 'string', default: String(BASELINE_SEED) },
+    count: { type: 'string' },
+    goal: { type: 'string' },
+    update: { type: 'boolean', default: false },
+    mutations: { type: 'boolean', default: false },
+  },
+  run: (values) => {
+    const seed = wholeNumber('seed', values.seed);
+    const count = values.count === undefined ? undefined : wholeNumber('count', values.count);
+    if (values.mutations) return runMutations();
+    if (values.goal !== undefined) return runGoal(oneOf('goal', GOALS, values.goal), seed, count);
+    if (values.scenario === undefined) return runAll(values.update);
+    const scenario = oneOf('scenario', SCENARIOS, values.scenario);
+    if (scenario.name === 'chaos' && count !== undefined && count > 1) return runMany(seed, count);
+    return runOne(scenario, seed);
+  },
+});

@@ -163,7 +163,7 @@ function quality(
   };
 }
 
-/** Kills this part of the nodes at one moment; their connections are reset, as the paper's TCP would notice. */
+/** Kills this part of the nodes at one moment. Their connections are closed, as the paper's TCP would notice. */
 export function failAtOnce(cluster: Cluster, part: number, seed: number): number[] {
   const random = sfc32(seed, 22);
   const living = cluster.living();
@@ -176,6 +176,15 @@ export function failAtOnce(cluster: Cluster, part: number, seed: number): number
     living.splice(at, 1);
     cluster.crash(victim, true);
     dead.push(victim);
+  }
+  // the kernel of a process that died closes its connections: its neighbours need not send anything to notice
+  const { sim } = cluster;
+  const ids = new Set(dead.map((index) => cluster.host(index).peer.id));
+  for (const index of living) {
+    const lost = cluster.node(index).views.active.peers.filter(({ id }) => ids.has(id));
+    for (const { id: peer } of lost) {
+      sim.after(sim.network.latencyMs, () => cluster.give(index, { type: 'unreachable', peer }));
+    }
   }
   return dead;
 }

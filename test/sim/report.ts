@@ -2,7 +2,7 @@
 // kept in report/*.json, step by step: what is there for the same options is not run again, so that a run that was
 // stopped goes on where it was. (--help)
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
-import { parseArgs } from 'node:util';
+import { oneOf, runCommand, wholeNumber } from './arguments.ts';
 import * as experiments from './experiments.ts';
 import type { Options, Step } from './experiments.ts';
 import { plots, text } from './report-text.ts';
@@ -24,7 +24,6 @@ const EXPERIMENTS: Record<keyof Results, Experiment> = {
   costs: { defaults: {}, steps: experiments.costs },
   alone: { defaults: {}, steps: experiments.alone },
   badDay: { defaults: { nodes: 100 }, steps: experiments.badDays },
-  torture: { defaults: { nodes: 25, runs: 1000 }, steps: experiments.torture },
 };
 const NAMES = Object.keys(EXPERIMENTS) as (keyof Results)[];
 
@@ -84,10 +83,7 @@ function run(
   const kept = isSame && before !== undefined ? before : { options, steps: {}, cpuSeconds: {} };
   const measured = { options, steps: { ...kept.steps }, cpuSeconds: { ...kept.cpuSeconds } };
   const steps = EXPERIMENTS[name].steps(options);
-  if (only !== undefined && !steps.some((step) => step.name === only)) {
-    const there = steps.map((step) => step.name).join(', ');
-    throw new Error(`sim:report: ${name} has no step ${only}; there are ${there}`);
-  }
+  if (only !== undefined) oneOf(`step of ${name}`, steps, only);
   for (const step of steps) {
     if (only !== undefined && step.name !== only) continue;
     if (!again && step.name in measured.steps) {
@@ -107,50 +103,35 @@ function run(
   }
 }
 
-function argumentsOf() {
-  return parseArgs({
-    options: {
-      help: { type: 'boolean', short: 'h', default: false },
-      only: { type: 'string' },
-      step: { type: 'string' },
-      again: { type: 'boolean', default: false },
-      text: { type: 'boolean', default: false },
-      nodes: { type: 'string' },
-      broadcasts: { type: 'string' },
-      hours: { type: 'string' },
-      runs: { type: 'string' },
-      seed: { type: 'string' },
-    },
-  }).values;
-}
+const KNOBS = ['nodes', 'broadcasts', 'hours', 'runs', 'seed'] as const;
 
-function main(): number {
-  let values: ReturnType<typeof argumentsOf>;
-  try {
-    values = argumentsOf();
-  } catch (error) {
-    console.error(`sim:report: ${(error as Error).message}\n${USAGE}`);
-    return 2;
-  }
-  if (values.help) {
-    console.log(USAGE);
+process.exitCode = runCommand({
+  name: 'sim:report',
+  usage: USAGE,
+  options: {
+    only: { type: 'string' },
+    step: { type: 'string' },
+    again: { type: 'boolean', default: false },
+    text: { type: 'boolean', default: false },
+    nodes: { type: 'string' },
+    broadcasts: { type: 'string' },
+    hours: { type: 'string' },
+    runs: { type: 'string' },
+    seed: { type: 'string' },
+  },
+  run: (values) => {
+    const given: Partial<Record<(typeof KNOBS)[number], number>> = {};
+    for (const knob of KNOBS) {
+      const size = values[knob];
+      if (size !== undefined) given[knob] = wholeNumber(knob, size);
+    }
+    const all = NAMES.map((name) => ({ name }));
+    const chosen = values.only === undefined ? all : [oneOf('experiment', all, values.only)];
+    mkdirSync(FOLDER, { recursive: true });
+    if (values.text) writeReport();
+    else {
+      for (const { name } of chosen) run(name, optionsOf(name, given), values.step, values.again);
+    }
     return 0;
-  }
-  mkdirSync(FOLDER, { recursive: true });
-  if (values.text) {
-    writeReport();
-    return 0;
-  }
-  const chosen = NAMES.filter((name) => values.only === undefined || name === values.only);
-  if (chosen.length === 0) {
-    console.error(`sim:report: no experiment ${values.only}; there are ${NAMES.join(', ')}`);
-    return 2;
-  }
-  const knobs = ['nodes', 'broadcasts', 'hours', 'runs', 'seed'] as const;
-  const given = knobs.filter((knob) => values[knob] !== undefined);
-  const numbers = Object.fromEntries(given.map((knob) => [knob, Number(values[knob])]));
-  for (const name of chosen) run(name, optionsOf(name, numbers), values.step, values.again);
-  return 0;
-}
-
-process.exitCode = main();
+  },
+});
