@@ -21,7 +21,10 @@ export interface LogLine {
 
 /** A wrapper that hides the BTF of the kernel from the agent, in a mount namespace of its own. */
 export const withoutBtf: readonly string[] = [
-  ...['unshare', '-m', 'sh', '-c'],
+  'unshare',
+  '-m',
+  'sh',
+  '-c',
   'mount -t tmpfs none /sys/kernel/btf && exec "$@"',
   'sh',
 ];
