@@ -8,7 +8,7 @@ import { encodeControl } from '../../../src/cluster/greeting.ts';
 import { createRequest, signRequest } from '../../../src/cluster/io/certificates.ts';
 import { validityFrom } from '../../../src/cluster/lifetime.ts';
 import { systemClock } from '../../../src/cluster/io/clock.ts';
-import { contextOf, TLS_ONLY_13, type Identity } from '../../../src/cluster/io/identity.ts';
+import { contextOf, TLS_ONLY_13 } from '../../../src/cluster/io/identity.ts';
 import { MEMBER_PROTOCOL } from '../../../src/cluster/io/listener.ts';
 import type { Counter } from '../../../src/cluster/io/metrics.ts';
 import { TRANSPORT_LIMITS } from '../../../src/cluster/io/transport-options.ts';
@@ -17,16 +17,7 @@ import { TestCluster, TestNode } from './kit.ts';
 
 const cluster = await TestCluster.found();
 const other = await TestCluster.found();
-const nodes: TestNode[] = [];
-async function start(
-  options: Parameters<typeof TestNode.start>[1] = {},
-  identity?: Identity,
-): Promise<TestNode> {
-  const node = await TestNode.start(identity ?? (await cluster.identity()), options);
-  nodes.push(node);
-  return node;
-}
-after(() => Promise.all(nodes.map((node) => node.transport.stop())));
+after(() => cluster.stop());
 
 interface Stranger<T extends Socket> {
   readonly socket: T;
@@ -78,7 +69,7 @@ async function isRefused(
 }
 
 test('plain bytes over TCP are refused, and get at most an alert of TLS', async () => {
-  const node = await start();
+  const node = await cluster.start();
   const stranger = tcp(node);
   stranger.socket.write('GET / HTTP/1.1\r\nhost: x\r\n\r\n');
   await eventually('the stranger to be cut', () => stranger.socket.destroyed);
@@ -92,29 +83,29 @@ test('plain bytes over TCP are refused, and get at most an alert of TLS', async 
 });
 
 test('TLS 1.2 is refused', async () => {
-  const node = await start();
+  const node = await cluster.start();
   const old = { minVersion: 'TLSv1.2', maxVersion: 'TLSv1.2', secureContext: undefined } as const;
   const { keyPem: key, certPem: cert } = await cluster.identity();
   await isRefused(node, tls(node, { ...old, key, cert }), 'cluster_handshake_failures_total.tls');
 });
 
 test('TLS without a certificate is refused', async () => {
-  const node = await start();
+  const node = await cluster.start();
   await isRefused(node, tls(node), 'cluster_handshake_failures_total.certificate');
 });
 
 test('TLS without our protocol is refused', async () => {
-  const node = await start();
+  const node = await cluster.start();
   const secureContext = contextOf(await cluster.identity());
   const without = tls(node, { secureContext, ALPNProtocols: [] });
   await isRefused(node, without, 'cluster_handshake_failures_total.protocol');
-  const web = tls(await start(), { secureContext, ALPNProtocols: ['h2'] });
+  const web = tls(await cluster.start(), { secureContext, ALPNProtocols: ['h2'] });
   await eventually('the stranger to be cut', () => web.socket.destroyed);
   assert.deepEqual(web.heard, []);
 });
 
 test("another CA's certificate is refused, though it has the right form", async () => {
-  const node = await start();
+  const node = await cluster.start();
   const secureContext = contextOf(await other.identity(node.id));
   await isRefused(
     node,
@@ -129,7 +120,7 @@ test('an expired certificate is refused, and so is one that is not valid yet', a
     [-2 * day, -day],
     [day, 2 * day],
   ] as const) {
-    const node = await start();
+    const node = await cluster.start();
     const validity = { notBeforeMs: Date.now() + from, notAfterMs: Date.now() + to };
     const secureContext = contextOf(await cluster.identity(undefined, validity));
     await isRefused(
@@ -141,7 +132,7 @@ test('an expired certificate is refused, and so is one that is not valid yet', a
 });
 
 test("a certificate of our CA that names another cluster's node is refused", async () => {
-  const node = await start();
+  const node = await cluster.start();
   const { keyPem: key, request } = await createRequest();
   const name = { clusterId: other.authority.clusterId, nodeId: node.id };
   const validity = validityFrom(Date.now(), 3_600_000);
@@ -150,14 +141,14 @@ test("a certificate of our CA that names another cluster's node is refused", asy
 });
 
 test('a certificate that names no node is refused: the CA itself does not get in', async () => {
-  const node = await start();
+  const node = await cluster.start();
   const { keyPem: key, certPem: cert } = cluster.authority;
   await isRefused(node, tls(node, { key, cert }), 'cluster_handshake_failures_total.certificate');
 });
 
 test('a revoked node is refused, and so is one revoked certificate of a node', async () => {
   for (const kind of ['node', 'serial'] as const) {
-    const node = await start();
+    const node = await cluster.start();
     const identity = await cluster.identity();
     const id = kind === 'node' ? identity.nodeId : identity.serial;
     node.transport.revocations.add({ kind, id, revokedAtMs: 0, untilMs: 1e15, reason: 'stolen' });
@@ -167,20 +158,20 @@ test('a revoked node is refused, and so is one revoked certificate of a node', a
 });
 
 test('a member that says nothing after the handshake is cut when its time is up', async () => {
-  const node = await start({ listener: { handshakeTimeoutMs: 200 } });
+  const node = await cluster.start({ listener: { handshakeTimeoutMs: 200 } });
   const stranger = tls(node, { secureContext: contextOf(await cluster.identity()) });
   await isRefused(node, stranger, 'cluster_handshake_failures_total.timeout');
 });
 
 test('who stops in the middle of a handshake is cut when the time is up', async () => {
-  const node = await start({ listener: { handshakeTimeoutMs: 200 } });
+  const node = await cluster.start({ listener: { handshakeTimeoutMs: 200 } });
   const stranger = tcp(node);
   stranger.socket.write(Uint8Array.of(22, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3));
   await isRefused(node, stranger, 'cluster_handshake_failures_total.timeout');
 });
 
 test('no session is resumed: a revoked node cannot come back on an old one', async () => {
-  const node = await start();
+  const node = await cluster.start();
   const secureContext = contextOf(await cluster.identity());
   const first = tls(node, { secureContext });
   const sessions: Buffer[] = [];
@@ -222,7 +213,7 @@ async function rogue(
 }
 
 test('a member that says it is another one is refused', async () => {
-  const node = await start();
+  const node = await cluster.start();
   const victim = await cluster.identity();
   const { socket } = await rogue(node, helloOf(victim.nodeId));
   await eventually(
@@ -239,7 +230,7 @@ test('a message before the greeting, and a frame that is none, end the connectio
     Uint8Array.of(0, 0, 0, 0),
     Uint8Array.of(0, 0, 0, 1, 0),
   ]) {
-    const node = await start();
+    const node = await cluster.start();
     const { socket } = await rogue(node, bytes);
     await eventually('the end', () => socket.destroyed);
     assert.equal(node.metrics['cluster_connections_closed_total.protocol'], 1);
@@ -248,7 +239,7 @@ test('a message before the greeting, and a frame that is none, end the connectio
 });
 
 test('an over-long frame ends the connection before it has come', async () => {
-  const node = await start();
+  const node = await cluster.start();
   const { socket, id } = await rogue(node);
   socket.write(Uint8Array.of(4, 0xff, 0xff, 0xff));
   await eventually('the end', () => socket.destroyed);
@@ -258,8 +249,8 @@ test('an over-long frame ends the connection before it has come', async () => {
 
 test('a peer that never reads is dropped by the bytes that wait for it, and the others go on', async () => {
   const limits = { ...TRANSPORT_LIMITS, queueBytesMax: 1_000_000 };
-  const node = await start({ limits });
-  const friend = await start();
+  const node = await cluster.start({ limits });
+  const friend = await cluster.start();
   const { socket, id } = await rogue(node);
   socket.pause();
   const peer = { id, address: '127.0.0.1:1', zone: '' };
@@ -282,7 +273,7 @@ test('a peer that never reads is dropped by the bytes that wait for it, and the 
 
 test('a peer that never reads is dropped by the time a write takes, and bulk beyond its limit is refused', async () => {
   const limits = { ...TRANSPORT_LIMITS, bulkBytesMax: 500_000, stallMs: 300 };
-  const node = await start({ limits });
+  const node = await cluster.start({ limits });
   const { socket, id } = await rogue(node);
   socket.pause();
   const peer = { id, address: '127.0.0.1:1', zone: '' };
@@ -300,7 +291,7 @@ test('a peer that never reads is dropped by the time a write takes, and bulk bey
 });
 
 test('a peer that asks without end is answered as fast as it reads, and no faster', async () => {
-  const node = await start();
+  const node = await cluster.start();
   const { socket } = await rogue(node);
   socket.pause();
   const ping = chunk(0, encodeControl({ type: 'ping' }), 0);
@@ -313,7 +304,7 @@ test('a peer that asks without end is answered as fast as it reads, and no faste
 });
 
 test('1,000 connections from one address: few are let in, the rest is cut, and members come through', async () => {
-  const node = await start({
+  const node = await cluster.start({
     listener: {
       pendingPerAddressMax: 10,
       arrivalsPerAddress: { perSecond: 1e-6, burst: 100 },
@@ -345,7 +336,7 @@ test('1,000 connections from one address: few are let in, the rest is cut, and m
 });
 
 test('handshakes cut at any point by eviction and deadline leave the node whole', async () => {
-  const node = await start({
+  const node = await cluster.start({
     listener: {
       pendingPerAddressMax: 3,
       handshakeTimeoutMs: 20,
@@ -367,7 +358,7 @@ test('handshakes cut at any point by eviction and deadline leave the node whole'
 });
 
 test('what strangers cause to be written in the log is limited', async () => {
-  const node = await start({
+  const node = await cluster.start({
     clock: { ...systemClock, now: () => 0 },
     listener: {
       arrivals: { perSecond: 1, burst: 60 },

@@ -1,8 +1,15 @@
 /** Joining by token, and everything that must not work: what is refused, what is told, and to whom. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { connect, createServer as createTcp, type AddressInfo } from 'node:net';
-import { connect as connectTls, createServer as createTls } from 'node:tls';
+import { buffer } from 'node:stream/consumers';
 import { after, test } from 'node:test';
+import {
+  connect as connectTls,
+  createServer as createTls,
+  type ConnectionOptions,
+  type TLSSocket,
+} from 'node:tls';
 import { ProblemError } from '../../../src/state/problem.ts';
 import { systemClock, type Clock } from '../../../src/cluster/io/clock.ts';
 import { createRequest } from '../../../src/cluster/io/certificates.ts';
@@ -16,22 +23,24 @@ import { joinCluster, renewIdentity } from '../../../src/cluster/io/joining.ts';
 import { SIGN_PROTOCOL } from '../../../src/cluster/io/listener.ts';
 import { bindingOf, keyOfSecret, prove } from '../../../src/cluster/io/proof.ts';
 import { decodeToken, encodeToken } from '../../../src/cluster/token.ts';
-import { encodeRequest, type SignAnswer } from '../../../src/cluster/sign-wire.ts';
+import {
+  encodeRequest,
+  type SignAnswer,
+  type SignRequest,
+} from '../../../src/cluster/sign-wire.ts';
 import { eventually } from '../../harness/eventually.ts';
-import { startSigner, TestCluster, type SignerNode } from './kit.ts';
+import { startSigner, TestCluster, type SignerNode, type TestNode } from './kit.ts';
 
 const HOUR = 3_600_000;
 const cluster = await TestCluster.found();
 const other = await TestCluster.found();
-const signers: SignerNode[] = [];
-async function start(
+after(() => Promise.all([cluster.stop(), other.stop()]));
+
+function start(
   ...[of = cluster, options]: Partial<Parameters<typeof startSigner>>
 ): Promise<SignerNode> {
-  const signer = await startSigner(of, options);
-  signers.push(signer);
-  return signer;
+  return startSigner(of, options);
 }
-after(() => Promise.all(signers.map(({ node }) => node.transport.stop())));
 
 async function refusal(joining: Promise<unknown>): Promise<string> {
   try {
@@ -42,6 +51,31 @@ async function refusal(joining: Promise<unknown>): Promise<string> {
     return error.message;
   }
   return 'joined';
+}
+
+/** A stranger at the joining port of a node, by default without a certificate. */
+function dial(node: TestNode, options: ConnectionOptions = {}): TLSSocket {
+  return connectTls({
+    host: '127.0.0.1',
+    port: node.port,
+    ca: cluster.authority.certPem,
+    checkServerIdentity: () => undefined,
+    ALPNProtocols: [SIGN_PROTOCOL],
+    ...options,
+  });
+}
+
+/** Asks, without a certificate, for what `make` makes of the connection's binding. */
+async function ask(
+  node: TestNode,
+  make: (binding: Uint8Array) => SignRequest,
+): Promise<{ answer: SignAnswer; binding: Uint8Array }> {
+  const socket = dial(node);
+  await once(socket, 'secureConnect');
+  const binding = bindingOf(socket);
+  socket.write(encodeRequest(make(binding)));
+  const bytes = await buffer(socket);
+  return { answer: JSON.parse(bytes.subarray(4).toString()) as SignAnswer, binding };
 }
 
 /** A clock that is `aheadMs` off. */
@@ -246,36 +280,14 @@ test('a proof is of no use on another connection: the secret is never sent, and 
   const { node, signer } = await start();
   const { id, secret } = decodeToken(signer.issueToken(HOUR, false));
   const { request } = await createRequest();
-  const ask = (
-    makeProof: (binding: Uint8Array) => Uint8Array,
-  ): Promise<{ answer: SignAnswer; binding: Uint8Array }> =>
-    new Promise((resolve, reject) => {
-      const socket = connectTls({
-        host: '127.0.0.1',
-        port: node.port,
-        ca: cluster.authority.certPem,
-        checkServerIdentity: () => undefined,
-        ALPNProtocols: [SIGN_PROTOCOL],
-      });
-      let bytes = Buffer.alloc(0);
-      socket.on('error', reject);
-      socket.on('data', (more: Buffer) => (bytes = Buffer.concat([bytes, more])));
-      socket.once('secureConnect', () => {
-        const binding = bindingOf(socket);
-        socket.write(
-          encodeRequest({ type: 'join', tokenId: id, proof: makeProof(binding), request }),
-        );
-        socket.on('end', () =>
-          resolve({ answer: JSON.parse(bytes.subarray(4).toString()) as SignAnswer, binding }),
-        );
-      });
-    });
   const key = keyOfSecret(secret);
-  const replayed = await ask(() => prove(key, new Uint8Array(32).fill(1), request));
+  const askWith = (makeProof: (binding: Uint8Array) => Uint8Array): ReturnType<typeof ask> =>
+    ask(node, (binding) => ({ type: 'join', tokenId: id, proof: makeProof(binding), request }));
+  const replayed = await askWith(() => prove(key, new Uint8Array(32).fill(1), request));
   assert.deepEqual(replayed.answer, { refused: 'unknown' });
-  const first = await ask((binding) => prove(key, binding, Uint8Array.of(1))); // for another request
+  const first = await askWith((binding) => prove(key, binding, Uint8Array.of(1))); // for another request
   assert.deepEqual(first.answer, { refused: 'unknown' });
-  const good = await ask((binding) => prove(key, binding, request));
+  const good = await askWith((binding) => prove(key, binding, request));
   assert.ok('granted' in good.answer);
   assert.notDeepEqual(good.binding, first.binding);
 });
@@ -284,23 +296,10 @@ test('a request that is none, or for a key of another kind, is refused and the t
   const { node, signer } = await start();
   const word = signer.issueToken(HOUR, false);
   const { id, secret } = decodeToken(word);
-  const answer = await new Promise<SignAnswer>((resolve, reject) => {
-    const socket = connectTls({
-      host: '127.0.0.1',
-      port: node.port,
-      ca: cluster.authority.certPem,
-      checkServerIdentity: () => undefined,
-      ALPNProtocols: [SIGN_PROTOCOL],
-    });
-    let bytes = Buffer.alloc(0);
-    socket.on('error', reject);
-    socket.on('data', (more: Buffer) => (bytes = Buffer.concat([bytes, more])));
-    socket.on('end', () => resolve(JSON.parse(bytes.subarray(4).toString()) as SignAnswer));
-    socket.once('secureConnect', () => {
-      const request = Uint8Array.of(0x30, 0x03, 1, 2, 3);
-      const proof = prove(keyOfSecret(secret), bindingOf(socket), request);
-      socket.write(encodeRequest({ type: 'join', tokenId: id, proof, request }));
-    });
+  const request = Uint8Array.of(0x30, 0x03, 1, 2, 3);
+  const { answer } = await ask(node, (binding) => {
+    const proof = prove(keyOfSecret(secret), binding, request);
+    return { type: 'join', tokenId: id, proof, request };
   });
   assert.deepEqual(answer, { refused: 'request' });
   await joinCluster(node.address, word, systemClock);
@@ -358,20 +357,8 @@ test('a member gets its next certificate from a signer: same name, new key, and 
 test('nobody renews without a certificate, with a revoked one, or at a node that cannot sign', async () => {
   const { node } = await start();
   const { request } = await createRequest();
-  const silent = await new Promise<Buffer>((resolve) => {
-    const socket = connectTls({
-      host: '127.0.0.1',
-      port: node.port,
-      ca: cluster.authority.certPem,
-      checkServerIdentity: () => undefined,
-      ALPNProtocols: [SIGN_PROTOCOL],
-    });
-    let bytes = Buffer.alloc(0);
-    socket.on('data', (more: Buffer) => (bytes = Buffer.concat([bytes, more])));
-    socket.on('close', () => resolve(bytes));
-    socket.once('secureConnect', () => socket.write(encodeRequest({ type: 'renew', request })));
-  });
-  assert.deepEqual(JSON.parse(silent.subarray(4).toString()), { refused: 'request' });
+  const { answer } = await ask(node, () => ({ type: 'renew', request }));
+  assert.deepEqual(answer, { refused: 'request' });
   const revoked = await cluster.identity();
   node.transport.revocations.add({
     kind: 'node',
@@ -394,13 +381,7 @@ test('nobody renews without a certificate, with a revoked one, or at a node that
 test('who comes for a certificate with one that is not of the cluster is cut', async () => {
   const { node } = await start();
   const secureContext = contextOf(other.founder);
-  const socket = connectTls({
-    host: '127.0.0.1',
-    port: node.port,
-    secureContext,
-    rejectUnauthorized: false,
-    ALPNProtocols: [SIGN_PROTOCOL],
-  });
+  const socket = dial(node, { secureContext, rejectUnauthorized: false });
   socket.on('error', () => undefined).resume();
   await eventually('the end', () => socket.destroyed);
   assert.equal(node.metrics['cluster_handshake_failures_total.certificate'], 1);
@@ -408,13 +389,7 @@ test('who comes for a certificate with one that is not of the cluster is cut', a
 
 test('a stranger who says nothing, or too much, on the joining port is cut', async () => {
   const { node } = await start(cluster);
-  const socket = connectTls({
-    host: '127.0.0.1',
-    port: node.port,
-    ca: cluster.authority.certPem,
-    checkServerIdentity: () => undefined,
-    ALPNProtocols: [SIGN_PROTOCOL],
-  });
+  const socket = dial(node);
   socket.on('error', () => undefined);
   socket.on('secureConnect', () => socket.write(Buffer.alloc(100_000, 1)));
   socket.resume();

@@ -28,6 +28,8 @@ export function random(bytes: Uint8Array): void {
 export class TestCluster {
   readonly authority: Authority;
   readonly founder: Identity;
+  /** What stop() ends. */
+  readonly nodes: TestNode[] = [];
 
   private constructor(authority: Authority, founder: Identity) {
     this.authority = authority;
@@ -47,6 +49,17 @@ export class TestCluster {
     const name = { clusterId: this.authority.clusterId, nodeId };
     const certPem = await signRequest(this.authority, request, name, validity);
     return identityOf(keyPem, certPem, this.authority.certPem, 'test');
+  }
+
+  /** A node that listens, until stop(). */
+  async start(options: Partial<TransportOptions> = {}, identity?: Identity): Promise<TestNode> {
+    const node = await TestNode.start(identity ?? (await this.identity()), options);
+    this.nodes.push(node);
+    return node;
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all(this.nodes.map(({ transport }) => transport.stop()));
   }
 }
 
@@ -134,7 +147,7 @@ export interface SignerNode {
   saved: Ledger;
 }
 
-/** A node that signs, with its ledger in memory. */
+/** A node of the cluster that signs, with its ledger in memory. */
 export async function startSigner(
   cluster: TestCluster,
   options: {
@@ -163,11 +176,10 @@ export async function startSigner(
     ...(limits !== undefined && { limits }),
     ...(validityMs !== undefined && { validityMs }),
   });
-  const node: TestNode = await TestNode.start(identity, {
-    metrics,
-    clock,
-    takers: new Map([[SIGN_PROTOCOL, (arrived) => signer.take(arrived)]]),
-  });
+  const node: TestNode = await cluster.start(
+    { metrics, clock, takers: new Map([[SIGN_PROTOCOL, (arrived) => signer.take(arrived)]]) },
+    identity,
+  );
   const made: SignerNode = { node, signer, saved: [] };
   return made;
 }

@@ -12,22 +12,13 @@ import { eventually } from '../../harness/eventually.ts';
 import { startSigner, TestCluster, TestNode } from './kit.ts';
 
 const cluster = await TestCluster.found();
-const nodes: TestNode[] = [];
-async function start(
-  options: Parameters<typeof TestNode.start>[1] = {},
-  identity?: Identity,
-): Promise<TestNode> {
-  const node = await TestNode.start(identity ?? (await cluster.identity()), options);
-  nodes.push(node);
-  return node;
-}
-after(() => Promise.all(nodes.map((node) => node.transport.stop())));
+after(() => cluster.stop());
 
 /** Two nodes, the one with the lower id first. */
 async function pair(
   options: Parameters<typeof TestNode.start>[1] = {},
 ): Promise<[TestNode, TestNode]> {
-  const [a, b] = [await start(options), await start(options)];
+  const [a, b] = [await cluster.start(options), await cluster.start(options)];
   return a.id < b.id ? [a, b] : [b, a];
 }
 
@@ -80,7 +71,7 @@ class HeldClock implements Clock {
 const PATIENT = { ...TRANSPORT_LIMITS, stallMs: 1e9 };
 
 test('two nodes exchange messages, each known by its certificate', async () => {
-  const [a, b] = [await start(), await start()];
+  const [a, b] = [await cluster.start(), await cluster.start()];
   assert.equal(a.send(b, 'one'), 'waiting');
   await eventually('the message', () => b.received.length === 1);
   assert.equal(b.send(a, 'two', 'overlay-urgent'), 'sent');
@@ -154,7 +145,7 @@ test('a node that answers under another id than was dialled is no peer', async (
 
 test('a node of another cluster is no peer, whoever dials', async () => {
   const other = await TestCluster.found();
-  const [a, b] = [await start(), await start({}, await other.identity())];
+  const [a, b] = [await cluster.start(), await cluster.start({}, await other.identity())];
   a.transport.keep(b.peer);
   b.transport.keep(a.peer);
   await eventually('both failures', () => a.unreachable.length > 0 && b.unreachable.length > 0);
@@ -162,24 +153,24 @@ test('a node of another cluster is no peer, whoever dials', async () => {
 });
 
 test('where nobody listens the peer is unreachable, what waited is dropped, and the dial is tried again', async () => {
-  const gone = await start();
+  const gone = await cluster.start();
   const { peer } = gone;
   await gone.transport.stop();
-  const node = await start();
+  const node = await cluster.start();
   node.transport.keep(peer);
   assert.equal(node.transport.send(peer, 'state', Buffer.from('x')), 'waiting');
   await eventually('the failure', () => node.unreachable.length > 0);
   assert.equal(node.metrics['cluster_messages_dropped_total.unreachable'], 1);
   await eventually('more tries', () => node.metrics.cluster_dials_total >= 3);
   const again = new TestNode(await cluster.identity(gone.id));
-  nodes.push(again);
+  cluster.nodes.push(again);
   await again.transport.listen({ host: '127.0.0.1', port: gone.port });
   await eventually('the connection', () => node.ups.includes(gone.id));
 });
 
 test('a connection that breaks is made anew at once, and the peer is not called unreachable', async () => {
   const clock = new HeldClock();
-  const [a, b] = [await start({ clock }), await start()];
+  const [a, b] = [await cluster.start({ clock }), await cluster.start()];
   a.transport.keep(b.peer);
   await eventually('the connection', () => a.ups.length === 1);
   clock.advance(20_000); // it was a good one
@@ -204,7 +195,7 @@ test('a peer that comes back as a new process gets its connection, though the ol
   await eventually('the connection', () => b.ups.length === 1);
   // The higher id dials, from a new process with the same certificate: its old connection would win otherwise.
   const again = new TestNode(await cluster.identity(b.id));
-  nodes.push(again);
+  cluster.nodes.push(again);
   again.transport.keep(a.peer);
   await eventually('the new connection', () => again.ups.length === 1);
   a.transport.send(b.peer, 'state', Buffer.from('to the new one'));
@@ -238,7 +229,7 @@ test('revoking a node cuts its open connections at once, at every node that lear
 
 test('a connection that nobody keeps is closed when it is idle, without anybody called unreachable', async () => {
   const clock = new HeldClock();
-  const [a, b] = [await start({ clock }), await start()];
+  const [a, b] = [await cluster.start({ clock }), await cluster.start()];
   a.send(b, 'once');
   await eventually('the message', () => b.received.length === 1);
   await clock.pass(TRANSPORT_LIMITS.idleMs - 1);
@@ -255,7 +246,7 @@ test('a connection that nobody keeps is closed when it is idle, without anybody 
 
 test('a connection that is given up is emptied, then closed, and leaves no timer', async () => {
   const clock = new HeldClock();
-  const [a, b] = [await start({ clock }), await start()];
+  const [a, b] = [await cluster.start({ clock }), await cluster.start()];
   a.transport.keep(b.peer);
   await eventually('the connection', () => a.ups.length === 1);
   a.send(b, 'x'.repeat(1_000_000));
@@ -269,7 +260,7 @@ test('a connection that is given up is emptied, then closed, and leaves no timer
 
 test('a silent peer is asked, and then given up', async () => {
   const clock = new HeldClock();
-  const [a, b] = [await start({ clock, limits: PATIENT }), await start()];
+  const [a, b] = [await cluster.start({ clock, limits: PATIENT }), await cluster.start()];
   a.transport.keep(b.peer);
   await eventually('the connection', () => a.ups.length === 1);
   const before = b.metrics.cluster_received_bytes_total;
@@ -281,12 +272,12 @@ test('a silent peer is asked, and then given up', async () => {
 
 test('a dial that is not answered ends at its deadline', async () => {
   const clock = new HeldClock();
-  const mute = await start();
+  const mute = await cluster.start();
   const { createServer } = await import('node:net');
   const server = createServer((socket) => socket.on('error', () => undefined).resume());
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const port = (server.address() as { port: number }).port;
-  const a = await start({ clock });
+  const a = await cluster.start({ clock });
   a.transport.keep({ ...mute.peer, address: formatAddress({ host: '127.0.0.1', port }) });
   clock.advance(TRANSPORT_LIMITS.dialTimeoutMs - 1);
   assert.deepEqual(a.unreachable, []);
@@ -298,7 +289,7 @@ test('a dial that is not answered ends at its deadline', async () => {
 
 test('a connection whose peer shows no new certificate ends with the old one', async () => {
   const clock = new HeldClock();
-  const [a, b] = [await start({ clock, limits: PATIENT }), await start()];
+  const [a, b] = [await cluster.start({ clock, limits: PATIENT }), await cluster.start()];
   a.transport.keep(b.peer);
   await eventually('the connection', () => a.ups.length === 1);
   clock.setWallAhead(3_600_000); // the kit's certificates live for an hour
@@ -316,7 +307,6 @@ test('a connection whose peer shows no new certificate ends with the old one', a
 test('rotation under traffic loses no message, and ends with new certificates on new connections', async () => {
   const limits = { ...TRANSPORT_LIMITS, refreshMs: 50 };
   const { node: signer } = await startSigner(cluster);
-  nodes.push(signer);
   const [a, b] = await pair({ limits });
   a.transport.keep(b.peer);
   await eventually('the connection', () => a.ups.length === 1 && b.ups.length === 1);
@@ -371,7 +361,6 @@ test('rotation renews itself when two thirds are over, asks the next signer when
     identity: await cluster.identity(),
     authority: () => undefined,
   });
-  nodes.push(signer, useless);
   const adopted: Identity[] = [];
   let signers = [useless.peer];
   const identity = await cluster.identity();
@@ -424,8 +413,8 @@ test('stopping sends what is queued and leaves no socket and no timer', async ()
       .sort();
   const before = resources();
   const clock = new HeldClock();
-  const node = await start({ clock });
-  const peers = await Promise.all([1, 2, 3].map(() => start()));
+  const node = await cluster.start({ clock });
+  const peers = await Promise.all([1, 2, 3].map(() => cluster.start()));
   for (const peer of peers) node.transport.keep(peer.peer);
   await eventually('the connections', () => node.ups.length === 3);
   const text = 'x'.repeat(3_000_000);
@@ -439,7 +428,7 @@ test('stopping sends what is queued and leaves no socket and no timer', async ()
 });
 
 test('a second program on the same port is refused with the reason', async () => {
-  const node = await start();
+  const node = await cluster.start();
   const second = new TestNode(await cluster.identity());
   await assert.rejects(second.transport.listen({ host: '127.0.0.1', port: node.port }), {
     name: 'ProblemError',
@@ -449,7 +438,7 @@ test('a second program on the same port is refused with the reason', async () =>
 });
 
 test('a transport without a signer speaks only its own protocol', async () => {
-  const node = await start();
+  const node = await cluster.start();
   const { renewIdentity } = await import('../../../src/cluster/io/joining.ts');
   await assert.rejects(
     renewIdentity(await cluster.identity(), node.peer, systemClock),
