@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { encode } from '../../src/hyparview-ts/codec.ts';
 import { message as any } from '../unit/hyparview/arbitrary.ts';
-import { failAtOnce, sizeOf } from './measure.ts';
+import { broadcasts, failAtOnce, sizeOf } from './measure.ts';
 import { ready } from './torture.ts';
 
 test('the bytes that are counted for a message are those it has on the wire', () => {
@@ -38,4 +38,15 @@ test('the neighbours of nodes that failed at once notice after one latency, with
   sim.runUntil(sim.now + 0.01 * sim.network.latencyMs);
   assert.deepEqual(linked(), []);
   assert.deepEqual(lost.toSorted(), links.toSorted());
+});
+
+test('a node that never gets a broadcast counts as not reached, in time or late', () => {
+  const cluster = ready(3, 10);
+  const [cutOff = 0] = cluster.living().slice(-1);
+  for (const host of cluster.sim.hosts) host.side = host.index === cutOff ? 0 : 1;
+  cluster.sim.cuts.add('0 1').add('1 0');
+  const { all, each, eachPrompt } = broadcasts(cluster, { count: 20, everyMs: 10, sources: 20 });
+  assert.deepEqual(new Set(each), new Set([0.9, 0.1]), 'of the nine, and of the one');
+  assert.equal(all.reliability, each.reduce((sum, value) => sum + value, 0) / 20);
+  assert.ok(eachPrompt.every((value, i) => value <= (each[i] ?? 0)));
 });

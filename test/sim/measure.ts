@@ -129,7 +129,10 @@ function mean(values: readonly number[]): number {
 
 function reached({ targets, got }: Delivery, withinMs: number): number {
   let count = 0;
-  for (const target of targets) if ((got.afterMs(target) ?? Infinity) <= withinMs) count += 1;
+  for (const target of targets) {
+    const afterMs = got.afterMs(target);
+    if (afterMs !== undefined && afterMs <= withinMs) count += 1;
+  }
   return count / Math.max(1, targets.size);
 }
 
