@@ -1,33 +1,22 @@
 /**
- * The composition root: store, catalog, reconciler, programs, API. One command
- * at a time goes through decide → plan → store → kernel, so that what cannot be
- * applied is never stored, and what was answered is both.
+ * The composition root: store, catalog, kernel, API. One command at a time goes
+ * through decide → plan → store → kernel, so that what cannot be applied is
+ * never stored, and what was answered is both.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
-import { Access } from './acl/io/access.ts';
-import { aclMode, chooseEnforcement } from './acl/io/enforcement.ts';
-import type { PreparedPolicy } from './acl/io/enforcer.ts';
 import { hostname } from 'node:os';
-import type { AgentStatus, Engine, MapFill, Outcome, SubmitOptions } from './api/engine.ts';
+import { HostKernel } from './agent/io/host-kernel.ts';
+import type { AgentStatus, Engine, Outcome, SubmitOptions } from './api/engine.ts';
 import { startApi } from './api/io/server.ts';
 import { claimSocketPath } from './api/io/socket.ts';
 import { buildCatalog } from './catalog/catalog.ts';
 import type { Catalog } from './catalog/catalog.ts';
 import { loadServicesDir } from './config/io/load.ts';
 import type { Config } from './config/schema.ts';
-import { limitOf } from './datapath/hooks.ts';
 import { openCgroup } from './datapath/io/cgroup.ts';
 import type { Cgroup } from './datapath/io/cgroup.ts';
-import { missingCapabilities, probeFeatures } from './datapath/io/features.ts';
-import { KernelTables } from './datapath/io/kernel.ts';
-import { Datapath } from './datapath/io/loader.ts';
+import { missingCapabilities } from './datapath/io/features.ts';
 import { lockPins } from './datapath/io/lock.ts';
 import { Pins } from './datapath/io/pins.ts';
-import { Reconciler } from './datapath/io/reconciler.ts';
-import type { Prepared } from './datapath/io/reconciler.ts';
-import { LimitError, SetSizeError } from './datapath/plan.ts';
-import { keyToBytes } from './datapath/abi.ts';
-import { cidrContains } from './net/cidr.ts';
 import { applyChanges } from './state/changes.ts';
 import { decide } from './state/commands.ts';
 import type { Command } from './state/commands.ts';
@@ -46,111 +35,44 @@ const retryMs = 1000;
 /** What one step of the start may take. 10,000 rules are 3 s of work; emulated, a minute. A guess. */
 const startStepMs = 300_000;
 
-/** Of a repair, in one log record. */
-const reasonsMax = 100;
-
 /** Changes at once that leave enough garbage to be worth a collection. A guess. */
 const burstChanges = 1000;
-
-/** How often a plan waits for freed entries to have rested (datapath/allocate.ts). A guess. */
-const restTries = 3;
 
 /** How often this host's addresses are looked at. A guess: how long a new one may be open. */
 const addressCheckMs = 1500;
 
 export class Agent implements Engine {
-  readonly acls: Access;
   readonly #config: Config;
   readonly #log: Logger;
   readonly #cgroup: Cgroup;
   readonly #store: StateStore;
-  readonly #datapath: Datapath;
-  readonly #reconciler: Reconciler;
+  readonly #kernel: HostKernel;
   readonly #startedAt = new Date();
-  readonly #degraded: readonly string[];
   #catalog: Catalog;
   #queue: Promise<unknown> = Promise.resolve();
-  #problem: string | undefined;
-  #lastCheck: Date | undefined;
-  #repaired = 0;
 
   constructor(config: Config, log: Logger, store: StateStore, cgroup: Cgroup, pins: Pins) {
     this.#config = config;
     this.#log = log;
     this.#store = store;
     this.#cgroup = cgroup;
-    this.#degraded = probeFeatures()
-      .filter((feature) => !feature.available)
-      .map((feature) => `${feature.name}: ${feature.without}`);
-    const { vipCidr4, vipPrefix6, maps } = config;
-    const enforcement = chooseEnforcement(config.acl.enforcement);
-    this.#datapath = Datapath.load({
-      pins,
-      cgroup,
-      sizes: maps,
-      vipCidr4,
-      vipPrefix6,
-      aclMode: aclMode[enforcement.name],
-      notice: (message, details) => log.warn(details, message),
-    });
-    const inVipRange = (address: string): boolean => {
-      const ip = keyToBytes(address);
-      return cidrContains(vipCidr4, ip) || cidrContains(vipPrefix6, ip);
-    };
-    const kernel = new KernelTables((name) => this.#datapath.map(name as 'zh_vips'));
-    this.#reconciler = new Reconciler(kernel, { limits: maps, inVipRange }, () =>
-      performance.now(),
-    );
     this.#catalog = buildCatalog(store.snapshot());
-    this.acls = new Access({
-      enforcement,
-      defaultAction: config.acl.defaultAction,
-      sizes: maps,
-      cgroupPath: cgroup.path,
-      attacher: this.#datapath,
-      openMap: (name) => this.#datapath.map(name),
-      snapshot: () => this.#store.snapshot(),
+    this.#kernel = new HostKernel({
+      config,
+      log,
+      cgroup,
+      pins,
+      snapshot: () => store.snapshot(),
       catalog: () => this.#catalog,
     });
   }
 
-  /** Fills the tables, then attaches: no program ever runs over half of them. */
-  async start(): Promise<void> {
-    const adopted = this.#datapath.adopted;
-    const fill = this.#explained(() => this.#reconciler.prepareWhole(this.#catalog));
-    // Rules before services: nothing is reachable unguarded for a moment.
-    await this.#startAcls();
-    fill.apply();
-    this.#datapath.activate();
-    this.acls.enforcer.settle();
-    const { revision, services } = this.#catalog;
-    const details = { revision, services: services.size, adopted, writes: fill.writes };
-    this.#log.info(details, adopted ? 'took over the pinned maps' : 'filled new maps');
-    if (adopted && fill.writes > 0) {
-      this.#log.warn(
-        { writes: fill.writes, reasons: fill.reasons.slice(0, 20) },
-        'put the pinned maps right',
-      );
-    }
-    const inert = this.#datapath.attachments().filter((at) => !at.effective);
-    if (inert.length > 0) {
-      this.#problem = `not in effect: ${inert.map((at) => at.hook).join(', ')}; see zerohop doctor`;
-      this.#log.error({ hooks: inert }, 'programs are attached but not in effect');
-    }
+  get acls(): HostKernel['acls'] {
+    return this.#kernel.acls;
   }
 
-  async #startAcls(): Promise<void> {
-    const adopted = this.#datapath.adoptedAcl;
-    const { writes, reasons } = await this.acls.enforcer.start(this.snapshot(), this.#catalog);
-    this.acls.settle();
-    if (adopted && reasons.length > 0) {
-      const details = { writes, reasons: reasons.slice(0, reasonsMax) };
-      this.#log.warn(details, 'put the pinned rules right');
-    }
-    const { state, enforcementText, why, rules, problem } = this.acls.status();
-    const details = { rules, enforcement: enforcementText, why };
-    if (state === 'unenforced') this.#log.error({ ...details, problem }, 'rules are not enforced');
-    else this.#log.info(details, 'access control');
+  async start(): Promise<void> {
+    await this.#kernel.start();
   }
 
   snapshot(): StateSnapshot {
@@ -188,78 +110,12 @@ export class Agent implements Engine {
 
   /** The periodic full comparison with the kernel. */
   async check(): Promise<void> {
-    await this.#exclusive(() => {
-      try {
-        const repair = this.#reconciler.check(this.#catalog);
-        this.#lastCheck = new Date();
-        this.#problem = undefined;
-        if (repair !== undefined) {
-          this.#repaired += repair.writes;
-          const { writes, reasons } = repair;
-          const details = {
-            writes,
-            frontends: reasons.length,
-            reasons: reasons.slice(0, reasonsMax),
-          };
-          this.#log.warn(details, 'someone changed the maps: put right');
-        }
-        this.#checkAcls();
-        this.#checkAttachments();
-      } catch (error) {
-        this.#problem = error instanceof Error ? error.message : String(error);
-        this.#log.error({ error }, 'the comparison with the kernel failed');
-      }
-      return Promise.resolve();
-    });
-  }
-
-  #checkAcls(): void {
-    this.acls.problem = undefined;
-    try {
-      const repair = this.acls.enforcer.check();
-      if (repair === undefined) return;
-      this.#repaired += repair.writes;
-      const details = { writes: repair.writes, reasons: repair.reasons.slice(0, reasonsMax) };
-      this.#log.warn(details, 'someone changed the rules in the kernel: put right');
-    } catch (error) {
-      this.acls.problem = error instanceof Error ? error.message : String(error);
-      throw error;
-    }
+    await this.#exclusive(() => Promise.resolve(this.#kernel.check()));
   }
 
   /** Addresses, users and groups of this host: what rules mean may have changed with them. */
   async refreshAcls(what: 'addresses' | 'identities'): Promise<void> {
-    await this.#exclusive(async () => {
-      try {
-        const { enforcer } = this.acls;
-        const changed =
-          what === 'addresses'
-            ? enforcer.addressesChanged()
-            : await enforcer.identitiesChanged(this.snapshot());
-        if (!changed) return;
-        const writes = enforcer.recompile(this.snapshot(), this.#catalog);
-        if (writes > 0) this.#log.info({ what, writes }, 'this host changed: rules compiled anew');
-      } catch (error) {
-        this.acls.problem = error instanceof Error ? error.message : String(error);
-        this.#log.error({ error }, 'this host changed, and its rules could not be compiled anew');
-      }
-    });
-  }
-
-  /** Attaches anew what somebody detached; says so when that does not help. */
-  #checkAttachments(): void {
-    const inert = this.#datapath.attachments().filter((at) => !at.effective);
-    if (inert.length === 0) return;
-    const hooks = inert.map((at) => at.hook).join(', ');
-    try {
-      if (this.#datapath.heal()) {
-        this.#log.warn({ hooks }, 'programs were not in effect: attached anew');
-        return;
-      }
-      this.#problem = `not in effect: ${hooks}`;
-    } catch (error) {
-      this.#problem = `not in effect: ${hooks}: ${error instanceof Error ? error.message : String(error)}`;
-    }
+    await this.#exclusive(() => this.#kernel.refreshAcls(what));
   }
 
   status(): AgentStatus {
@@ -280,54 +136,15 @@ export class Agent implements Engine {
       pinDir,
       socketPath,
       cgroupPath: this.#cgroup.path,
-      datapath: this.#datapathStatus(),
+      datapath: this.#kernel.status(),
       acl: this.acls.status(),
       memory: { rssBytes: memory.rss, heapUsedBytes: memory.heapUsed },
     };
   }
 
   close(): void {
-    this.acls.close();
-    this.#datapath.close();
+    this.#kernel.close();
     this.#store.close();
-  }
-
-  #datapathStatus(): AgentStatus['datapath'] {
-    const problem = this.#problem ?? this.acls.status().problem;
-    return {
-      state: problem === undefined ? 'in-sync' : 'degraded',
-      ...(problem === undefined ? {} : { problem }),
-      appliedRevision: this.#reconciler.appliedRevision,
-      adoptedPins: this.#datapath.adopted,
-      ...(this.#lastCheck === undefined ? {} : { lastFullCheckAt: this.#lastCheck.toISOString() }),
-      repairedEntries: this.#repaired,
-      counters: this.#datapath.counters(),
-      attachments: this.#datapath.attachments(),
-      maps: this.#fill(),
-      degradedFeatures: this.#degraded,
-    };
-  }
-
-  #fill(): MapFill[] {
-    const { used } = this.#reconciler;
-    const { maps } = this.#config;
-    const row = (
-      name: 'zh_vips' | 'zh_services' | 'zh_slots' | 'zh_backends',
-      at: number,
-      max: number,
-    ): MapFill => ({
-      name,
-      used: at,
-      max,
-      limit: limitOf[name] ?? '',
-    });
-    return [
-      row('zh_vips', used.vips, maps.services * 2),
-      row('zh_services', used.services, maps.services),
-      row('zh_backends', used.backends, maps.backends),
-      row('zh_slots', used.slots, maps.slots),
-      ...this.acls.fill(),
-    ];
   }
 
   /** Plan, then store, then kernel; a plan that does not fit stores nothing. */
@@ -342,13 +159,11 @@ export class Agent implements Engine {
     const acls = aclsChanged
       ? changes.flatMap((change) => (change.kind === 'put-acl' ? [change.acl] : []))
       : undefined;
-    const policy = await this.acls.enforcer.prepare(snapshot, catalog, { touched, acls });
-    const prepared = await this.#prepare(catalog, touched);
-    const mapWrites = policy.writes + prepared.writes;
-    const done = { revision: snapshot.revision, mapWrites, warnings: policy.warnings };
+    const prepared = await this.#kernel.prepare({ snapshot, catalog, touched, acls });
+    const { writes: mapWrites, warnings } = prepared;
     if (dryRun) {
       prepared.abandon();
-      return { ...done, revision: before.revision };
+      return { revision: before.revision, mapWrites, warnings };
     }
     try {
       this.#store.commit(changes, snapshot);
@@ -357,58 +172,15 @@ export class Agent implements Engine {
       throw error;
     }
     this.#catalog = catalog;
-    this.#applyStored(prepared, policy);
-    if (changes.length >= burstChanges) releaseMemorySoon();
-    return done;
-  }
-
-  #applyStored(prepared: Prepared, policy: PreparedPolicy): void {
-    let applied = false;
     try {
-      policy.apply(() => {
-        applied = true;
-        prepared.apply();
-      });
-      this.acls.settle();
+      prepared.apply();
     } catch (error) {
-      // Nothing of the services is written then, and the whole is compared at the next check.
-      if (!applied) prepared.abandon();
-      const why = error instanceof Error ? error.message : String(error);
-      this.#problem = why;
       this.#log.error({ error }, 'the kernel refused a change that is stored; it is tried again');
       setTimeout(() => void this.check(), retryMs).unref();
-      throw new ProblemError(
-        [
-          {
-            code: 'kernel',
-            message: `stored, but not in the kernel yet: ${why}`,
-            hint: 'the agent tries again in a second, and at every full check; see zerohop status',
-          },
-        ],
-        { cause: error },
-      );
+      throw refusedByKernel(error);
     }
-  }
-
-  async #prepare(catalog: Catalog, touched: Iterable<string>): Promise<Prepared> {
-    for (let left = restTries; ; left--) {
-      try {
-        return this.#reconciler.prepare(catalog, touched);
-      } catch (error) {
-        if (!(error instanceof LimitError) || error.retryAfterMs === undefined || left === 0) {
-          throw explain(error);
-        }
-        await sleep(error.retryAfterMs);
-      }
-    }
-  }
-
-  #explained<T>(work: () => T): T {
-    try {
-      return work();
-    } catch (error) {
-      throw explain(error);
-    }
+    if (changes.length >= burstChanges) releaseMemorySoon();
+    return { revision: snapshot.revision, mapWrites, warnings };
   }
 
   #exclusive<T>(work: () => Promise<T>): Promise<T> {
@@ -418,22 +190,11 @@ export class Agent implements Engine {
   }
 }
 
-function explain(error: unknown): unknown {
-  if (error instanceof SetSizeError) {
-    const hint = 'spread them over several services or ports';
-    return new ProblemError([{ code: 'limit', message: error.message, hint }], { cause: error });
-  }
-  if (!(error instanceof LimitError)) return error;
-  return new ProblemError(
-    [
-      {
-        code: 'limit',
-        message: error.message,
-        hint: `raise maps.${error.limit} in the configuration and restart the agent; running connections are not touched`,
-      },
-    ],
-    { cause: error },
-  );
+function refusedByKernel(error: unknown): ProblemError {
+  const why = error instanceof Error ? error.message : String(error);
+  const message = `stored, but not in the kernel yet: ${why}`;
+  const hint = 'the agent tries again in a second, and at every full check; see zerohop status';
+  return new ProblemError([{ code: 'kernel', message, hint }], { cause: error });
 }
 
 /** Applies services.d; what is wrong in one file is logged and spoils no other. */
