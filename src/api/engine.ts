@@ -7,6 +7,15 @@ import type { Action } from '../state/draft.ts';
 import type { Problem } from '../state/problem.ts';
 import type { AclLogEntry } from '../acl/event.ts';
 import type { AclLogAnswer, AclStatusAnswer, AclTestAnswer, AclTestBody } from './acl-schemas.ts';
+import type {
+  ClusterAnswer,
+  IssuedTokenAnswer,
+  JoinBody,
+  MemberAnswer,
+  RouteAnswer,
+  TokenAnswer,
+  TokenBody,
+} from './cluster-schemas.ts';
 
 export interface SubmitOptions {
   /** Decide and plan, but neither store nor apply. */
@@ -68,6 +77,7 @@ export interface AgentStatus {
     readonly degradedFeatures: readonly string[];
   };
   readonly acl: AclStatusAnswer;
+  readonly cluster?: ClusterAnswer;
   readonly memory: { readonly rssBytes: number; readonly heapUsedBytes: number };
 }
 
@@ -100,8 +110,31 @@ export interface AclEngine {
   follow(follower: AclFollower): () => void;
 }
 
+/** What the API asks about the cluster. Where it must be a member, or must not be, it throws ProblemError. */
+export interface ClusterEngine {
+  status(): ClusterAnswer;
+  /** Founds a cluster with this host as its first member. */
+  init(): Promise<ClusterAnswer>;
+  /** Resolves when this host is a member and runs as one; the cluster's state may still be on its way. */
+  join(how: JoinBody): Promise<ClusterAnswer>;
+  /** Resolves when others have let go of this host and its certificate is gone. */
+  leave(): Promise<ClusterAnswer>;
+  tokens(): readonly TokenAnswer[];
+  /** On disk when it returns. */
+  issueToken(body: TokenBody): IssuedTokenAnswer;
+  /** An open token of this host; false where there is none. */
+  withdrawToken(id: string): boolean;
+  /** `node` is an id here. In force on this host, and stored, when it resolves. */
+  revoke(who: { readonly node: string; readonly reason: string }): Promise<void>;
+  /** This host included; none outside a cluster. */
+  members(): readonly MemberAnswer[];
+  routes(): readonly RouteAnswer[];
+}
+
 export interface Engine {
   readonly acls: AclEngine;
+  /** Absent until agent.ts has it. */
+  readonly cluster?: ClusterEngine;
   snapshot(): StateSnapshot;
   /**
    * Checks the command, plans the kernel's writes, stores durably, applies to

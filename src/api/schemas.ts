@@ -6,6 +6,7 @@ import * as z from 'zod';
 import { whyNoBackend } from '../net/classes.ts';
 import { parseEndpoint, parseIp } from '../net/ip.ts';
 import { aclStatusAnswer } from './acl-schemas.ts';
+import { clusterAnswer } from './cluster-schemas.ts';
 import {
   backendOwner,
   backendState,
@@ -132,6 +133,7 @@ export const statusAnswer = z.object({
     degradedFeatures: textList,
   }),
   acl: aclStatusAnswer,
+  cluster: clusterAnswer.optional(),
   memory: z.object({ rssBytes: z.number(), heapUsedBytes: z.number() }),
 });
 export type StatusAnswer = z.output<typeof statusAnswer>;
