@@ -27,6 +27,11 @@ const COUNTER_MAX = 2 ** 30;
 /** Milliseconds of any stamp stay below this (the year 10889), so that sums are exact. */
 export const STAMP_MS_MAX = 2 ** 48;
 
+/** What a clock says of itself that has just given this stamp. */
+export function clockText({ ms, counter }: Pick<Stamp, 'ms' | 'counter'>): string {
+  return `${ms}.${counter}`;
+}
+
 export interface ClockOptions {
   readonly writer: number;
   /** NTP keeps hosts within milliseconds; a guess that forgives a host without it. */
@@ -50,17 +55,23 @@ export class HybridClock {
 
   /** A stamp newer than any given or followed so far, whatever the wall clock did. */
   tick(wallMs: number): Stamp {
+    const stamp = this.next(wallMs);
+    this.advance(stamp);
+    return stamp;
+  }
+
+  /** What tick() would give; it may be dropped, or given to advance(). */
+  next(wallMs: number): Stamp {
     const wall = Math.floor(wallMs);
-    if (wall > this.#ms) {
-      this.#ms = wall;
-      this.#counter = 0;
-    } else if (this.#counter < COUNTER_MAX) {
-      this.#counter += 1;
-    } else {
-      this.#ms += 1;
-      this.#counter = 0;
-    }
-    return { ms: this.#ms, counter: this.#counter, writer: this.#writer };
+    const writer = this.#writer;
+    if (wall > this.#ms) return { ms: wall, counter: 0, writer };
+    if (this.#counter < COUNTER_MAX) return { ms: this.#ms, counter: this.#counter + 1, writer };
+    return { ms: this.#ms + 1, counter: 0, writer };
+  }
+
+  /** A stamp of next() was used. */
+  advance({ ms, counter }: Stamp): void {
+    this.#raise(ms, counter);
   }
 
   /** Follows a stamp that was received; how far it is ahead in milliseconds if that is too far. */
@@ -78,7 +89,7 @@ export class HybridClock {
 
   /** To be stored with every write, and given back at the next start. */
   state(): string {
-    return `${this.#ms}.${this.#counter}`;
+    return clockText({ ms: this.#ms, counter: this.#counter });
   }
 
   #raise(ms: number, counter: number): void {

@@ -8,7 +8,7 @@
 import * as Y from 'yjs';
 import { isKey, valueOf, WRITER_MAX, formatCell } from './cell.ts';
 import { carryOver, seedOf } from './epoch.ts';
-import { HybridClock, type Stamp } from './hlc.ts';
+import { clockText, HybridClock, type Stamp } from './hlc.ts';
 import { LIMITS, type ReplicaLimits } from './limits.ts';
 import {
   compareEpochs,
@@ -22,6 +22,7 @@ import {
 } from './log-document.ts';
 import {
   addRange,
+  buildUpdate,
   parseUpdate,
   placeFinder,
   UpdateError,
@@ -92,6 +93,16 @@ export interface Transacted {
   readonly changed: readonly Changed[];
 }
 
+/** A transaction or a compaction that may be made, or dropped. */
+export interface Plan {
+  readonly updates: readonly Update[];
+  /** clockState() once it is made. */
+  readonly clock: string;
+  /** For commit() alone. */
+  readonly version: number;
+  readonly apply: () => readonly Changed[];
+}
+
 /** The writes of a transaction cannot be made; nothing was changed. */
 export class WriteError extends Error {
   override name = 'WriteError';
@@ -127,6 +138,8 @@ export class Replica {
   readonly #clock: HybridClock;
   readonly #documents = new Map<string, LogDocument>();
   readonly #listeners = new Map<Listener, string>();
+  /** Counts what may have changed something: a plan is of one moment. */
+  #version = 0;
 
   private constructor(options: ReplicaOptions, saved: Saved | undefined) {
     const { node, writer, limits, driftMsMax } = options;
@@ -154,15 +167,21 @@ export class Replica {
     return replica;
   }
 
-  /**
-   * Everything or nothing, with one stamp; of two writes of a key the last. Saying again what is so
-   * makes no update.
-   */
+  /** plan() and commit() at once. */
   transact(writes: readonly Write[], nowMs: number): Transacted {
+    return this.commit(this.plan(writes, nowMs));
+  }
+
+  /**
+   * The updates of a transaction, with nothing changed yet: they can be stored first, and a plan
+   * that cannot be stored is dropped. Everything or nothing, with one stamp; of two writes of a key
+   * the last. Saying again what is so makes no update.
+   */
+  plan(writes: readonly Write[], nowMs: number): Plan {
     const { writesPerTransactionMax } = this.#limits;
     if (writes.length > writesPerTransactionMax)
       throw new WriteError(`${writes.length} writes at once, at most ${writesPerTransactionMax}`);
-    const plans: { document: LogDocument; update: LogUpdate }[] = [];
+    const parts: { document: LogDocument; update: LogUpdate; bytes: Uint8Array }[] = [];
     let stamp: Stamp | undefined;
     for (const which of ['shared', 'own'] as const) {
       const document = this.#document(which === 'shared' ? SHARED : this.own);
@@ -171,21 +190,33 @@ export class Replica {
       );
       const needed = [...last.values()].filter((write) => isNews(document, write));
       if (needed.length === 0) continue;
-      stamp ??= this.#clock.tick(nowMs);
-      plans.push({ document, update: this.#plan(document, needed, stamp) });
+      stamp ??= this.#clock.next(nowMs);
+      const update = this.#updateOf(document, needed, stamp);
+      parts.push({ document, update, bytes: buildUpdate(update) });
     }
-    const updates: Update[] = [];
-    const changed: Changed[] = [];
-    for (const { document, update } of plans) {
-      const { delta, bytes } = document.applyOwn(update);
-      updates.push({ document: document.id, epoch: document.epoch, whole: false, bytes });
-      changed.push(...changesOf(document, delta));
-    }
+    const updates = parts.map(({ document: { id, epoch }, bytes }): Update => {
+      return { document: id, epoch, whole: false, bytes };
+    });
+    const clock = stamp === undefined ? this.#clock.state() : clockText(stamp);
+    const apply = (): readonly Changed[] => {
+      if (stamp !== undefined) this.#clock.advance(stamp);
+      return parts.flatMap(({ document, update, bytes }) =>
+        changesOf(document, document.apply(update, bytes)),
+      );
+    };
+    return { updates, clock, version: this.#version, apply };
+  }
+
+  /** Does what was planned. Nothing else may have been done in between. */
+  commit({ updates, version, apply }: Plan): Transacted {
+    if (version !== this.#version) throw new Error('bug: a plan of what was before');
+    this.#version += 1;
+    const changed = apply();
     this.#tell(changed);
     return { updates, changed };
   }
 
-  #plan(document: LogDocument, writes: readonly Write[], stamp: Stamp): LogUpdate {
+  #updateOf(document: LogDocument, writes: readonly Write[], stamp: Stamp): LogUpdate {
     const { keyCharsMax, cellCharsMax } = this.#limits;
     const cells: string[] = [];
     const removals = new Map<number, Range[]>();
@@ -218,6 +249,7 @@ export class Replica {
    * the owner of a node's document may say something new about it.
    */
   receive(update: Update, nowMs: number, origin?: string): Received {
+    this.#version += 1;
     try {
       return this.#receive(update, nowMs, origin);
     } catch (error) {
@@ -310,14 +342,25 @@ export class Replica {
    * that adopt it bring what it lacks.
    */
   compact(id: string): Update {
+    const plan = this.planCompaction(id);
+    this.commit(plan);
+    return plan.update;
+  }
+
+  planCompaction(id: string): Plan & { readonly update: Update } {
     const before = this.#document(id);
     if (id !== SHARED && id !== this.own)
       throw new Error(`bug: ${id} is not for ${this.node} to write afresh`);
     const epoch = { number: before.epoch.number + 1, proposer: this.writer };
     const after = new LogDocument(id, epoch, this.#limits);
     after.applyOwn(seedOf(before, this.#isGone));
-    this.#put(after);
-    return { document: id, epoch, whole: true, bytes: after.diff() };
+    const update = { document: id, epoch, whole: true, bytes: after.diff() };
+    const apply = (): readonly Changed[] => {
+      this.#put(after);
+      return [];
+    };
+    const clock = this.#clock.state();
+    return { update, updates: [update], clock, version: this.#version, apply };
   }
 
   /** Whether a document holds so many remains that it takes half as much memory again as a fresh copy. */
@@ -421,6 +464,7 @@ export class Replica {
       before: textOf(entry),
       after: undefined,
     }));
+    this.#version += 1;
     this.#documents.delete(id);
     this.#tell(changed);
     return changed;
