@@ -9,6 +9,8 @@ export type ReplicationInput =
       readonly type: 'local';
       readonly updates: readonly Update[];
       readonly changed: readonly Changed[];
+      /** They are on disk: no `store` is wanted. */
+      readonly stored?: true;
     }
   /** A fact of this host; without a value it is withdrawn. */
   | {

@@ -101,11 +101,7 @@ export class Replication {
   #dispatch(input: ReplicationInput): void {
     switch (input.type) {
       case 'local':
-        for (const whole of [false, true])
-          this.#store(
-            input.updates.filter((update) => update.whole === whole),
-            whole,
-          );
+        if (input.stored !== true) this.#storeOwn(input.updates);
         if (input.changed.length > 0) this.#out.push({ type: 'changed', changed: input.changed });
         for (const update of input.updates) this.#enqueue(update);
         return;
@@ -215,6 +211,14 @@ export class Replication {
     if (peer !== undefined) this.#exchange.want(peer, document, UNLIKE_ANY);
   }
 
+  #storeOwn(updates: readonly Update[]): void {
+    for (const whole of [false, true])
+      this.#store(
+        updates.filter((update) => update.whole === whole),
+        whole,
+      );
+  }
+
   #store(updates: readonly Update[], whole: boolean): void {
     if (updates.length > 0)
       this.#out.push({ type: 'store', updates, clock: this.#replica.clockState(), whole });
@@ -236,8 +240,8 @@ export class Replication {
   #fact({ key, value, forMs, priority }: Extract<ReplicationInput, { type: 'fact' }>): void {
     const fact = this.#ephemeral.state(key, value, forMs, this.#nowMs);
     if (fact === undefined) return this.#notice({ type: 'fact-refused', key }, '');
+    if ((this.#facts.get(priority)?.size ?? 0) >= FACTS_AT_ONCE) this.#flush();
     const facts = this.#facts.get(priority) ?? new Map<string, Fact>();
-    if (facts.size >= FACTS_AT_ONCE) this.#flush();
     facts.set(key, fact);
     this.#facts.set(priority, facts);
   }

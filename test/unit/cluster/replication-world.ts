@@ -189,6 +189,10 @@ export class Network {
 
   #wake(index: number, host: Host, atMs: number): void {
     const { life } = host;
+    assert.ok(
+      atMs > this.nowMs,
+      `${host.id} wants a timer ${this.nowMs - atMs} ms ago: no end of it`,
+    );
     host.wakeAtMs = atMs;
     this.at(atMs, () => {
       if (host.life === life && host.wakeAtMs === atMs) this.give(index, { type: 'timer' });

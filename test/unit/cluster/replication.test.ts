@@ -82,6 +82,40 @@ test('the first write goes out at once, those of the next 10 ms together, each s
   assert.deepEqual(batches(one.write('k', 'y', 120)), [1]);
 });
 
+test('what its caller stored is not stored again, and goes out as anything else', () => {
+  const one = new One('a');
+  const writes = [{ document: 'shared' as const, key: 'k', value: '1' }];
+  const done = one.replica.transact(writes, WALL);
+  assert.deepEqual(types(one.give({ type: 'local', ...done, stored: true }, 0)).slice(0, 2), [
+    'changed',
+    'broadcast',
+  ]);
+  const fresh = { updates: [one.replica.compact(SHARED)], changed: [], stored: true } as const;
+  assert.deepEqual(types(one.give({ type: 'local', ...fresh }, 100)).slice(0, 1), ['broadcast']);
+});
+
+test('facts beyond what a broadcast holds begin another one', () => {
+  const one = new One('a');
+  const counts: number[] = [];
+  const note = (outputs: readonly ReplicationOutput[]): void => {
+    for (const output of outputs) {
+      const message = output.type === 'broadcast' ? decodeReplication(output.bytes) : undefined;
+      if (message?.type === 'facts') counts.push(message.facts.length);
+    }
+  };
+  const state = (key: string, nowMs: number): void =>
+    note(
+      one.give(
+        { type: 'fact', key, value: Uint8Array.of(1), forMs: 5000, priority: 'normal' },
+        nowMs,
+      ),
+    );
+  state('first', 0);
+  for (let i = 0; i < 450; i++) state(`f${i}`, 1);
+  note(one.give({ type: 'timer' }, 20));
+  assert.deepEqual(counts, [1, 200, 200, 50]);
+});
+
 test('a full batch does not wait, and what is larger than one is told of, not sent', () => {
   const one = new One('a', [], { batchBytesMax: 1000 });
   one.give({ type: 'up', peer: 'b' }, 0);
