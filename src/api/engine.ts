@@ -6,6 +6,9 @@ import type { Command } from '../state/commands.ts';
 import type { Action } from '../state/draft.ts';
 import type { Problem } from '../state/problem.ts';
 import type { AclLogEntry } from '../acl/event.ts';
+import type { Metrics } from '../cluster/io/metrics.ts';
+import type { KvEntry } from '../state/kv-text.ts';
+import type { KvChange, KvOperation, KvType, Path } from '../state/replica/kv.ts';
 import type { AclLogAnswer, AclStatusAnswer, AclTestAnswer, AclTestBody } from './acl-schemas.ts';
 import type {
   ClusterAnswer,
@@ -129,10 +132,24 @@ export interface ClusterEngine {
   /** This host included; none outside a cluster. */
   members(): readonly MemberAnswer[];
   routes(): readonly RouteAnswer[];
+  /** What the transport counted since the membership began; undefined outside a cluster. */
+  counters?(): Readonly<Metrics> | undefined;
+}
+
+/** The key-value store; KvStore of state/kv.ts is one. A path of no names is all of it. */
+export interface KvEngine {
+  /** What is at `path` and below it, or of one type only; `map`: only below. Throws ProblemError. */
+  read(path: Path, type?: KvType): readonly KvEntry[];
+  /** All operations or none, stored when it resolves; rejects with ProblemError. */
+  write(operations: readonly KvOperation[]): Promise<readonly KvChange[]>;
+  /** Changes at `path` and below it from now on, whoever makes them, until the answer is called. */
+  follow(path: Path, sink: (change: KvChange) => void): () => void;
 }
 
 export interface Engine {
   readonly acls: AclEngine;
+  /** Absent until agent.ts has it. */
+  readonly kv?: KvEngine;
   /** Absent until agent.ts has it. */
   readonly cluster?: ClusterEngine;
   snapshot(): StateSnapshot;
@@ -143,4 +160,6 @@ export interface Engine {
    */
   submit(command: Command, options?: SubmitOptions): Promise<Outcome>;
   status(): AgentStatus;
+  /** What GET /metrics answers: telemetry/io/metrics.ts. Absent until agent.ts has it. */
+  metrics?(): Promise<string>;
 }
