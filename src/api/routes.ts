@@ -10,6 +10,7 @@ import type { BackendOwner, BackendRecord, StateSnapshot } from '../state/record
 import { parseDocuments } from '../state/documents.ts';
 import { serviceBody, serviceSpec } from '../state/validate.ts';
 import { ACLS } from './acl-routes.ts';
+import { CLUSTER } from './cluster-routes.ts';
 import { route, submit, type Route } from './route.ts';
 import * as s from './schemas.ts';
 
@@ -206,4 +207,4 @@ const REST: readonly Route[] = [
   }),
 ];
 
-export const ROUTES: readonly Route[] = [...REST, ...SERVICES, ...BACKENDS, ...ACLS];
+export const ROUTES: readonly Route[] = [...REST, ...SERVICES, ...BACKENDS, ...ACLS, ...CLUSTER];

@@ -6,9 +6,11 @@ import { ProblemError } from '../../../src/state/problem.ts';
 import type { StateSnapshot } from '../../../src/state/records.ts';
 import { pools } from '../state/generators.ts';
 import { FakeAcls } from './fake-acls.ts';
+import { FakeCluster } from './fake-cluster.ts';
 
 export class FakeEngine implements Engine {
   readonly acls = new FakeAcls();
+  readonly cluster = new FakeCluster();
   #snapshot = EMPTY_SNAPSHOT;
   /** Thrown by the next submit(). */
   failure: Error | undefined;
@@ -59,6 +61,7 @@ export class FakeEngine implements Engine {
         degradedFeatures: [],
       },
       acl: this.acls.status(),
+      cluster: this.cluster.status(),
       memory: { rssBytes: 1, heapUsedBytes: 1 },
     };
   }

@@ -10,6 +10,7 @@ import { startApi, type ApiServer } from '../../../src/api/io/server.ts';
 import { errorAnswer } from '../../../src/api/schemas.ts';
 import { ROUTES } from '../../../src/api/routes.ts';
 import { ProblemError } from '../../../src/state/problem.ts';
+import { WORD } from './fake-cluster.ts';
 import { FakeEngine } from './fake-engine.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'zerohop-api-'));
@@ -125,6 +126,16 @@ test('every answer keeps the schema that the description promises', async () => 
     ['GET', '/v1/acls/{name}', '/v1/acls/ghost'],
     ['GET', '/v1/acl-log', '/v1/acl-log?rule=ghost&limit=5'],
     ['POST', '/v1/acl-test', '/v1/acl-test', { from: { pid: 1 }, to: { endpoint: '10.0.0.1:80' } }],
+    ['GET', '/v1/cluster', '/v1/cluster'],
+    ['POST', '/v1/cluster/join', '/v1/cluster/join', { address: '10.0.0.2', token: WORD }],
+    ['GET', '/v1/members', '/v1/members'],
+    ['GET', '/v1/routes', '/v1/routes'],
+    ['POST', '/v1/cluster/revocations', '/v1/cluster/revocations', { node: 'web2', reason: 'r' }],
+    ['DELETE', '/v1/cluster', '/v1/cluster'],
+    ['POST', '/v1/cluster', '/v1/cluster'],
+    ['POST', '/v1/cluster/tokens', '/v1/cluster/tokens', {}],
+    ['GET', '/v1/cluster/tokens', '/v1/cluster/tokens'],
+    ['DELETE', '/v1/cluster/tokens/{id}', '/v1/cluster/tokens/00112233445566aa'],
     ['GET', '/v1/export', '/v1/export'],
     ['DELETE', '/v1/acls/{name}', '/v1/acls/ghost'],
     [
