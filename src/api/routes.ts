@@ -11,6 +11,7 @@ import { parseDocuments } from '../state/documents.ts';
 import { serviceBody, serviceSpec } from '../state/validate.ts';
 import { ACLS } from './acl-routes.ts';
 import { CLUSTER } from './cluster-routes.ts';
+import { KV } from './kv-routes.ts';
 import { route, submit, type Route } from './route.ts';
 import * as s from './schemas.ts';
 
@@ -207,4 +208,11 @@ const REST: readonly Route[] = [
   }),
 ];
 
-export const ROUTES: readonly Route[] = [...REST, ...SERVICES, ...BACKENDS, ...ACLS, ...CLUSTER];
+export const ROUTES: readonly Route[] = [
+  ...REST,
+  ...SERVICES,
+  ...BACKENDS,
+  ...ACLS,
+  ...CLUSTER,
+  ...KV,
+];

@@ -68,7 +68,7 @@ function tooMany(): ProblemError {
     {
       code: 'unavailable',
       message: `${STREAMS_MAX} streams are open already`,
-      hint: 'end one of them: each `zerohop acl log -f` is one',
+      hint: 'end one of them: each `zerohop acl log -f` and `zerohop kv watch` is one',
     },
   ]);
 }

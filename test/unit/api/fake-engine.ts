@@ -6,10 +6,12 @@ import { ProblemError } from '../../../src/state/problem.ts';
 import type { StateSnapshot } from '../../../src/state/records.ts';
 import { pools } from '../state/generators.ts';
 import { FakeAcls } from './fake-acls.ts';
+import { FakeKv } from './fake-kv.ts';
 import { FakeCluster } from './fake-cluster.ts';
 
 export class FakeEngine implements Engine {
   readonly acls = new FakeAcls();
+  readonly kv = new FakeKv();
   readonly cluster = new FakeCluster();
   #snapshot = EMPTY_SNAPSHOT;
   /** Thrown by the next submit(). */

@@ -89,6 +89,17 @@ async function stillServes(): Promise<void> {
   assert.equal((await ask('GET', '/v1/status')).status, 200);
 }
 
+const KV_OPERATIONS = [
+  { do: 'set', path: ['a', 'register'], value: { any: ['json', null] } },
+  { do: 'add', path: ['a', 'set'], element: 'x' },
+  { do: 'enable', path: ['a', 'flag'] },
+  { do: 'increment', path: ['a', 'counter'], by: -2 },
+  { do: 'increment', path: ['a', 'counter'] },
+  { do: 'remove', path: ['a', 'set'], element: 'y' },
+  { do: 'disable', path: ['a', 'other'] },
+  { do: 'delete', path: ['b'], type: 'map' },
+];
+
 test('every answer keeps the schema that the description promises', async () => {
   const service = { name: 'schema', ports: [{ port: 80 }] };
   const steps: readonly (readonly [string, string, string, unknown?])[] = [
@@ -136,6 +147,8 @@ test('every answer keeps the schema that the description promises', async () => 
     ['POST', '/v1/cluster/tokens', '/v1/cluster/tokens', {}],
     ['GET', '/v1/cluster/tokens', '/v1/cluster/tokens'],
     ['DELETE', '/v1/cluster/tokens/{id}', '/v1/cluster/tokens/00112233445566aa'],
+    ['POST', '/v1/kv', '/v1/kv', { operations: KV_OPERATIONS }],
+    ['GET', '/v1/kv', '/v1/kv?path=a'],
     ['GET', '/v1/export', '/v1/export'],
     ['DELETE', '/v1/acls/{name}', '/v1/acls/ghost'],
     [
