@@ -10,6 +10,7 @@ import { startApi } from './api/io/server.ts';
 import { claimSocketPath } from './api/io/socket.ts';
 import { buildCatalog } from './catalog/catalog.ts';
 import type { Catalog } from './catalog/catalog.ts';
+import { ALONE, type CatalogContext } from './catalog/context.ts';
 import { loadServicesDir } from './config/io/load.ts';
 import type { Config } from './config/schema.ts';
 import { openCgroup } from './datapath/io/cgroup.ts';
@@ -48,6 +49,7 @@ export class Agent implements Engine {
   readonly #store: StateStore;
   readonly #kernel: HostKernel;
   readonly #startedAt = new Date();
+  readonly #context: CatalogContext;
   #catalog: Catalog;
   #queue: Promise<unknown> = Promise.resolve();
 
@@ -56,7 +58,9 @@ export class Agent implements Engine {
     this.#log = log;
     this.#store = store;
     this.#cgroup = cgroup;
-    this.#catalog = buildCatalog(store.snapshot());
+    const { vipCidr4, vipPrefix6 } = config;
+    this.#context = { ...ALONE, pools: { v4: vipCidr4, v6: vipPrefix6 } };
+    this.#catalog = buildCatalog(store.snapshot(), this.#context);
     this.#kernel = new HostKernel({
       config,
       log,
@@ -154,8 +158,10 @@ export class Agent implements Engine {
   ): Promise<Pick<Outcome, 'revision' | 'mapWrites' | 'warnings'>> {
     const before = this.#store.snapshot();
     if (changes.length === 0) return { revision: before.revision, mapWrites: 0, warnings: [] };
-    const { snapshot, touched, aclsChanged } = applyChanges(before, changes);
-    const catalog = buildCatalog(snapshot, { catalog: this.#catalog, touched });
+    const { snapshot, touched: changed, aclsChanged } = applyChanges(before, changes);
+    const previous = { catalog: this.#catalog, touched: changed };
+    const catalog = buildCatalog(snapshot, this.#context, previous);
+    const { touched } = catalog;
     const acls = aclsChanged
       ? changes.flatMap((change) => (change.kind === 'put-acl' ? [change.acl] : []))
       : undefined;

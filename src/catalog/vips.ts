@@ -7,7 +7,7 @@
  * Hash: FNV-1a, 64 bits (RFC 9923; Fowler, Noll, Vo), finished with
  * MurmurHash3's fmix64, because FNV alone hardly stirs the high bits of short keys.
  */
-import { cidrContains, formatCidr, type Cidr } from '../net/cidr.ts';
+import { cidrContains, formatCidr, parseCidr, type Cidr } from '../net/cidr.ts';
 import { formatIp, parseIp, type Family } from '../net/ip.ts';
 
 export interface VipPools {
@@ -15,6 +15,18 @@ export interface VipPools {
   /** A /64. */
   readonly v6: Cidr;
 }
+
+function block(text: string): Cidr {
+  const result = parseCidr(text);
+  if (!result.ok) throw new Error(`bug: ${text} ${result.reason}`);
+  return result.cidr;
+}
+
+/** The defaults of the configuration (src/config/schema.ts), where they are explained. */
+export const DEFAULT_POOLS: VipPools = {
+  v4: block('240.0.0.0/4'),
+  v6: block('fd7a:6572:6f68:6f70::/64'),
+};
 
 const FNV_OFFSET = 0xcbf29ce484222325n;
 const FNV_PRIME = 0x100000001b3n;

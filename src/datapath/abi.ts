@@ -20,7 +20,7 @@ export const portNameBytesMax = 15;
 export const protocolNumber = { tcp: 6, udp: 17 } as const;
 
 /** enum zh_backend_state */
-export const backendState = { free: 0, active: 1, draining: 2 } as const;
+export const backendState = { free: 0, active: 1, draining: 2, down: 3 } as const;
 
 type Field = readonly [offset: number, bytes: number];
 export interface Layout {

@@ -5,17 +5,21 @@
  * VIP's own address family.
  */
 import type { CatalogBackend, CatalogPort, CatalogService } from '../catalog/catalog.ts';
+import { isServed } from '../catalog/conflicts.ts';
 import { familyOf, parseIp } from '../net/ip.ts';
 import type { IpBytes } from '../net/ip.ts';
 import { bytesToKey, encodeVipKey, protocolNumber } from './abi.ts';
 import type { BackendState } from '../state/records.ts';
+
+/** Down ones are kept, without a share: their sockets are not touched. */
+export type TargetState = BackendState | 'down';
 
 export interface Target {
   /** 16 bytes as a string (abi.ts, bytesToKey). */
   readonly address: string;
   readonly port: number;
   readonly weight: number;
-  readonly state: BackendState;
+  readonly state: TargetState;
 }
 
 export interface Frontend {
@@ -37,7 +41,8 @@ function targetsOf(backends: readonly CatalogBackend[], family: 4 | 6): Target[]
   for (const backend of backends) {
     const ip = ipOf(backend.address);
     if (familyOf(ip) !== family) continue;
-    const { port, weight, state } = backend;
+    const { port, weight } = backend;
+    const state = backend.down === undefined ? backend.state : 'down';
     targets.push({ address: bytesToKey(ip), port, weight, state });
   }
   return targets;
@@ -59,8 +64,11 @@ function frontendOf(service: CatalogService, port: CatalogPort, vip: IpBytes): F
 /** The frontends of one service; none when it is gone. */
 export function frontendsOf(service: CatalogService | undefined): Frontend[] {
   if (service === undefined) return [];
-  const vips = service.vips.map(ipOf);
-  return vips.flatMap((vip) => service.ports.map((port) => frontendOf(service, port, vip)));
+  return service.vips.flatMap((vip) => {
+    const ip = ipOf(vip);
+    const ports = service.ports.filter((port) => isServed(service, vip, port));
+    return ports.map((port) => frontendOf(service, port, ip));
+  });
 }
 
 /** The zh_vips key under which a VIP's other ports are refused. */

@@ -54,7 +54,7 @@ export function isListed(map: MapName): map is ListedMap {
   return map !== 'zh_flows' && map !== 'zh_acl_events';
 }
 
-const stateNames = ['free', 'active', 'draining'];
+const stateNames = ['free', 'active', 'draining', 'down'];
 export const stateName = (state: number): string => stateNames[state] ?? `unknown ${state}`;
 
 const isZero = (bytes: Uint8Array): boolean => bytes.every((byte) => byte === 0);

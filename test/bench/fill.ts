@@ -3,6 +3,7 @@
  * and reconciler, in this process: what the datapath costs without state,
  * store and API.
  */
+import { buildCatalog } from '../../src/catalog/catalog.ts';
 import type { Catalog, CatalogBackend, CatalogService } from '../../src/catalog/catalog.ts';
 import { configSchema } from '../../src/config/schema.ts';
 import { keyToBytes } from '../../src/datapath/abi.ts';
@@ -14,6 +15,7 @@ import { Datapath } from '../../src/datapath/io/loader.ts';
 import { Pins } from '../../src/datapath/io/pins.ts';
 import { Reconciler } from '../../src/datapath/io/reconciler.ts';
 import { cidrContains } from '../../src/net/cidr.ts';
+import { EMPTY_SNAPSHOT } from '../../src/state/changes.ts';
 import type { TestHost } from '../harness/host.ts';
 
 export const FIRST_VIP = '240.0.0.0';
@@ -51,7 +53,7 @@ export function catalogOf(
       ],
     });
   }
-  return { revision: 1, services: all };
+  return { ...buildCatalog(EMPTY_SNAPSHOT), revision: 1, services: all };
 }
 
 /** The smallest limits that hold a catalog of two ports a service; slots in blocks of a power of two. */

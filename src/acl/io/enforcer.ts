@@ -7,8 +7,9 @@
  *   check()    the periodic comparison with the kernel
  *   refresh()  addresses, users and groups change without anybody telling us
  */
-import type { Catalog } from '../../catalog/catalog.ts';
+import { buildCatalog, type Catalog } from '../../catalog/catalog.ts';
 import type { MapSizes } from '../../datapath/hooks.ts';
+import { EMPTY_SNAPSHOT } from '../../state/changes.ts';
 import { ProblemError, type Problem } from '../../state/problem.ts';
 import type { AclRecord, StateSnapshot } from '../../state/records.ts';
 import {
@@ -62,7 +63,7 @@ export function namesIn(acls: Iterable<AclRecord>): WantedNames {
   return { users: names.user, groups: names.group };
 }
 
-const NO_CATALOG: Catalog = { revision: 0, services: new Map() };
+const NO_CATALOG = buildCatalog(EMPTY_SNAPSHOT);
 
 /** From a policy to the one after a change of services. */
 interface Within extends GenerationDiff {

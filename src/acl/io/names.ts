@@ -1,5 +1,6 @@
 /** Numbers of the kernel to names that people gave, for the log of verdicts. */
 import type { Catalog } from '../../catalog/catalog.ts';
+import { isServed } from '../../catalog/conflicts.ts';
 import { addressClass } from '../../net/classes.ts';
 import { parseIp } from '../../net/ip.ts';
 import type { EndpointName, EventNames } from '../event.ts';
@@ -23,10 +24,12 @@ function indexOf({ services }: Catalog, frame: Frame): ReadonlyMap<string, Endpo
   const put = (key: string, name: EndpointName): void => {
     if (!index.has(key)) index.set(key, name);
   };
-  for (const { name, vips, ports } of services.values()) {
+  for (const service of services.values()) {
+    const { name, vips, ports } = service;
     for (const port of ports) {
       const at = { service: name, portName: port.name };
-      for (const vip of vips) put(`${vip} ${port.port} ${port.protocol}`, at);
+      for (const vip of vips)
+        if (isServed(service, vip, port)) put(`${vip} ${port.port} ${port.protocol}`, at);
       if (!frame.services.has(name)) continue;
       for (const backend of port.backends) {
         const where = `${backend.port} ${port.protocol}`;

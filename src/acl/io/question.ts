@@ -6,6 +6,7 @@ import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import type { AclTestAnswer, AclTestBody } from '../../api/acl-schemas.ts';
 import type { Catalog, CatalogService } from '../../catalog/catalog.ts';
+import { isServed } from '../../catalog/conflicts.ts';
 import { protocolNumber } from '../../datapath/abi.ts';
 import { canonicalIp, formatEndpoint, parseIp } from '../../net/ip.ts';
 import { unknownService } from '../../state/commands.ts';
@@ -214,23 +215,22 @@ function placesOf(to: AclTestBody['to'], catalog: Catalog): { places: Place[]; n
   if (to.endpoint === undefined) return refuse('to names neither a service nor an endpoint', 'to');
   const { address, port } = to.endpoint;
   const protocol = to.protocol ?? 'tcp';
-  for (const service of catalog.services.values()) {
-    if (!service.vips.includes(address)) continue;
-    const via = formatEndpoint(address, port);
-    const ports = service.ports.filter((one) => one.port === port && one.protocol === protocol);
-    const family = address.includes(':');
-    const places = placesOfService(service, ports, via).filter(
-      (place) => place.address.includes(':') === family,
+  const holders = [...catalog.services.values()].filter(({ vips }) => vips.includes(address));
+  const portsAt = (service: CatalogService): CatalogService['ports'] =>
+    service.ports.filter(
+      (one) => one.port === port && one.protocol === protocol && isServed(service, address, one),
     );
-    if (places.length > 0) return { places, notes: [] };
-    return {
-      places: [],
-      notes: [
-        `${via}/${protocol} is a VIP of ${service.name} with no backend: connect() is refused`,
-      ],
-    };
-  }
-  return { places: [{ address, port, protocol }], notes: [] };
+  const service = holders.find((one) => portsAt(one).length > 0) ?? holders[0];
+  if (service === undefined) return { places: [{ address, port, protocol }], notes: [] };
+  const via = formatEndpoint(address, port);
+  const places = placesOfService(service, portsAt(service), via).filter(
+    (place) => place.address.includes(':') === address.includes(':'),
+  );
+  if (places.length > 0) return { places, notes: [] };
+  return {
+    places: [],
+    notes: [`${via}/${protocol} is a VIP of ${service.name} with no backend: connect() is refused`],
+  };
 }
 
 function answerOf(

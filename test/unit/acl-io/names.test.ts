@@ -4,7 +4,8 @@ import { test } from 'node:test';
 import { compileAcl, NO_NUMBERING, type Compiled } from '../../../src/acl/compile.ts';
 import { Identities } from '../../../src/acl/io/identities.ts';
 import { Names } from '../../../src/acl/io/names.ts';
-import type { Catalog, CatalogService } from '../../../src/catalog/catalog.ts';
+import { buildCatalog, type Catalog, type CatalogService } from '../../../src/catalog/catalog.ts';
+import { EMPTY_SNAPSHOT } from '../../../src/state/changes.ts';
 import type { AclRecord, Protocol } from '../../../src/state/records.ts';
 
 function service(
@@ -42,7 +43,10 @@ function compiled(named: readonly string[]): Compiled {
   });
 }
 
-const catalog: Catalog = { revision: 1, services: new Map(services.map((one) => [one.name, one])) };
+const catalog: Catalog = {
+  ...buildCatalog(EMPTY_SNAPSHOT),
+  services: new Map(services.map((one) => [one.name, one])),
+};
 
 test('a backend on this host has its name under every address that leads to it', () => {
   const enforcer = {
