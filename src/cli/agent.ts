@@ -13,6 +13,10 @@ interface AgentOptions {
   readonly pin?: string;
   readonly cgroup?: string;
   readonly logLevel?: string;
+  readonly clusterListen?: string;
+  readonly clusterAdvertise?: string;
+  readonly clusterZone?: string;
+  readonly clusterName?: string;
 }
 
 function absolute(path: string | undefined): string | undefined {
@@ -34,6 +38,12 @@ async function run(options: AgentOptions): Promise<void> {
       cgroupPath: absolute(options.cgroup),
       // Checked by the schema like everything else.
       logLevel: options.logLevel as ConfigInput['logLevel'],
+      cluster: {
+        listen: options.clusterListen,
+        advertise: options.clusterAdvertise,
+        zone: options.clusterZone,
+        name: options.clusterName,
+      },
     },
   });
   const { createLogger } = await import('../telemetry/io/log.ts');
@@ -60,6 +70,10 @@ export function registerAgent(program: Command): void {
     .addOption(option('--socket <path>', 'where the API listens'))
     .addOption(option('--cgroup <dir>', 'the cgroup whose sockets see the VIPs'))
     .addOption(option('--pin <dir>', 'where maps and links are pinned, below a bpffs'))
+    .addOption(option('--cluster-listen <ip:port>', 'where other members come in'))
+    .addOption(option('--cluster-advertise <ip[:port]>', 'what they dial, if that is another'))
+    .addOption(option('--cluster-zone <zone>', 'where this host is'))
+    .addOption(option('--cluster-name <name>', 'what this member is called (default: host name)'))
     .addOption(option('--log-level <level>', 'trace, debug, info, warn or error'))
     .addHelpText('after', HELP)
     .action(run);

@@ -4,7 +4,11 @@
  * agent` and their environment variables win over the file.
  */
 import * as z from 'zod';
+import { DEFAULT_PORT, formatAddress, parseAddress, type HostPort } from '../cluster/address.ts';
 import { parseCidr, type Cidr } from '../net/cidr.ts';
+import { whyNoBackend } from '../net/classes.ts';
+import { formatIp, parseIp } from '../net/ip.ts';
+import { ProblemError } from '../state/problem.ts';
 import { show, strict } from '../state/validate.ts';
 import { DEFAULT_DATA_DIR, DEFAULT_PIN_DIR, DEFAULT_SOCKET_PATH } from './defaults.ts';
 
@@ -30,6 +34,40 @@ function cidr(what: string, wrong: (cidr: Cidr) => string | undefined): z.ZodTyp
       ctx.addIssue({ code: 'custom', message: `${what} ${show(text)} ${reason ?? ''}` });
       return z.NEVER;
     });
+}
+
+/** `IP`, `IP:PORT` or `[IP]:PORT`; undefined as port: there was none. */
+function hostPort(text: string): { host: string; port: number | undefined } | undefined {
+  const alone = parseIp(text);
+  if (alone !== undefined) return { host: formatIp(alone), port: undefined };
+  try {
+    const { host, port } = parseAddress(text);
+    const ip = parseIp(host);
+    if (ip === undefined) return undefined;
+    return { host: formatIp(ip), port: text.endsWith(']') ? undefined : port };
+  } catch (error) {
+    if (error instanceof ProblemError) return undefined;
+    throw error;
+  }
+}
+
+function ipPort(what: string): z.ZodType<{ host: string; port: number | undefined }, string> {
+  return z
+    .string({ error: (issue) => `${what} ${show(issue.input)} is not text` })
+    .transform((text, ctx) => {
+      const parsed = hostPort(text);
+      if (parsed !== undefined) return parsed;
+      const message = `${what} ${show(text)} is not an IP address with or without a port, like 10.0.0.7, 10.0.0.7:7946 or [fd00::7]:7946`;
+      ctx.addIssue({ code: 'custom', message });
+      return z.NEVER;
+    });
+}
+
+/** What others read, in tables and logs. */
+function label(what: string, min: number, max: number): z.ZodString {
+  const error = (issue: { input?: unknown }): string =>
+    `${what} ${show(issue.input)} is not ${min}–${max} of letters, digits, ".", "_" and "-"`;
+  return z.string({ error }).regex(new RegExp(`^[A-Za-z0-9._-]{${min},${max}}$`), { error });
 }
 
 /** Bounds a typing slip: 2^24 backends would be 600 MB of kernel memory. */
@@ -91,6 +129,32 @@ const aclSchema = strict({
     .default('allow'),
 });
 
+/** Where the cluster's port is; a host that is in no cluster listens to nobody. */
+const clusterSchema = strict({
+  /**
+   * IP:PORT for other members, everything mutual TLS. `[::]` is every address, IPv4 too. The port
+   * is Serf's, which gossip is mostly looked for at; Docker Swarm takes it too: give another there.
+   */
+  listen: ipPort('cluster.listen').default({ host: '::', port: undefined }),
+  /** IP[:PORT] that others dial; without a port that of `listen`. Default: the IP of `listen`, or one of this host's where that is every address; behind NAT no default can be right. */
+  advertise: ipPort('cluster.advertise')
+    .superRefine(({ host }, ctx) => {
+      const ip = parseIp(host);
+      const reason = ip === undefined ? undefined : whyNoBackend(ip);
+      if (reason === undefined) return;
+      ctx.addIssue({ code: 'custom', message: `cluster.advertise ${host}: ${reason}` });
+    })
+    .optional(),
+  /** Where this host is: a room, a data centre. Members prefer neighbours of their own zone. 32 is the overlay's limit (src/hyparview-ts/config.ts). */
+  zone: label('cluster.zone', 0, 32).default(''),
+  /** What people call this member; need not be unique. Default: the host name, which has at most 64 letters (HOST_NAME_MAX). */
+  name: label('cluster.name', 1, 64).optional(),
+}).transform(({ listen, advertise, ...rest }) => {
+  const bound: HostPort = { host: listen.host, port: listen.port ?? DEFAULT_PORT };
+  const told = advertise && { host: advertise.host, port: advertise.port ?? bound.port };
+  return { ...rest, listen: bound, advertise: told && formatAddress(told) };
+});
+
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
@@ -126,6 +190,7 @@ export const configSchema = strict({
     c.family !== 6 || c.prefixLength !== 64 ? 'is not an IPv6 /64' : undefined,
   ).default(parsedCidr('fd7a:6572:6f68:6f70::/64')),
   acl: aclSchema.default(() => aclSchema.parse({})),
+  cluster: clusterSchema.default(() => clusterSchema.parse({})),
   maps: mapsSchema.default(() => mapsSchema.parse({})),
   /** Milliseconds between full comparisons with the kernel's maps. A guess; it reads every entry once. */
   fullCheckIntervalMs: count('fullCheckIntervalMs', 100, 86_400_000).default(30_000),

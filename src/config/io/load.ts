@@ -33,16 +33,39 @@ export interface ConfigSource {
   /** Whether someone named the file, so that it must exist. */
   readonly required: boolean;
   /** Options and environment variables, which win; undefined ones do not count. */
-  readonly overrides: { readonly [Key in keyof ConfigInput]?: ConfigInput[Key] | undefined };
+  readonly overrides: Given<Omit<ConfigInput, 'cluster'>> & {
+    readonly cluster?: Given<NonNullable<ConfigInput['cluster']>>;
+  };
+}
+
+type Given<Knobs> = { readonly [Knob in keyof Knobs]?: Knobs[Knob] | undefined };
+
+function isMap(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** The value with what was given laid over it; `given` collects the paths. */
+function overlaid(value: object, overrides: object, given: Set<string>, path = ''): object {
+  const result: Record<string, unknown> = { ...value };
+  for (const [key, option] of Object.entries(overrides)) {
+    const below = result[key] ?? {};
+    if (isMap(option)) {
+      // What is no map in the file is a mistake there, to be told.
+      if (isMap(below)) result[key] = overlaid(below, option, given, `${path}${key}.`);
+    } else if (option !== undefined) {
+      result[key] = option;
+      given.add(`${path}${key}`);
+    }
+  }
+  return result;
 }
 
 /** The configuration, complete with defaults, or ProblemError with file, line and column. */
 export function loadConfig(source: ConfigSource): Config {
   const { value, locate } = readConfigFile(source);
-  const given = Object.entries(source.overrides).filter(([, option]) => option !== undefined);
-  const result = parse(configSchema, { ...value, ...Object.fromEntries(given) });
+  const fromOptions = new Set<string>();
+  const result = parse(configSchema, overlaid(value, source.overrides, fromOptions));
   if (!result.ok) {
-    const fromOptions = new Set(given.map(([key]) => key));
     throw new ProblemError(
       result.problems.map((problem) =>
         problem.path === undefined || fromOptions.has(problem.path)
@@ -76,7 +99,7 @@ function readConfigFile(source: ConfigSource): { value: object; locate: (path: s
       },
     ]);
   }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+  if (!isMap(value)) {
     throw new ProblemError([
       { code: 'invalid', message: 'a configuration is a map of knobs', path: file.locate(0, '') },
     ]);

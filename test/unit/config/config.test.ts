@@ -48,6 +48,11 @@ test('a host without a configuration has every default', () => {
     aclGlobs: 32_768,
   });
   assert.deepEqual(config.acl, { enforcement: 'auto', defaultAction: 'allow' });
+  assert.deepEqual(config.cluster, {
+    listen: { host: '::', port: 7946 },
+    advertise: undefined,
+    zone: '',
+  });
   assert.equal(config.vipCidr4.prefixLength, 4);
   assert.equal(config.servicesDir, join(directory, 'services.d'));
   assert.deepEqual(load(''), config);
@@ -63,6 +68,38 @@ test('a file changes some knobs, options win over it', () => {
   assert.equal(config.logLevel, 'warn');
   assert.equal(config.maps.services, 100);
   assert.equal(config.maps.backends, 131_072);
+});
+
+test('an option for one knob of the cluster leaves the others of the file as they are', () => {
+  const text = 'cluster: {listen: 10.0.0.7, zone: east, name: web1}\n';
+  const config = load(text, { cluster: { zone: 'west', name: undefined, listen: undefined } });
+  const listen = { host: '10.0.0.7', port: 7946 };
+  assert.deepEqual(config.cluster, { listen, advertise: undefined, zone: 'west', name: 'web1' });
+  assert.equal(load(undefined, { cluster: { zone: 'west' } }).cluster.zone, 'west');
+  assert.deepEqual(
+    complaints(() => load(text, { cluster: { zone: 'far away' } })),
+    ['cluster.zone: cluster.zone "far away" is not 0–32 of letters, digits, ".", "_" and "-"'],
+  );
+  assert.deepEqual(
+    complaints(() => load('cluster: east\n', { cluster: { zone: 'west' } })),
+    [`${path}:1:1 (cluster): "east" is not an object with fields`],
+  );
+});
+
+test('where the cluster listens, and what others dial, is an IP with or without a port', () => {
+  const addresses = (text: string): unknown => {
+    const { listen, advertise } = load(`cluster: {${text}}`).cluster;
+    return [listen.host, listen.port, advertise];
+  };
+  for (const [text, expected] of [
+    ["listen: '10.0.0.7:7000'", ['10.0.0.7', 7000, undefined]],
+    ["listen: '[FD00::7]:7000', advertise: 192.0.2.1", ['fd00::7', 7000, '192.0.2.1:7000']],
+    ["advertise: 'fd00::7'", ['::', 7946, '[fd00::7]:7946']],
+    ["advertise: '[fd00::7]'", ['::', 7946, '[fd00::7]:7946']],
+    ["listen: '0.0.0.0:7000', advertise: '[fd00::7]:80'", ['0.0.0.0', 7000, '[fd00::7]:80']],
+  ] as const) {
+    assert.deepEqual(addresses(text), expected, text);
+  }
 });
 
 test('a configuration file that was named must exist', () => {
@@ -94,6 +131,15 @@ test('malformed values are told with what they should be', () => {
     ['dataDir: data', /dataDir "data" is not an absolute path/],
     [`socketPath: /${'a'.repeat(107)}`, /longer than the 107 bytes/],
     ['fullCheckIntervalMs: 1s', /fullCheckIntervalMs "1s" is not a whole number/],
+    ['cluster: {listen: web1:7946}', /cluster\.listen "web1:7946" is not an IP address with or w/],
+    ["cluster: {listen: '10.0.0.7:70000'}", /cluster\.listen "10\.0\.0\.7:70000" is not an IP/],
+    ['cluster: {listen: 7946}', /cluster\.listen 7946 is not text/],
+    ["cluster: {advertise: '[::]:80'}", /cluster\.advertise ::: it is the unspecified address/],
+    ['cluster: {advertise: 224.0.0.1}', /cluster\.advertise 224\.0\.0\.1: it is a multicast/],
+    ['cluster: {zone: a b}', /cluster\.zone "a b" is not 0–32 of letters/],
+    [`cluster: {zone: ${'z'.repeat(33)}}`, /cluster\.zone .* is not 0–32/],
+    ["cluster: {name: ''}", /cluster\.name "" is not 1–64 of letters/],
+    ['cluster: {port: 1}', /1:11 \(cluster\.port\): unknown field "port"/],
     ['- a', /a configuration is a map of knobs/],
     ['a: 1\n---\nb: 1', /one YAML document/],
     ['dataDir: /a\ndataDir: /b', /2:1.*unique/],
