@@ -7,19 +7,17 @@ import { show, strict, text, wholeNumber } from '../state/validate.ts';
 const count = z.int().min(0);
 const textList = z.array(z.string());
 
-/**
- * Two services that hosts gave one VIP while they could not see each other. Every host decides
- * the same way: the smaller name keeps it.
- */
+/** Two services with one VIP, given out while hosts did not see each other (catalog/conflicts.ts). */
 const conflictAnswer = z.object({
   vip: z.string(),
-  /** For a VIP outside the pools, where only one port of one protocol is disputed. */
+  /** `reassigned`: the loser has another VIP. `port`: it is not reached at this VIP and port. */
+  kind: z.enum(['reassigned', 'port']),
+  /** Who has it, and who has not: the smaller name wins, on every host. */
+  services: z.tuple([z.string(), z.string()]).readonly(),
   port: z.int().optional(),
-  protocol: z.string().optional(),
-  keeps: z.string(),
-  loses: z.string(),
-  /** What the loser is reached at instead; absent: it is not reached at this VIP. */
-  instead: z.string().optional(),
+  protocol: z.enum(['tcp', 'udp']).optional(),
+  /** What the loser has instead; absent where the pool is full. */
+  now: z.string().optional(),
 });
 export type ConflictAnswer = z.output<typeof conflictAnswer>;
 
@@ -173,7 +171,7 @@ const REASON_CHARS_MAX = 200;
 
 export const revocationBody = strict({
   /** A node id, or a name that only one member has. */
-  node: text('node').min(1, { error: 'node is empty' }).max(64, { error: 'node is too long' }),
+  node: text('node').min(1, { error: 'node is empty' }).max(253, { error: 'node is too long' }),
   reason: text('reason')
     .trim()
     .min(1, { error: 'reason is empty: say why, for those who look later' })
