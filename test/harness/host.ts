@@ -15,7 +15,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Agent } from './agent.ts';
 import { apiCall, type ApiAnswer } from './api.ts';
-import { cgroup2Root } from './cgroup.ts';
+import { cgroup2Root, killCgroup } from './cgroup.ts';
 import { Child, type Result, run, type SpawnOptions, testEnvironment } from './child.ts';
 import { type HostTraces, undo, willUndo } from './undo.ts';
 
@@ -94,6 +94,12 @@ export class TestHost implements AsyncDisposable {
     this.#children.add(child);
     void child.exited.then(() => this.#children.delete(child));
     return child;
+  }
+
+  /** Kills all processes of this host at once, as a power cut does. */
+  async killAll(): Promise<void> {
+    await killCgroup(this.cgroup);
+    await Promise.all([...this.#children].map((child) => child.result(10_000)));
   }
 
   /** Runs a command on this host to its end. */

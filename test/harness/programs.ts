@@ -85,6 +85,8 @@ export async function simpleClient(language: Exclude<Language, 'C'>): Promise<st
 export const stepsClient = (): Promise<string> => cProgram('clients/client.c');
 export const dialClient = (): Promise<string> => cProgram('clients/dial.c');
 export const loadClient = (): Promise<string> => cProgram('clients/load.c');
+export const steadyClient = (): Promise<string> => cProgram('clients/steady.c');
+export const arrivalClient = (): Promise<string> => cProgram('clients/arrival.c');
 export const echoServer = (): Promise<string> => cProgram('servers/echo.c');
 /** Tries to get past a rule in one way after the other. */
 export const attackClient = (): Promise<string> => cProgram('attacks/attack.c');
@@ -94,6 +96,6 @@ export const bornClient = (): Promise<string> => cProgram('attacks/born.c');
 /** Compiles them all: where a compiler is fast, before they are used where it is not. */
 export async function compileAll(): Promise<void> {
   await Promise.all([stepsClient(), dialClient(), loadClient(), echoServer()]);
-  await Promise.all([attackClient(), bornClient()]);
+  await Promise.all([attackClient(), bornClient(), steadyClient(), arrivalClient()]);
   await Promise.all([simpleClient('Go'), simpleClient('Java')]);
 }

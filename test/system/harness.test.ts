@@ -10,8 +10,9 @@ import { TestHost } from '../harness/host.ts';
 import { languages } from '../harness/programs.ts';
 import { echoes, nginx, redis } from '../harness/servers.ts';
 
+/** Of one host, or of all whose names begin so. */
 const tracesOf = (name: string): string[] => [
-  ...readdirSync('/run/netns').filter((netns) => netns === name),
+  ...readdirSync('/run/netns').filter((netns) => netns === name || netns.startsWith(`${name}-`)),
   ...readFileSync('/proc/self/mountinfo', 'utf8')
     .split('\n')
     .filter((line) => line.includes(`/${name}-`)),
@@ -53,21 +54,27 @@ function ended(pid: string): boolean {
 
 const holder = fileURLToPath(new URL('../harness/hold.ts', import.meta.url));
 
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGKILL'] as const) {
-  test(`a test process that gets ${signal} leaves nothing behind`, async () => {
-    const child = new Child([process.execPath, holder]);
-    const [, name = '', cgroup = '', pid = ''] = await child.says(/^(\S+) (\S+) (\d+)$/m);
-    child.kill(signal);
-    await child.result();
-    await eventually(
-      'nothing to be left',
-      () => tracesOf(name).length === 0 && !existsSync(cgroup) && ended(pid),
-    );
-  });
+for (const kind of ['host', 'cluster'] as const) {
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGKILL'] as const) {
+    test(`a test process with a ${kind} that gets ${signal} leaves nothing behind`, async () => {
+      const child = new Child([process.execPath, holder, kind]);
+      const [, name = '', cgroup = '', pid = ''] = await child.says(/^(\S+) (\S+) (\d+)$/m);
+      const all = name.slice(0, name.lastIndexOf('-'));
+      // The hosts, and the switch of the cluster.
+      const namespaces = readdirSync('/run/netns').filter((netns) => netns.startsWith(`${all}-`));
+      assert.equal(namespaces.length, kind === 'host' ? 1 : 3);
+      child.kill(signal);
+      await child.result();
+      await eventually(
+        'nothing to be left',
+        () => tracesOf(all).length === 0 && !existsSync(cgroup) && ended(pid),
+      );
+    });
+  }
 }
 
 test('a test process that ends with an uncaught exception leaves nothing behind', async () => {
-  const child = new Child([process.execPath, holder, 'throw']);
+  const child = new Child([process.execPath, holder, 'host', 'throw']);
   const { code, stdout } = await child.result();
   assert.equal(code, 1);
   const [name = '', cgroup = ''] = stdout.trim().split(' ');
