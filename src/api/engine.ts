@@ -138,7 +138,7 @@ export interface ClusterEngine {
 
 /** The key-value store; KvStore of state/kv.ts is one. A path of no names is all of it. */
 export interface KvEngine {
-  /** What is at `path` and below it, or of one type only; `map`: only below. Throws ProblemError. */
+  /** What is at `path` and below it; with a type only that at `path`, `map`: all below. Throws ProblemError. */
   read(path: Path, type?: KvType): readonly KvEntry[];
   /** All operations or none, stored when it resolves; rejects with ProblemError. */
   write(operations: readonly KvOperation[]): Promise<readonly KvChange[]>;

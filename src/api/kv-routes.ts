@@ -1,7 +1,7 @@
 /** The paths of the key-value store; as routes.ts. */
-import { formatPath, LEAF_TYPES } from '../state/kv-text.ts';
+import { formatPath, isOfType } from '../state/kv-text.ts';
 import { ProblemError } from '../state/problem.ts';
-import type { KvChange, KvType, Path } from '../state/replica/kv.ts';
+import type { KvType, Path } from '../state/replica/kv.ts';
 import type { Engine, KvEngine } from './engine.ts';
 import * as k from './kv-schemas.ts';
 import { route, type Route } from './route.ts';
@@ -17,18 +17,14 @@ function read(engine: Engine, path: Path, type: KvType | undefined): unknown {
   if (entries.length > 0 || path.length === 0) return { entries };
   const what = type === undefined ? 'nothing' : `no ${type}`;
   throw new ProblemError([
-    { code: 'not-found', message: `there is ${what} at ${formatPath(path)}`, path: 'path' },
+    { code: 'not-found', message: `there is ${what} at ${formatPath(path)}` },
   ]);
-}
-
-function isWanted(change: KvChange, path: Path, type: KvType | undefined): boolean {
-  if (type === 'map') return change.path.length > path.length;
-  return type === undefined || change.type === type;
 }
 
 export const KV: readonly Route[] = [
   route('GET', '/v1/kv', {
-    summary: `What is at a path of the key-value store and below it, by its types (${LEAF_TYPES.join(', ')}; map: below only); with follow=true a stream of changes, as JSON lines (application/x-ndjson), that goes on`,
+    summary:
+      'What is at a path of the key-value store and below it; with a type what is at the path itself, map: below it. With follow=true a stream of changes as JSON lines (application/x-ndjson), that goes on',
     params: s.noParams,
     query: k.kvQuery,
     answer: k.kvAnswer,
@@ -40,7 +36,7 @@ export const KV: readonly Route[] = [
       const entries = initial ? store.read(path, type) : [];
       for (const { path: at, value } of entries) sink({ path: at, type: value.type, after: value });
       return store.follow(path, (change) => {
-        if (isWanted(change, path, type)) sink(change);
+        if (isOfType(change.path, change.type, path, type)) sink(change);
       });
     },
   }),

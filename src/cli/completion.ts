@@ -11,6 +11,8 @@ interface Node {
   readonly words: readonly string[];
   readonly takesService: boolean;
   readonly takesRule: boolean;
+  /** A path of the key-value store. */
+  readonly takesPath: boolean;
   /** Options whose value is a file or directory. */
   readonly fileOptions: readonly string[];
 }
@@ -27,6 +29,7 @@ function nodesOf(command: Command, path: string): Node[] {
     // The name of something that is added is not there yet.
     takesService: /^service|^name$/.test(first) && !['service add', 'acl add'].includes(path),
     takesRule: first === 'rule',
+    takesPath: first === 'path',
     fileOptions: files
       .flatMap((option) => [option.long ?? '', option.short ?? ''])
       .filter((flag) => flag !== ''),
@@ -40,6 +43,7 @@ function bashScript(program: Command): string {
   const words = nodes.map((node) => `    '${node.path}') words='${node.words.join(' ')}' ;;`);
   const service = nodes.filter((node) => node.takesService).map((node) => `'${node.path}'`);
   const rule = nodes.filter((node) => node.takesRule).map((node) => `'${node.path}'`);
+  const path = nodes.filter((node) => node.takesPath).map((node) => `'${node.path}'`);
   const files = [...new Set(nodes.flatMap((node) => node.fileOptions))];
   const paths = nodes.filter((node) => node.path !== '').map((node) => `'${node.path}'`);
   return `# bash completion for zerohop; use it with: source <(zerohop completion bash)
@@ -67,6 +71,8 @@ ${words.join('\n')}
     case $path in
       ${service.join(' | ')}) words+=" $(zerohop service ls --quiet 2>/dev/null)" ;;
       ${rule.join(' | ')}) words+=" $(zerohop acl ls --quiet 2>/dev/null)" ;;
+      # Other hosts choose these names, and compgen -W would run what is in $( ).
+      ${path.join(' | ')}) words+=" $(zerohop kv ls --quiet 2>/dev/null | grep -E '^[A-Za-z0-9._%/:@+=-]+$')" ;;
     esac
   fi
   COMPREPLY=($(compgen -W "$words" -- "$cur"))

@@ -12,6 +12,7 @@ import { registerCompletion } from './completion.ts';
 import { registerDetach } from './detach.ts';
 import { registerDoctor } from './doctor.ts';
 import { registerExport } from './export.ts';
+import { registerKv } from './kv.ts';
 import { registerMaps } from './maps.ts';
 import { EXIT_DONE, EXIT_USAGE, report } from './output.ts';
 import { registerRun } from './run.ts';
@@ -49,6 +50,7 @@ export function createProgram(): Command {
   registerBackend(program);
   registerRun(program);
   registerAcl(program);
+  registerKv(program);
   registerMaps(program);
   registerDoctor(program);
   registerDetach(program);

@@ -49,6 +49,17 @@ export function isBelow(path: Path, root: Path): boolean {
   return root.length <= path.length && root.every((name, i) => name === path[i]);
 }
 
+/** Whether what is at or below `root` is meant by a type: one at `root` itself; `map`: all below. */
+export function isOfType(
+  path: Path,
+  leaf: KvLeafType,
+  root: Path,
+  type: KvType | undefined,
+): boolean {
+  if (type === undefined) return true;
+  return type === 'map' ? path.length > root.length : path.length === root.length && leaf === type;
+}
+
 /** One value in one line: text in quotes, the elements of a set in order. */
 export function valueText(value: KvValue | undefined): string {
   switch (value?.type) {

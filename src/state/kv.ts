@@ -2,7 +2,7 @@
  * The key-value store as the API asks for it: reads, transactions, and followers that are told of
  * every change, whoever made it. Keeps nothing but its followers; the values are the replica's.
  */
-import { isBelow, LEAF_TYPES, type KvEntry, type KvLeaf } from './kv-text.ts';
+import { isBelow, isOfType, LEAF_TYPES, type KvEntry, type KvLeaf } from './kv-text.ts';
 import { ProblemError } from './problem.ts';
 import type { Kv, KvChange, KvField, KvOperation, KvType, Path } from './replica/kv.ts';
 import { WriteError, type Changed, type Write } from './replica/replica.ts';
@@ -47,7 +47,7 @@ export class KvStore {
     this.#host = host;
   }
 
-  /** What is at `path`, then what is below it; of one type only, `map`: only below. */
+  /** What is at `path`, then what is below it. With a type only that at `path`; `map`: all below. */
   read(path: Path, type?: KvType): readonly KvEntry[] {
     const kv = this.#host.kv();
     const entries = explained(() => {
@@ -59,8 +59,7 @@ export class KvStore {
       const map = kv.get(path, 'map');
       return [...here, ...(map?.type === 'map' ? entriesOf(map.fields, path) : [])];
     });
-    if (type === 'map') return entries.filter((entry) => entry.path.length > path.length);
-    return type === undefined ? entries : entries.filter(({ value }) => value.type === type);
+    return entries.filter((entry) => isOfType(entry.path, entry.value.type, path, type));
   }
 
   /** All of it or nothing; rejects with ProblemError. */
