@@ -47,6 +47,8 @@ export interface BackendRecord {
   readonly weight: number;
   readonly state: BackendState;
   readonly owner?: BackendOwner;
+  /** The node with whose process it lives; without one an operator's, for all. */
+  readonly node?: string;
 }
 
 export interface AclPort {

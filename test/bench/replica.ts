@@ -73,7 +73,7 @@ function scale(services: number, perService: number): void {
   const t0 = now();
   const replica = Replica.open({ node: 'n0', writer: 1 }, { clock: '', updates });
   const t1 = now();
-  const view = new StateView(replica);
+  const view = StateView.open(replica);
   const t2 = now();
   const heap = heapBytes() - before;
   const size = { services, backends: services * perService };

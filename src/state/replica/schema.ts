@@ -9,7 +9,7 @@
  * What is read was written by others: a record that this version would not have written is
  * unreadable, left out and left alone.
  */
-import { canonicalIp } from '../../net/ip.ts';
+import { canonicalIp, formatEndpoint, parseEndpoint } from '../../net/ip.ts';
 import { aclSpec } from '../acl-validate.ts';
 import { aclDocument } from '../export.ts';
 import type { AclRecord, BackendRecord, ServicePort, ServiceRecord } from '../records.ts';
@@ -21,10 +21,29 @@ import {
   whyNoServiceName,
 } from '../validate.ts';
 
-/** A backend with the node that registered it; without one if an operator did, for all. */
-export interface ReplicatedBackend extends BackendRecord {
-  readonly node?: string;
+/** As BackendRecord was called here before it had a node. */
+export type ReplicatedBackend = BackendRecord;
+
+/** What a node says of itself, in its own document. */
+export interface NodeRecord {
+  /** For people; not unique. */
+  readonly name: string;
+  readonly zone: string;
+  /** Of its zerohop. */
+  readonly version: string;
+  /** Where the cluster's port is: `10.0.0.7:7946`, `[fd00::7]:7946`. */
+  readonly address: string;
+  /** Canonical, all that it can be reached at by others. */
+  readonly addresses: readonly string[];
+  /** It has the key of the cluster's CA. */
+  readonly signer: boolean;
 }
+
+export const NODE_KEY = 'node/info';
+/** Of one node; a guess with room for a host with a network for each of its containers. */
+const NODE_ADDRESSES_MAX = 256;
+/** A host name is at most 253 bytes long (RFC 1035, 2.3.4); zones and versions are shorter. */
+const NODE_TEXT_CHARS_MAX = 253;
 
 type Fields = Readonly<Record<string, unknown>>;
 
@@ -103,7 +122,7 @@ export function readBackend(
   key: string,
   json: string,
   node: string | undefined,
-): ReplicatedBackend | undefined {
+): BackendRecord | undefined {
   const [, service = '', portName = '', address = '', portText = '', ...rest] = key.split('/');
   const fields = json === '{}' ? {} : fieldsOf(json);
   const port = Number(portText);
@@ -142,6 +161,26 @@ export function readAcl(key: string, json: string): AclRecord | undefined {
   }
 }
 
+function isText(value: unknown, min: number): value is string {
+  if (typeof value !== 'string' || value.length < min || value.length > NODE_TEXT_CHARS_MAX)
+    return false;
+  // Goes to terminals and logs.
+  return !/\p{C}/u.test(value);
+}
+
+export function readNode(json: string): NodeRecord | undefined {
+  const { name, zone, version, address, addresses, signer } = fieldsOf(json) ?? {};
+  if (!isText(name, 1) || !isText(zone, 0) || !isText(version, 0)) return undefined;
+  if (typeof address !== 'string' || typeof signer !== 'boolean') return undefined;
+  const endpoint = parseEndpoint(address);
+  if (endpoint === undefined || formatEndpoint(endpoint.address, endpoint.port) !== address)
+    return undefined;
+  if (!Array.isArray(addresses) || addresses.length > NODE_ADDRESSES_MAX) return undefined;
+  const isCanonical = (one: unknown): one is string => typeof one === 'string' && isAddress(one);
+  if (!addresses.every(isCanonical) || !isDistinct(addresses)) return undefined;
+  return { name, zone, version, address, addresses, signer };
+}
+
 /** Of plain JSON; the order of fields does not count. */
 function isEqual(a: unknown, b: unknown): boolean {
   if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null) return a === b;
@@ -178,4 +217,10 @@ export function writeBackend(backend: BackendRecord, before: string | undefined)
     ...(owner === undefined ? {} : { owner }),
   };
   return textOf(known, ['weight', 'state', 'owner'], before);
+}
+
+export function writeNode(node: NodeRecord, before: string | undefined): string {
+  const { name, zone, version, address, addresses, signer } = node;
+  const known = { name, zone, version, address, addresses, signer };
+  return textOf(known, Object.keys(known), before);
 }

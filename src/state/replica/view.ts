@@ -6,7 +6,7 @@
  * has its port: what is written concurrently with a removal waits unseen until it makes sense.
  */
 import { applyChanges, compareBackends, EMPTY_SNAPSHOT, type Applied } from '../changes.ts';
-import { removalOf } from '../draft.ts';
+import { removalOf, sameOwner } from '../draft.ts';
 import type { BackendRecord, Change, ServiceRecord, StateSnapshot } from '../records.ts';
 import { valueOf } from './cell.ts';
 import { compareStamps } from './hlc.ts';
@@ -15,51 +15,91 @@ import { documentOf, SHARED, type Changed, type Replica, type Write } from './re
 import {
   aclKey,
   backendKeyOf,
+  NODE_KEY,
   readAcl,
   readBackend,
+  readNode,
   readService,
   serviceKey,
   subjectOf,
   writeAcl,
   writeBackend,
   writeService,
-  type ReplicatedBackend,
+  type NodeRecord,
 } from './schema.ts';
 
 export interface Viewed extends Applied {
   readonly changes: readonly Change[];
+  /** Nodes whose record is another one than before, or gone. */
+  readonly touchedNodes: ReadonlySet<string>;
 }
 
 interface Claim {
   readonly entry: Entry;
-  readonly backend: ReplicatedBackend;
+  readonly backend: BackendRecord;
+  /** Of two the higher one counts, before the newer one. */
+  readonly rank: number;
 }
 
 export class StateView {
   readonly #replica: Replica;
-  #snapshot: StateSnapshot = EMPTY_SNAPSHOT;
+  #snapshot: StateSnapshot;
+  #nodes: ReadonlyMap<string, NodeRecord> = new Map();
   /** Backends that do not count now, by service and key: without their service, or its port. */
-  readonly #unseen = new Map<string, Map<string, ReplicatedBackend>>();
+  readonly #unseen = new Map<string, Map<string, BackendRecord>>();
   /** Entries that this version cannot read: `DOCUMENT KEY`. */
   readonly #unreadable = new Set<string>();
 
-  constructor(replica: Replica) {
+  private constructor(replica: Replica, snapshot: StateSnapshot) {
     this.#replica = replica;
-    const keys: string[] = [];
+    this.#snapshot = snapshot;
+  }
+
+  /** What a replica holds, as the given revision: that of the host's last life. */
+  static open(replica: Replica, revision = 0): StateView {
+    const view = new StateView(replica, EMPTY_SNAPSHOT);
+    view.#all([], []);
+    view.#snapshot = { ...view.#snapshot, revision };
+    return view;
+  }
+
+  /** The view of another replica that takes this one's place, and what is different in it. */
+  replaced(replica: Replica): { readonly view: StateView; readonly viewed: Viewed } {
+    const { services, acls, backends } = this.#snapshot;
+    const view = new StateView(replica, this.#snapshot);
+    view.#nodes = this.#nodes;
+    const keys = [...[...services.keys()].map(serviceKey), ...[...acls.keys()].map(aclKey)];
+    for (const list of backends.values()) keys.push(...list.map(backendKeyOf));
+    return { view, viewed: view.#all(keys, [...this.#nodes.keys()].map(documentOf)) };
+  }
+
+  /** Everything, with keys of records and documents of nodes that may have been there and be gone. */
+  #all(goneKeys: readonly string[], goneNodes: readonly string[]): Viewed {
+    const keys = new Set(goneKeys);
+    const nodes = new Set(goneNodes);
     const best = new Map<string, Claim>();
-    for (const id of replica.documents()) {
-      for (const entry of replica.winners(id)) {
+    for (const id of this.#replica.documents()) {
+      for (const entry of this.#replica.winners(id)) {
         const { kind } = subjectOf(entry.key);
         if (kind === 'backend') this.#contend(best, id, entry);
-        else if (id === SHARED) keys.push(entry.key);
+        else if (id === SHARED) keys.add(entry.key);
+        else if (entry.key === NODE_KEY) nodes.add(id);
       }
     }
-    keys.push(...best.keys());
-    this.#update(keys, (key) => best.get(key));
+    for (const key of best.keys()) keys.add(key);
+    return {
+      ...this.#update(keys, (key) => best.get(key)),
+      touchedNodes: this.#readNodes([...nodes]),
+    };
   }
 
   snapshot(): StateSnapshot {
     return this.#snapshot;
+  }
+
+  /** What each node says of itself; a new map when one is another. */
+  nodes(): ReadonlyMap<string, NodeRecord> {
+    return this.#nodes;
   }
 
   unreadable(): ReadonlySet<string> {
@@ -73,17 +113,43 @@ export class StateView {
     return count;
   }
 
-  /** Takes in what Replica returned; nothing else may have changed since the last call. */
+  /**
+   * Takes in what Replica returned, in any order: what is read is what is there now. Until all is
+   * taken in, the snapshot may be one that never was.
+   */
   follow(changed: readonly Changed[]): Viewed {
     const keys = changed.filter(
       ({ document, key }) => document === SHARED || key.startsWith('backend/'),
     );
     // A document may be gone as a whole.
     for (const { document, key } of keys) this.#unreadable.delete(`${document} ${key}`);
-    return this.#update(new Set(keys.map(({ key }) => key)), (key) => this.#claim(key));
+    const nodes = changed.filter(({ document, key }) => document !== SHARED && key === NODE_KEY);
+    return {
+      ...this.#update(new Set(keys.map(({ key }) => key)), (key) => this.#claim(key)),
+      touchedNodes: this.#readNodes(nodes.map(({ document }) => document)),
+    };
   }
 
-  /** Two nodes, or a node and an operator, may have registered the same backend: the newest counts. */
+  #readNodes(documents: readonly string[]): ReadonlySet<string> {
+    if (documents.length === 0) return new Set();
+    const nodes = new Map(this.#nodes);
+    const touched = new Set<string>();
+    for (const id of documents) {
+      const json = this.#replica.get(id, NODE_KEY);
+      const record = json === undefined ? undefined : readNode(json);
+      if (json !== undefined && record === undefined) this.#unreadable.add(`${id} ${NODE_KEY}`);
+      else this.#unreadable.delete(`${id} ${NODE_KEY}`);
+      const node = nodeOf(id);
+      if (JSON.stringify(nodes.get(node)) === JSON.stringify(record)) continue;
+      touched.add(node);
+      if (record === undefined) nodes.delete(node);
+      else nodes.set(node, record);
+    }
+    if (touched.size > 0) this.#nodes = nodes;
+    return touched;
+  }
+
+  /** Two nodes, or a node and an operator, may have registered the same backend: one counts. */
   #claim(key: string): Claim | undefined {
     const best = new Map<string, Claim>();
     for (const id of this.#replica.documents()) {
@@ -95,21 +161,32 @@ export class StateView {
   }
 
   #contend(best: Map<string, Claim>, id: string, entry: Entry): void {
-    const node = id === SHARED ? undefined : id.slice(documentOf('').length);
-    const backend = readBackend(entry.key, valueOf(entry), node);
+    const backend = readBackend(entry.key, valueOf(entry), id === SHARED ? undefined : nodeOf(id));
     if (backend === undefined) {
       this.#unreadable.add(`${id} ${entry.key}`);
       return;
     }
+    const rank = this.#rankOf(id, backend.address);
     const other = best.get(entry.key);
-    if (other === undefined || compareStamps(other.entry, entry) < 0)
-      best.set(entry.key, { entry, backend });
+    const isBetter =
+      other === undefined || (rank - other.rank || compareStamps(entry, other.entry)) > 0;
+    if (isBetter) best.set(entry.key, { entry, backend, rank });
   }
 
-  #update(keys: Iterable<string>, claimOf: (key: string) => Claim | undefined): Viewed {
+  /** The newest counts; but of a loopback address, which is another server on each host, one's own. */
+  #rankOf(id: string, address: string): number {
+    if (!address.startsWith('127.') && address !== '::1') return 0;
+    if (id === this.#replica.own) return 2;
+    return id === SHARED ? 1 : 0;
+  }
+
+  #update(
+    keys: Iterable<string>,
+    claimOf: (key: string) => Claim | undefined,
+  ): Omit<Viewed, 'touchedNodes'> {
     const changes: Change[] = [];
     const services = new Map<string, ServiceRecord | undefined>();
-    const backends = new Map<string, Map<string, ReplicatedBackend | undefined>>();
+    const backends = new Map<string, Map<string, BackendRecord | undefined>>();
     for (const key of keys) {
       const { kind, name } = subjectOf(key);
       if (kind === 'service') services.set(name, this.#read(key, readService));
@@ -149,9 +226,9 @@ export class StateView {
   #backendChanges(
     name: string,
     service: ServiceRecord | undefined,
-    touched: ReadonlyMap<string, ReplicatedBackend | undefined>,
+    touched: ReadonlyMap<string, BackendRecord | undefined>,
   ): readonly Change[] {
-    const seen = new Map<string, ReplicatedBackend>();
+    const seen = new Map<string, BackendRecord>();
     for (const backend of this.#snapshot.backends.get(name) ?? [])
       seen.set(backendKeyOf(backend), backend);
     const all = new Map([...seen, ...(this.#unseen.get(name) ?? [])]);
@@ -160,7 +237,7 @@ export class StateView {
       else all.set(key, backend);
     }
     const ports = new Map(service?.ports.map((port) => [port.name, port.name]));
-    const unseen = new Map<string, ReplicatedBackend>();
+    const unseen = new Map<string, BackendRecord>();
     const changes: Change[] = [];
     for (const [key, backend] of all) {
       const portName = ports.get(backend.portName);
@@ -190,10 +267,12 @@ export class StateView {
   } {
     const writes: Write[] = [];
     const elsewhere: { node: string; change: Change }[] = [];
+    /** Backends written so far that the snapshot does not have, for a removal of their service. */
+    const fresh = new Map<string, string[]>();
     for (const change of changes) {
       const node = this.#nodeOf(change);
       if (node !== undefined && node !== this.#replica.node) elsewhere.push({ node, change });
-      else writes.push(...this.#writesOf(change));
+      else writes.push(...this.#writesOf(change, fresh));
     }
     return { writes, elsewhere };
   }
@@ -201,13 +280,16 @@ export class StateView {
   #nodeOf(change: Change): string | undefined {
     if (change.kind !== 'put-backend' && change.kind !== 'remove-backend') return undefined;
     const id = change.kind === 'put-backend' ? change.backend : change;
-    if (change.kind === 'put-backend' && change.backend.owner !== undefined)
-      return (change.backend as ReplicatedBackend).node;
-    const list: readonly ReplicatedBackend[] = this.#snapshot.backends.get(id.service) ?? [];
-    return list.find((backend) => compareBackends(backend, id) === 0)?.node;
+    const list = this.#snapshot.backends.get(id.service) ?? [];
+    const there = list.find((backend) => compareBackends(backend, id) === 0);
+    if (change.kind === 'remove-backend' || change.backend.owner === undefined) return there?.node;
+    const { node, owner } = change.backend;
+    if (node !== undefined) return node;
+    // A document about a backend says nothing of its process, and leaves it the one that it has.
+    return there?.owner !== undefined && sameOwner(there.owner, owner) ? there.node : undefined;
   }
 
-  #writesOf(change: Change): readonly Write[] {
+  #writesOf(change: Change, fresh: Map<string, string[]>): readonly Write[] {
     const replica = this.#replica;
     switch (change.kind) {
       case 'put-service': {
@@ -220,8 +302,13 @@ export class StateView {
         const value = writeAcl(change.acl, replica.get(SHARED, key));
         return [{ document: 'shared', key, value }];
       }
-      case 'put-backend':
+      case 'put-backend': {
+        const { service } = change.backend;
+        const keys = fresh.get(service) ?? [];
+        fresh.set(service, keys);
+        keys.push(backendKeyOf(change.backend));
         return this.#putBackend(change.backend);
+      }
       case 'remove-backend':
         return removalsOf(backendKeyOf(change));
       case 'remove-acl':
@@ -231,11 +318,9 @@ export class StateView {
           ...(this.#snapshot.backends.get(change.name) ?? []),
           ...(this.#unseen.get(change.name)?.values() ?? []),
         ];
+        const keys = [...backends.map(backendKeyOf), ...(fresh.get(change.name) ?? [])];
         const key = serviceKey(change.name);
-        return [
-          { document: 'shared', key, value: undefined },
-          ...backends.flatMap((backend) => removalsOf(backendKeyOf(backend))),
-        ];
+        return [{ document: 'shared', key, value: undefined }, ...keys.flatMap(removalsOf)];
       }
     }
   }
@@ -263,6 +348,11 @@ export class StateView {
     }
     return writes;
   }
+}
+
+/** Of a document of a node. */
+function nodeOf(id: string): string {
+  return id.slice(documentOf('').length);
 }
 
 function removalsOf(key: string): readonly Write[] {

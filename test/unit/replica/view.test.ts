@@ -21,7 +21,7 @@ interface Host {
 
 function host(n: number): Host {
   const replica = Replica.open({ node: `n${n}`, writer: n });
-  return { replica, view: new StateView(replica) };
+  return { replica, view: StateView.open(replica) };
 }
 
 /** Writes what this host may write, to its own documents and view; what is for others comes back. */
@@ -116,7 +116,7 @@ suite('view', () => {
           if ('change' in one) commit(at(one.at), [one.change], one.ms);
           else if (one.a !== one.b) meet(at(one.a), at(one.b));
           for (const { replica, view } of hosts) {
-            const fresh = new StateView(replica);
+            const fresh = StateView.open(replica);
             assert.deepEqual(plain(view.snapshot()), plain(fresh.snapshot()));
             assert.equal(view.unseenCount, fresh.unseenCount);
           }
