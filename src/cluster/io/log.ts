@@ -36,3 +36,26 @@ export class StrangersLog {
     this.#log.warn(fields, 'a connection to the cluster port was refused');
   }
 }
+
+/** Of what can come in storms: some lines for each kind, then one in ten seconds, and how many more there were. */
+export class BrakedLog {
+  readonly #log: ClusterLog;
+  readonly #clock: Clock;
+  readonly #limiter = new Limiter({ perSecond: 0.1, burst: 10 }, 64);
+  readonly #unwritten = new Map<string, number>();
+
+  constructor(log: ClusterLog, clock: Clock) {
+    this.#log = log;
+    this.#clock = clock;
+  }
+
+  write(level: keyof ClusterLog, kind: string, fields: object, message: string): void {
+    const unwritten = this.#unwritten.get(kind) ?? 0;
+    if (level !== 'debug' && !this.#limiter.take(kind, this.#clock.now())) {
+      this.#unwritten.set(kind, unwritten + 1);
+      return;
+    }
+    this.#unwritten.delete(kind);
+    this.#log[level]({ ...fields, ...(unwritten > 0 && { unwritten }) }, message);
+  }
+}

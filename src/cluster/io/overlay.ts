@@ -35,8 +35,8 @@ export interface OverlayOptions {
   /** Higher than in any earlier run of this node. */
   readonly incarnation: number;
   readonly listen: HostPort;
-  /** What others dial, when it is not what is listened on. */
-  readonly advertise?: string;
+  /** What others dial, when it is not what is listened on; from what that turned out to be. */
+  readonly advertise?: (bound: HostPort) => string;
   readonly zone: string;
   readonly handlers: OverlayHandlers;
   readonly config?: Partial<Config>;
@@ -72,7 +72,7 @@ export class Overlay {
     const made: { overlay?: Overlay } = {};
     const transport = new Transport({
       ...options.transport,
-      self: { address: advertise ?? formatAddress(listen), zone },
+      self: { address: formatAddress(listen), zone },
       unit: () => random.next() / 2 ** 32,
       handlers: {
         message: (from, channel, bytes) => made.overlay?.onMessage(from, channel, bytes),
@@ -82,7 +82,7 @@ export class Overlay {
       },
     });
     const bound = await transport.listen(listen);
-    if (advertise === undefined) transport.setAddress(formatAddress(bound));
+    transport.setAddress(advertise?.(bound) ?? formatAddress(bound));
     const overlay = new Overlay(options, transport);
     made.overlay = overlay;
     overlay.give({ type: 'start', known });
@@ -108,9 +108,14 @@ export class Overlay {
     this.give({ type: 'broadcast', payload, priority });
   }
 
+  /** Tells all that this node goes; connections end when it is out. Nothing is heard any more. */
+  goodbye(): void {
+    this.give({ type: 'leave' });
+  }
+
   /** Says goodbye to the neighbours, and stops. */
   leave(): Promise<void> {
-    this.give({ type: 'leave' });
+    this.goodbye();
     return this.stop();
   }
 

@@ -76,6 +76,13 @@ export interface SignerOptions {
   readonly log?: ClusterLog;
 }
 
+export interface IssuedToken {
+  readonly token: string;
+  /** Of the ledger. */
+  readonly id: string;
+  readonly expiresAtMs: number;
+}
+
 export class Signer {
   readonly #options: SignerOptions;
   readonly #joins: Limiter;
@@ -94,8 +101,13 @@ export class Signer {
     this.#renewals = new Limiter(limits.renewalsPerNode, limits.keysMax);
   }
 
-  /** The token, which is shown once and not kept. Throws ProblemError. */
+  /** The word alone: see `issue`. */
   issueToken(validForMs: number, signer: boolean): string {
+    return this.issue(validForMs, signer).token;
+  }
+
+  /** A new token, whose word is shown once and not kept. Throws ProblemError. */
+  issue(validForMs: number, signer: boolean): IssuedToken {
     const authority = this.#options.authority();
     if (authority === undefined) {
       const message = 'this node cannot make join tokens: it has not the CA key of the cluster';
@@ -117,7 +129,9 @@ export class Signer {
     }
     this.#save(ledger);
     const caFingerprint = fingerprintOfPem(authority.certPem);
-    return encodeToken({ expiresAtS, caFingerprint, issuer: this.#options.nodeId, id, secret });
+    const issuer = this.#options.nodeId;
+    const token = encodeToken({ expiresAtS, caFingerprint, issuer, id, secret });
+    return { token, id: entry.id, expiresAtMs: entry.expiresAtMs };
   }
 
   /** Without keys: for people to look at. */
@@ -127,8 +141,12 @@ export class Signer {
     });
   }
 
-  withdrawToken(id: string): void {
-    this.#save(withdraw(this.#ledger, id));
+  /** False when there is none that is unused. */
+  withdrawToken(id: string): boolean {
+    const left = withdraw(this.#ledger, id);
+    if (left.length === this.#ledger.length) return false;
+    this.#save(left);
+    return true;
   }
 
   /** The taker of `zerohop-sign/1`. */

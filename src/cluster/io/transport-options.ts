@@ -1,6 +1,7 @@
 /** What a transport is given, and what it tells of itself: limits, handlers, views. */
 import type { Peer } from '../../hyparview-ts/index.ts';
 import type { Channel } from '../channels.ts';
+import type { Revocations } from '../revocation.ts';
 import type { Clock } from './clock.ts';
 import { CONNECTION_LIMITS, type ConnectionLimits } from './connection.ts';
 import type { Identity } from './identity.ts';
@@ -60,6 +61,8 @@ export interface TransportOptions {
   readonly limits?: Partial<TransportLimits>;
   readonly listener?: Partial<ListenerLimits>;
   readonly metrics?: Metrics;
+  /** Who is out; grows while it runs (enforceRevocations). */
+  readonly revocations?: Revocations;
   readonly log?: ClusterLog;
 }
 

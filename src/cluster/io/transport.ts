@@ -47,7 +47,7 @@ import {
 export class Transport {
   readonly id: string;
   readonly metrics: Metrics;
-  readonly revocations = new Revocations();
+  readonly revocations: Revocations;
   readonly #options: TransportOptions;
   readonly #clock: Clock;
   readonly #limits: TransportLimits;
@@ -71,6 +71,7 @@ export class Transport {
     this.#clock = options.clock;
     this.#limits = { ...TRANSPORT_LIMITS, ...options.limits };
     this.metrics = options.metrics ?? newMetrics();
+    this.revocations = options.revocations ?? new Revocations();
     this.#log = options.log ?? SILENT;
     this.id = options.identity.nodeId;
     this.#self = { id: this.id, ...options.self };

@@ -1,0 +1,565 @@
+/**
+ * The running membership of a host: overlay, replication, signer, certificate and what is remembered
+ * of them, put together. The agent gives it its state and hears what changed; services are no
+ * concern of it.
+ *
+ *     overlay events ─► liveness ───► unreachable()         state.write, state.keep ◄─┐
+ *     messages, links ► replicator ─► changed, facts ─► agent                         │
+ *     shared keys ────► roll ───────► revocations enforced, documents forgotten ──────┘
+ */
+import { networkInterfaces } from 'node:os';
+import type { Event, Peer, Priority } from '../../hyparview-ts/index.ts';
+import { ProblemError } from '../../state/problem.ts';
+import type { Changed, Write } from '../../state/replica/replica.ts';
+import { NODE_KEY, writeNode } from '../../state/replica/schema.ts';
+import { formatAddress, type HostPort } from '../address.ts';
+import { advertisedAddress, hostAddresses, type Interface } from '../advertise.ts';
+import { writeGone, writeRevocation } from '../departures.ts';
+import { Ephemeral } from '../ephemeral.ts';
+import { NODE_VALIDITY_MS, SKEW_MS } from '../lifetime.ts';
+import { Liveness } from '../liveness.ts';
+import { isNodeId } from '../names.ts';
+import { explain } from '../notices.ts';
+import { REPLICATION_CONFIG, type ReplicationNotice } from '../replication-types.ts';
+import { Replication } from '../replication.ts';
+import { Revocations } from '../revocation.ts';
+import { Roll, type Followed } from '../roll.ts';
+import { PEERS_MAX } from '../sign-wire.ts';
+import {
+  membersOf,
+  routesOf,
+  statusOf,
+  type MemberStatus,
+  type MemberView,
+  type RouteView,
+  type Sources,
+} from '../standing.ts';
+import type { Clock } from './clock.ts';
+import { SIGN_PROTOCOL } from './listener.ts';
+import { BrakedLog } from './log.ts';
+import type { MemberOptions, Spreadable, TokenView } from './member-options.ts';
+import { Memory } from './memory.ts';
+import { newMetrics, type Metrics } from './metrics.ts';
+import { Overlay } from './overlay.ts';
+import { unitOf } from './random.ts';
+import { Replicator } from './replicator.ts';
+import { Rotation } from './rotation.ts';
+import { Signer, type IssuedToken } from './signer.ts';
+
+/** How often it is looked whether there is something to remember, or to tell of this host. */
+const LOOK_MS = 5000;
+/** How long what is said last may take to get into the kernel, and then to get around. Guesses. */
+const DRAIN_MS = 1000;
+const GOODBYE_MS = 300;
+const DRAIN_LOOK_MS = 5;
+/** Peers to begin with; knownPeers of the overlay remembers as many. */
+const KNOWN_MAX = 256;
+
+export interface LeaveResult {
+  /** Whether a neighbour was there to take the news; if not, others see a dead node until it is revoked. */
+  readonly told: boolean;
+}
+
+export class Member {
+  readonly metrics: Metrics = newMetrics();
+  readonly #options: MemberOptions;
+  readonly #clock: Clock;
+  readonly #braked: BrakedLog;
+  readonly #memory: Memory;
+  readonly #incarnation: number;
+  readonly #revocations: Revocations;
+  readonly #liveness: Liveness;
+  readonly #roll: Roll;
+  readonly #replicator: Replicator;
+  readonly #signer: Signer;
+  readonly #rotation: Rotation;
+  readonly #startedAtMs: number;
+  /** Those with a connection. */
+  readonly #peers = new Map<string, Peer>();
+  /** Links that came or went in the step of the overlay that is under way. */
+  #relinked: { readonly id: string; readonly isLinked: boolean }[] = [];
+  #overlayOrNone: Overlay | undefined;
+  #isReachabilityNews = false;
+  #wasSetBack = false;
+  #isLeaving = false;
+  #cancelGrace: (() => void) | undefined;
+  #cancelLook: (() => void) | undefined;
+  #stopped: Promise<void> | undefined;
+
+  /** Resolves when it listens; others are found afterwards. Throws ProblemError. */
+  static async start(options: MemberOptions): Promise<Member> {
+    const member = new Member(options);
+    await member.#start();
+    return member;
+  }
+
+  private constructor(options: MemberOptions) {
+    const { identity, state, clock, log, dataDirectory, random } = options;
+    const { nodeId, clusterId } = identity;
+    const { replica } = state;
+    if (replica.node !== nodeId)
+      throw new Error(`bug: the state is of node ${replica.node}, the certificate of ${nodeId}`);
+    this.#options = options;
+    this.#clock = clock;
+    this.#braked = new BrakedLog(log, clock);
+    this.#startedAtMs = clock.wallMs();
+    this.#memory = new Memory(dataDirectory, clusterId, clock, log);
+    this.#incarnation = this.#memory.begin();
+    const revocations = new Revocations(options.revocations);
+    const liveness = new Liveness({ self: nodeId, remembered: this.#memory.found.absent });
+    this.#revocations = revocations;
+    this.#liveness = liveness;
+    this.#roll = new Roll({ replica, liveness, revocations });
+    const isWelcome = (document: string): boolean => this.#roll.isWelcome(document);
+    const ephemeral = new Ephemeral(nodeId, this.#incarnation);
+    const replication = new Replication({ replica, ephemeral, random, isWelcome });
+    this.#replicator = this.#makeReplicator(replication);
+    this.#signer = this.#makeSigner();
+    this.#rotation = this.#makeRotation();
+  }
+
+  #makeReplicator(replication: Replication): Replicator {
+    const { state, handlers } = this.#options;
+    return new Replicator(replication, this.#clock, {
+      store: (updates, whole) => state.keep(updates, whole),
+      broadcast: (bytes, priority) => this.#overlay.broadcast(bytes, priority),
+      send: (to, channel, bytes) => {
+        const peer = this.#peers.get(to);
+        if (peer !== undefined) this.#overlay.transport.send(peer, channel, bytes);
+      },
+      changed: (changed) => {
+        handlers.changed(changed);
+        this.#follow(changed);
+      },
+      facts: (changed) => handlers.facts(changed),
+      notice: (notice, from) => this.#notice(notice, from),
+    });
+  }
+
+  #makeSigner(): Signer {
+    const { identity, vault, log } = this.#options;
+    return new Signer({
+      clock: this.#clock,
+      metrics: this.metrics,
+      log,
+      nodeId: identity.nodeId,
+      authority: () => vault.authority(),
+      ledger: vault.ledger(),
+      saveLedger: (ledger) => vault.saveLedger(ledger),
+      peers: () => [this.#overlay.self, ...this.#overlay.knownPeers()].slice(0, PEERS_MAX),
+      revocations: () => this.#revocations.entries(),
+    });
+  }
+
+  #makeRotation(): Rotation {
+    const { identity, vault, random, log } = this.#options;
+    return new Rotation({
+      clock: this.#clock,
+      log,
+      unit: unitOf(random),
+      identity,
+      signers: () => this.#signers(),
+      authority: () => vault.authority(),
+      adopt: (next) => {
+        vault.saveIdentity(next);
+        this.#overlay.transport.setIdentity(next);
+      },
+    });
+  }
+
+  async #start(): Promise<void> {
+    const { identity, software, settings, random, log, seeds } = this.#options;
+    // Before anybody can ask for what is forgotten by it.
+    const followed = this.#roll.begin(this.#clock.now());
+    this.#overlayOrNone = await Overlay.start(
+      {
+        transport: {
+          identity,
+          software,
+          log,
+          clock: this.#clock,
+          metrics: this.metrics,
+          revocations: this.#revocations,
+          takers: new Map([[SIGN_PROTOCOL, (arrived) => this.#signer.take(arrived)]]),
+        },
+        random,
+        incarnation: this.#incarnation,
+        listen: settings.listen,
+        advertise: (bound) => this.#advertised(bound),
+        zone: settings.zone,
+        handlers: {
+          event: (event) => this.#heard(event),
+          message: (from, _channel, bytes) => this.#message(from, bytes),
+          up: (peer) => this.#connected(peer),
+          down: (id) => this.#disconnected(id),
+        },
+      },
+      this.#knownPeers(),
+      seeds,
+    );
+    this.#act(followed);
+    this.#rotation.start();
+    this.#look();
+    const { nodeId, clusterId } = this;
+    log.info({ cluster: clusterId, node: nodeId, address: this.address }, 'member of a cluster');
+  }
+
+  get #overlay(): Overlay {
+    if (this.#overlayOrNone === undefined) throw new Error('bug: the overlay is not there yet');
+    return this.#overlayOrNone;
+  }
+
+  get nodeId(): string {
+    return this.#options.identity.nodeId;
+  }
+
+  get clusterId(): string {
+    return this.#options.identity.clusterId;
+  }
+
+  /** IP:PORT that others dial. */
+  get address(): string {
+    return this.#overlay.self.address;
+  }
+
+  /** What was written here and is on disk: spreads it. */
+  local({ updates, changed }: Spreadable): void {
+    this.#replicator.give({ type: 'local', updates, changed: [], stored: true });
+    this.#follow(changed);
+  }
+
+  /** Tells all; without a value it is withdrawn. It ends by itself after `forMs`. */
+  fact(key: string, value: Uint8Array | undefined, forMs: number, priority: Priority): void {
+    this.#replicator.give({ type: 'fact', key, value, forMs, priority });
+  }
+
+  /** Nodes whose backends are of no use now. The same set until it changes. */
+  unreachable(): ReadonlySet<string> {
+    return this.#liveness.unreachable;
+  }
+
+  members(): MemberView[] {
+    return membersOf(this.#sources());
+  }
+
+  routes(): RouteView[] {
+    return routesOf(this.#sources());
+  }
+
+  status(): MemberStatus {
+    const { settings, vault, state } = this.#options;
+    const { transport } = this.#overlay;
+    return statusOf(this.#sources(), {
+      clusterId: this.clusterId,
+      name: settings.name,
+      signer: vault.authority() !== undefined,
+      incarnation: this.#overlay.node.detector.incarnation,
+      certificate: { ...this.#rotation.identity, dueAtMs: this.#rotation.dueAtMs },
+      nowMs: this.#clock.wallMs(),
+      whyGone: this.#roll.whyGone(this.nodeId),
+      wasSetBack: this.#wasSetBack,
+      documents: state.replica.documents().length,
+      revocations: this.#revocations.size,
+      lag: this.#replicator.lag(),
+      queuedBytes: (id) => transport.queuedBytes(id),
+      metrics: this.metrics,
+    });
+  }
+
+  #sources(): Sources {
+    return {
+      node: this.#overlay.node,
+      liveness: this.#liveness,
+      record: (id) => this.#roll.record(id),
+      isGone: (id) => this.#roll.isGone(id),
+      startedAtMs: this.#startedAtMs,
+      iso,
+    };
+  }
+
+  /** The word is shown once and not kept. Throws ProblemError. */
+  issueToken(validForMs: number, signer: boolean): IssuedToken {
+    return this.#signer.issue(validForMs, signer);
+  }
+
+  tokens(): readonly TokenView[] {
+    return this.#signer.tokens();
+  }
+
+  /** False when there is none that is unused. */
+  withdrawToken(id: string): boolean {
+    return this.#signer.withdrawToken(id);
+  }
+
+  /** Puts a node out for good: cut everywhere, its document forgotten. Throws with nothing changed. */
+  revoke(node: string, reason: string): void {
+    if (!isNodeId(node)) {
+      const message = `"${node}" is no node id`;
+      const hint = 'take one from `zerohop members`';
+      throw new ProblemError([{ code: 'invalid', message, path: 'node', hint }]);
+    }
+    if (node === this.nodeId) {
+      const message = 'a host cannot revoke itself';
+      const hint = 'leave with `zerohop cluster leave`, or revoke it on another host';
+      throw new ProblemError([{ code: 'conflict', message, path: 'node', hint }]);
+    }
+    const revokedAtMs = this.#clock.wallMs();
+    const untilMs = revokedAtMs + NODE_VALIDITY_MS; // its last certificate may have been made just now
+    const revocation = { kind: 'node', id: node, revokedAtMs, untilMs, reason } as const;
+    this.#write([writeRevocation(revocation), writeGone(node, 'revoked', iso(revokedAtMs))]);
+  }
+
+  /** With a goodbye, others have let go of this host's backends when it resolves, or soon after. */
+  stop(goodbye: boolean): Promise<void> {
+    this.#stopped ??= this.#stop(goodbye);
+    return this.#stopped;
+  }
+
+  async #stop(goodbye: boolean): Promise<void> {
+    this.#cancelGrace?.();
+    this.#cancelLook?.();
+    this.#rotation.stop();
+    this.#remember(true); // the goodbye forgets the neighbours
+    if (goodbye && this.#peers.size > 0) {
+      await this.#pause(REPLICATION_CONFIG.batchMs); // the last batch
+      this.#overlay.goodbye();
+      await this.#drained();
+      await this.#pause(GOODBYE_MS);
+    }
+    this.#replicator.stop();
+    await this.#overlay.stop();
+  }
+
+  /** Leaves the cluster for good; nothing of its keys is kept. Throws with nothing changed. */
+  async leave(): Promise<LeaveResult> {
+    this.#isLeaving = true;
+    try {
+      this.#write([writeGone(this.nodeId, 'left', iso(this.#clock.wallMs()))]);
+    } catch (error) {
+      this.#isLeaving = false;
+      throw error;
+    }
+    await this.#pause(REPLICATION_CONFIG.batchMs);
+    const told = this.#peers.size > 0 && (await this.#drained());
+    await this.stop(true);
+    this.#options.vault.forget();
+    this.#memory.forget();
+    return { told };
+  }
+
+  #write(writes: readonly Write[]): void {
+    this.local(this.#options.state.write(writes, this.#clock.wallMs()));
+  }
+
+  #message(from: Peer, bytes: Uint8Array): void {
+    this.#settleLinks();
+    this.#replicator.message(from.id, bytes);
+  }
+
+  #connected(peer: Peer): void {
+    this.#settleLinks();
+    this.#peers.set(peer.id, peer);
+    this.#replicator.connected(peer.id, true);
+  }
+
+  #disconnected(id: string): void {
+    this.#settleLinks();
+    this.#peers.delete(id);
+    this.#replicator.connected(id, false);
+  }
+
+  #heard(event: Event): void {
+    switch (event.type) {
+      case 'link-up':
+        this.#liveness.linked(this.#clock.now());
+        this.#watchGrace();
+        return this.#relink(event.peer.id, true);
+      case 'link-down':
+        return this.#relink(event.peer.id, false);
+      case 'member-up':
+        return this.#is(event.id, 'alive', 'a member is there');
+      case 'member-dead':
+        return this.#is(event.id, 'dead', 'a member cannot be reached any more');
+      case 'member-left':
+        return this.#is(event.id, 'left', 'a member said goodbye');
+      case 'delivered': {
+        const { origin, payload } = event;
+        if (origin === this.nodeId) return undefined;
+        return this.#replicator.give({ type: 'broadcast', origin, bytes: payload });
+      }
+      case 'refused':
+        return this.#braked.write('warn', 'refused', event, 'the overlay refused a message');
+      case 'joined':
+      case 'suspected':
+      case 'cleared':
+        return this.#options.log.debug(event, 'overlay');
+    }
+  }
+
+  #is(id: string, standing: 'alive' | 'dead' | 'left', message: string): void {
+    if (this.#roll.isGone(id)) return;
+    const isNews = this.#liveness.heard(id, standing, this.#clock.wallMs());
+    const name = this.#roll.record(id)?.name;
+    this.#braked.write(
+      'info',
+      standing,
+      { member: id, ...(name !== undefined && { name }) },
+      message,
+    );
+    if (isNews) this.#reachability();
+    this.#watchGrace();
+  }
+
+  /** Both ends greet a new neighbour once the overlay is done with its step: after its own word. */
+  #relink(id: string, isLinked: boolean): void {
+    if (this.#relinked.length === 0) queueMicrotask(() => this.#settleLinks());
+    this.#relinked.push({ id, isLinked });
+  }
+
+  #settleLinks(): void {
+    const relinked = this.#relinked;
+    this.#relinked = [];
+    for (const { id, isLinked } of relinked) this.#replicator.linked(id, isLinked);
+  }
+
+  /** Once for all that one step brought. */
+  #reachability(): void {
+    if (this.#isReachabilityNews) return;
+    this.#isReachabilityNews = true;
+    queueMicrotask(() => {
+      this.#isReachabilityNews = false;
+      if (this.#stopped === undefined) this.#options.handlers.reachability();
+    });
+  }
+
+  #watchGrace(): void {
+    this.#cancelGrace?.();
+    this.#cancelGrace = undefined;
+    const atMs = this.#liveness.nextAtMs;
+    if (atMs === Infinity || this.#stopped !== undefined) return;
+    this.#cancelGrace = this.#clock.after(atMs - this.#clock.now(), () => {
+      if (this.#liveness.expire(this.#clock.now())) this.#reachability();
+      this.#watchGrace();
+    });
+  }
+
+  #follow(changed: readonly Changed[]): void {
+    this.#act(this.#roll.follow(changed, this.#clock.now()));
+    this.#watchGrace();
+  }
+
+  #act({ forgotten, gone, isRevocation, isReachability }: Followed): void {
+    const { log } = this.#options;
+    if (isRevocation) this.#overlay.transport.enforceRevocations();
+    for (const node of gone) {
+      const why = this.#roll.whyGone(node);
+      if (node !== this.nodeId) log.info({ member: node, why }, 'a member is gone for good');
+      else if (!this.#isLeaving)
+        log.warn({ why }, 'this host was put out of the cluster: leave, and join with a new token');
+    }
+    if (forgotten.length > 0)
+      this.#replicator.give({ type: 'local', updates: [], changed: forgotten });
+    if (isReachability) this.#reachability();
+  }
+
+  #notice(notice: ReplicationNotice, from: string): void {
+    if (notice.type === 'own-history') this.#wasSetBack = true;
+    const { level, message, fields } = explain(notice, from);
+    this.#braked.write(level, notice.type, fields, message);
+  }
+
+  /** Now and then: what is to be remembered, and what is to be told of this host. */
+  #look(): void {
+    this.#remember(false);
+    this.#tellOfSelf();
+    this.#revocations.prune(this.#clock.wallMs(), SKEW_MS);
+    this.#cancelLook = this.#clock.after(LOOK_MS, () => this.#look());
+  }
+
+  #remember(isLast: boolean): void {
+    const { node } = this.#overlay;
+    const memories = { known: this.#overlay.knownPeers(), absent: this.#liveness.remembered() };
+    this.#memory.save(memories, node.detector.incarnation, isLast);
+  }
+
+  #tellOfSelf(): void {
+    const { state, settings, software, vault } = this.#options;
+    const { replica } = state;
+    const before = replica.get(replica.own, NODE_KEY);
+    const record = {
+      name: settings.name,
+      zone: settings.zone,
+      version: software,
+      address: this.address,
+      addresses: hostAddresses(this.#interfaces()),
+      signer: vault.authority() !== undefined,
+    };
+    const value = writeNode(record, before);
+    if (value === before) return;
+    try {
+      this.#write([{ document: 'own', key: NODE_KEY, value }]);
+    } catch (error) {
+      this.#braked.write('warn', 'record', { error }, 'what this host is cannot be written down');
+    }
+  }
+
+  #interfaces(): readonly Interface[] {
+    const { interfaces = interfacesOfHost } = this.#options;
+    return interfaces();
+  }
+
+  #advertised(bound: HostPort): string {
+    const chosen = advertisedAddress(this.#options.settings.advertise, bound, this.#interfaces());
+    if (chosen !== undefined) return chosen;
+    const host = bound.host.includes(':') ? '::1' : '127.0.0.1';
+    this.#options.log.warn(
+      { listen: formatAddress(bound) },
+      'no address of this host can be dialled by others: set cluster.advertise',
+    );
+    return formatAddress({ host, port: bound.port });
+  }
+
+  /** Who was known in the run before, then who has a document: one of them may still be there. */
+  #knownPeers(): Peer[] {
+    const known = new Map<string, Peer>();
+    const add = (peer: Peer): void => {
+      const isOther = peer.id !== this.nodeId && !this.#roll.isGone(peer.id);
+      if (isOther && known.size < KNOWN_MAX && !known.has(peer.id)) known.set(peer.id, peer);
+    };
+    for (const peer of this.#memory.found.known) add(peer);
+    for (const { peer } of this.#roll.peers()) add(peer);
+    return [...known.values()];
+  }
+
+  /** Who may renew the certificate: those that say so and are there; if none is known, anybody. */
+  #signers(): Peer[] {
+    const signers = [...this.#roll.peers()].flatMap(({ peer, signer }) => (signer ? [peer] : []));
+    if (signers.length === 0) return this.#overlay.knownPeers();
+    const there = signers.filter(({ id }) => !this.unreachable().has(id));
+    return there.length > 0 ? there : signers;
+  }
+
+  /** Whether all that was to be sent is in the kernel, or further. */
+  async #drained(): Promise<boolean> {
+    const endMs = this.#clock.now() + DRAIN_MS;
+    while (this.#overlay.transport.sizes.queuedBytes > 0) {
+      if (this.#clock.now() >= endMs) return false;
+      await this.#pause(DRAIN_LOOK_MS);
+    }
+    return true;
+  }
+
+  #pause(ms: number): Promise<void> {
+    return new Promise((resolve) => void this.#clock.after(ms, resolve));
+  }
+}
+
+function iso(wallMs: number): string {
+  return new Date(wallMs).toISOString();
+}
+
+function interfacesOfHost(): Interface[] {
+  return Object.entries(networkInterfaces()).flatMap(([name, addresses = []]) =>
+    addresses.map(({ address, internal }) => ({ name, address, internal })),
+  );
+}

@@ -1,0 +1,142 @@
+/**
+ * Who is in the cluster by what the state says: nodes with a document, nodes that are gone for good,
+ * certificates that count no more. Reads the replica, forgets the documents of those that are gone,
+ * and keeps liveness and revocations up to that; never writes and never asks the time.
+ */
+import type { Peer } from '../hyparview-ts/index.ts';
+import { documentOf, SHARED, type Changed, type Replica } from '../state/replica/replica.ts';
+import { NODE_KEY, readNode, type NodeRecord } from '../state/replica/schema.ts';
+import { isDepartureKey, readDeparture, type Departure } from './departures.ts';
+import type { Liveness } from './liveness.ts';
+import type { Revocations } from './revocation.ts';
+import { peerOf } from './sign-wire.ts';
+
+export interface RollOptions {
+  readonly replica: Replica;
+  readonly liveness: Liveness;
+  readonly revocations: Revocations;
+}
+
+/** What followed from changes of the state. */
+export interface Followed {
+  /** What went with the documents of those that are gone: nobody has been told of it. */
+  readonly forgotten: readonly Changed[];
+  readonly gone: readonly string[];
+  /** There are new revocations: they are to be enforced. */
+  readonly isRevocation: boolean;
+  readonly isReachability: boolean;
+}
+
+const NODE_DOCUMENT = documentOf('');
+
+export class Roll {
+  readonly #replica: Replica;
+  readonly #liveness: Liveness;
+  readonly #revocations: Revocations;
+  readonly #gone = new Map<string, string>();
+  readonly #documents = new Set<string>();
+
+  constructor({ replica, liveness, revocations }: RollOptions) {
+    this.#replica = replica;
+    this.#liveness = liveness;
+    this.#revocations = revocations;
+  }
+
+  isGone(id: string): boolean {
+    return this.#gone.has(id);
+  }
+
+  /** left, revoked, or what a newer version calls it. */
+  whyGone(id: string): string | undefined {
+    return this.#gone.get(id);
+  }
+
+  /** Whether a document is one to have. */
+  isWelcome(document: string): boolean {
+    const node = nodeOf(document);
+    return node === undefined || node === this.#replica.node || !this.#gone.has(node);
+  }
+
+  record(id: string): NodeRecord | undefined {
+    const json = this.#replica.get(documentOf(id), NODE_KEY);
+    return json === undefined ? undefined : readNode(json);
+  }
+
+  /** Other nodes with a record, as they can be dialled. */
+  *peers(): Iterable<{ readonly peer: Peer; readonly signer: boolean }> {
+    for (const document of this.#replica.documents()) {
+      const id = nodeOf(document);
+      if (id === undefined || id === this.#replica.node || this.#gone.has(id)) continue;
+      const record = this.record(id);
+      const peer = record === undefined ? undefined : dialled(id, record);
+      if (peer !== undefined) yield { peer, signer: record?.signer === true };
+    }
+  }
+
+  /** All that the replica holds. */
+  begin(nowMs: number): Followed {
+    const departures: Departure[] = [];
+    for (const { key } of this.#replica.winners(SHARED)) {
+      if (!isDepartureKey(key)) continue;
+      const departure = readDeparture(key, this.#replica.get(SHARED, key));
+      if (departure !== undefined) departures.push(departure);
+    }
+    for (const document of this.#replica.documents()) this.#meet(document, nowMs);
+    return this.#depart(departures);
+  }
+
+  follow(changed: readonly Changed[], nowMs: number): Followed {
+    const departures: Departure[] = [];
+    for (const { document, key, after } of changed) {
+      if (document !== SHARED) this.#meet(document, nowMs);
+      else if (isDepartureKey(key)) {
+        const departure = readDeparture(key, after);
+        if (departure !== undefined) departures.push(departure);
+      }
+    }
+    return this.#depart(departures);
+  }
+
+  #meet(document: string, nowMs: number): void {
+    if (this.#documents.has(document)) return;
+    const node = nodeOf(document);
+    if (node === undefined || this.#gone.has(node)) return;
+    this.#documents.add(document);
+    this.#liveness.known(node, nowMs);
+  }
+
+  #depart(departures: readonly Departure[]): Followed {
+    const forgotten: Changed[] = [];
+    const gone: string[] = [];
+    let isRevocation = false;
+    let isReachability = false;
+    for (const departure of departures) {
+      if (departure.type === 'revoked') {
+        isRevocation = this.#revocations.add(departure.revocation) || isRevocation;
+        continue;
+      }
+      const { node, why } = departure;
+      if (!this.#gone.has(node)) gone.push(node);
+      this.#gone.set(node, why);
+      if (node === this.#replica.node) continue;
+      const document = documentOf(node);
+      this.#documents.delete(document);
+      isReachability = this.#liveness.forget(node) || isReachability;
+      forgotten.push(...this.#replica.forgetDocument(document));
+    }
+    return { forgotten, gone, isRevocation, isReachability };
+  }
+}
+
+function nodeOf(document: string): string | undefined {
+  return document.startsWith(NODE_DOCUMENT) ? document.slice(NODE_DOCUMENT.length) : undefined;
+}
+
+/** undefined for what cannot be spoken of in the overlay: others wrote it. */
+function dialled(id: string, { address, zone }: NodeRecord): Peer | undefined {
+  try {
+    return peerOf({ id, address, zone });
+  } catch {
+    return undefined;
+  }
+}

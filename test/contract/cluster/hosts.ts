@@ -1,0 +1,195 @@
+/** Hosts whose members run in this process, over loopback; their state is in memory, and outlives a restart. */
+import { randomInt } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseAddress } from '../../../src/cluster/address.ts';
+import type { FactChanged } from '../../../src/cluster/ephemeral.ts';
+import { systemClock } from '../../../src/cluster/io/clock.ts';
+import { foundCluster } from '../../../src/cluster/io/founding.ts';
+import type { Identity } from '../../../src/cluster/io/identity.ts';
+import { joinCluster } from '../../../src/cluster/io/joining.ts';
+import type { MemberOptions } from '../../../src/cluster/io/member-options.ts';
+import { Member } from '../../../src/cluster/io/member.ts';
+import { systemRandom } from '../../../src/cluster/io/random.ts';
+import { Vault } from '../../../src/cluster/io/vault.ts';
+import type { Peer } from '../../../src/hyparview-ts/index.ts';
+import { Replica, SHARED, type Saved, type Update } from '../../../src/state/replica/replica.ts';
+
+export class Host {
+  readonly name: string;
+  readonly directory = mkdtempSync(join(tmpdir(), 'zerohop-member-'));
+  readonly vault = new Vault(this.directory);
+  readonly identity: Identity;
+  readonly seeds: readonly Peer[];
+  readonly writer = randomInt(1, 2 ** 31);
+  readonly log: string[] = [];
+  /** What the agent holds: it follows `changed` and nothing else. */
+  seen = new Map<string, string>();
+  facts: FactChanged[] = [];
+  /** How often it was told that others can be reached, or not. */
+  told = 0;
+  isDiskFull = false;
+  replica: Replica;
+  #stored: Update[] = [];
+  #clock = '';
+  /** Chosen by the kernel at the first start, and the same from then on. */
+  #port = 0;
+  #member: Member | undefined;
+
+  constructor(name: string, identity: Identity, seeds: readonly Peer[]) {
+    this.name = name;
+    this.identity = identity;
+    this.seeds = seeds;
+    this.replica = this.#open();
+  }
+
+  get id(): string {
+    return this.identity.nodeId;
+  }
+
+  get node(): string {
+    return this.id;
+  }
+
+  get member(): Member {
+    if (this.#member === undefined) throw new Error(`${this.name} does not run`);
+    return this.#member;
+  }
+
+  get isRunning(): boolean {
+    return this.#member !== undefined;
+  }
+
+  get saved(): Saved {
+    return { clock: this.#clock, updates: this.#stored };
+  }
+
+  #open(): Replica {
+    return Replica.open(this, this.saved);
+  }
+
+  #keep(updates: readonly Update[], whole: boolean): void {
+    const ids = new Set(whole ? updates.map(({ document }) => document) : []);
+    this.#stored = [...this.#stored.filter(({ document }) => !ids.has(document)), ...updates];
+    this.#clock = this.replica.clockState();
+  }
+
+  async start(options: Partial<MemberOptions> = {}): Promise<Member> {
+    this.replica = this.#open();
+    this.seen = valuesOf(this.replica);
+    this.facts = [];
+    const note =
+      (level: string) =>
+      (fields: object, message: string): void => {
+        this.log.push(`${level} ${message} ${JSON.stringify(fields)}`);
+      };
+    this.#member = await Member.start({
+      vault: this.vault,
+      identity: this.vault.identity() ?? this.identity,
+      state: {
+        replica: this.replica,
+        keep: (updates, whole) => this.#keep(updates, whole),
+        write: (writes, nowMs) => {
+          if (this.isDiskFull) throw new Error('a full disk');
+          const done = this.replica.transact(writes, nowMs);
+          this.#keep(done.updates, false);
+          this.#follow(done.changed);
+          return done;
+        },
+      },
+      settings: {
+        listen: { host: '127.0.0.1', port: this.#port },
+        advertise: undefined,
+        zone: 'here',
+        name: this.name,
+      },
+      dataDirectory: this.directory,
+      software: '1.2.3',
+      seeds: this.seeds,
+      clock: systemClock,
+      random: systemRandom(),
+      log: { debug: note('debug'), info: note('info'), warn: note('warn') },
+      handlers: {
+        changed: (changed) => this.#follow(changed),
+        reachability: () => {
+          this.told += 1;
+        },
+        facts: (changed) => this.facts.push(...changed),
+      },
+      ...options,
+    });
+    this.#port = parseAddress(this.#member.address).port;
+    return this.#member;
+  }
+
+  #follow(changed: readonly { document: string; key: string; after: string | undefined }[]): void {
+    for (const { document, key, after } of changed) {
+      if (after === undefined) this.seen.delete(`${document} ${key}`);
+      else this.seen.set(`${document} ${key}`, after);
+    }
+  }
+
+  /** As the agent writes: stored, then told. */
+  write(document: 'shared' | 'own', key: string, value: string | undefined): void {
+    const done = this.replica.transact([{ document, key, value }], Date.now());
+    this.#keep(done.updates, false);
+    this.#follow(done.changed);
+    this.member.local(done);
+  }
+
+  /** Of the shared document. */
+  reads(key: string): string | undefined {
+    return this.seen.get(`${SHARED} ${key}`);
+  }
+
+  async stop(goodbye: boolean): Promise<void> {
+    const member = this.#member;
+    this.#member = undefined;
+    await member?.stop(goodbye);
+  }
+
+  /** After leave(). */
+  ended(): void {
+    this.#member = undefined;
+  }
+}
+
+export function valuesOf(replica: Replica): Map<string, string> {
+  const values = new Map<string, string>();
+  for (const id of replica.documents())
+    for (const { key } of replica.winners(id))
+      values.set(`${id} ${key}`, replica.get(id, key) ?? '?');
+  return values;
+}
+
+/** Hosts of one cluster; stop() ends them and takes their directories away. */
+export class Hosts {
+  readonly all: Host[] = [];
+
+  /** The first one, which signs. */
+  async found(name: string): Promise<Host> {
+    const { authority, identity } = await foundCluster(systemClock);
+    const host = new Host(name, identity, []);
+    host.vault.saveAuthorityKey(authority.keyPem);
+    host.vault.saveIdentity(identity);
+    this.all.push(host);
+    await host.start();
+    return host;
+  }
+
+  async join(name: string, through: Host, word?: string): Promise<Host> {
+    const token = word ?? through.member.issueToken(60_000, false).token;
+    const joined = await joinCluster(through.member.address, token, systemClock);
+    const host = new Host(name, joined.identity, joined.peers);
+    host.vault.saveIdentity(joined.identity);
+    this.all.push(host);
+    await host.start({ revocations: joined.revocations });
+    return host;
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all(this.all.map((host) => host.stop(false)));
+    for (const { directory } of this.all) rmSync(directory, { recursive: true });
+  }
+}
