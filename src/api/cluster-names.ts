@@ -12,7 +12,7 @@ import type { MemberAnswer } from './cluster-schemas.ts';
 export function findMember(
   members: readonly MemberAnswer[],
   text: string,
-): Pick<MemberAnswer, 'id' | 'name'> {
+): Pick<MemberAnswer, 'id' | 'name'> & Partial<Pick<MemberAnswer, 'signer'>> {
   const known = members.find((member) => member.id === text);
   if (known !== undefined) return known;
   if (isNodeId(text)) return { id: text, name: '' };

@@ -56,7 +56,7 @@ async function leave(cluster: ClusterEngine, force: boolean): Promise<c.ClusterA
 }
 
 async function revoke(cluster: ClusterEngine, body: c.RevocationBody): Promise<c.RevocationAnswer> {
-  const { id, name } = findMember(cluster.members(), body.node);
+  const { id, name, signer } = findMember(cluster.members(), body.node);
   const status = cluster.status();
   if (status.member && status.nodeId === id) {
     const message = 'that is this host: it does not put itself out';
@@ -64,7 +64,7 @@ async function revoke(cluster: ClusterEngine, body: c.RevocationBody): Promise<c
     throw new ProblemError([{ code: 'conflict', message, path: 'node', hint }]);
   }
   await cluster.revoke({ node: id, reason: body.reason });
-  return { id, name, reason: body.reason };
+  return { id, name, reason: body.reason, ...(signer !== undefined && { signer }) };
 }
 
 const MEMBERSHIP: readonly Route[] = [

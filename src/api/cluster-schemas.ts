@@ -125,7 +125,14 @@ export type IssuedTokenAnswer = z.output<typeof issuedTokenAnswer>;
 export const withdrawnTokenAnswer = z.object({ id: z.string() });
 export type WithdrawnTokenAnswer = z.output<typeof withdrawnTokenAnswer>;
 
-export const revocationAnswer = z.object({ id: z.string(), name: z.string(), reason: z.string() });
+export const revocationAnswer = z.object({
+  id: z.string(),
+  /** Empty for a member that is forgotten here. */
+  name: z.string(),
+  reason: z.string(),
+  /** Whether it had the CA's key, which cannot be taken back; absent where that is not known. */
+  signer: z.boolean().optional(),
+});
 export type RevocationAnswer = z.output<typeof revocationAnswer>;
 
 /** HOST:PORT as `cluster join` takes it; a name is looked up by whoever dials. */
