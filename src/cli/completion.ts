@@ -1,18 +1,33 @@
 /**
  * `zerohop completion bash`: a script made from the commands as they are. It
- * asks the agent for names of services and rules; everything else it knows by itself.
+ * asks the agent for names (NAMES); everything else it knows by itself.
  */
 import { Argument, type Command } from 'commander';
 import { print } from './output.ts';
+
+/** What prints the names, by what an argument is called. */
+const NAMES = {
+  service: 'service ls',
+  rule: 'acl ls',
+  node: 'members',
+  token: 'cluster tokens',
+  path: 'kv ls',
+} as const;
+
+/** The name of something that is added is not there yet. */
+const ADDING: readonly string[] = ['service add', 'acl add'];
+
+function takenBy(argument: string, path: string): keyof typeof NAMES | undefined {
+  const what = argument === 'name' && !ADDING.includes(path) ? 'service' : argument;
+  return Object.hasOwn(NAMES, what) ? (what as keyof typeof NAMES) : undefined;
+}
 
 interface Node {
   /** Words so far: `service add`. */
   readonly path: string;
   readonly words: readonly string[];
-  readonly takesService: boolean;
-  readonly takesRule: boolean;
-  /** A path of the key-value store. */
-  readonly takesPath: boolean;
+  /** What its first argument names; undefined if nothing that the agent knows. */
+  readonly takes: keyof typeof NAMES | undefined;
   /** Options whose value is a file or directory. */
   readonly fileOptions: readonly string[];
 }
@@ -22,14 +37,10 @@ function nodesOf(command: Command, path: string): Node[] {
   const options = command.options.filter((option) => !option.hidden);
   const long = options.flatMap((option) => (option.long === undefined ? [] : [option.long]));
   const files = options.filter((option) => /<(path|file|dir)>/.test(option.flags));
-  const first = command.registeredArguments[0]?.name() ?? '';
   const node: Node = {
     path,
     words: [...visible.map((child) => child.name()), ...long, '--help'],
-    // The name of something that is added is not there yet.
-    takesService: /^service|^name$/.test(first) && !['service add', 'acl add'].includes(path),
-    takesRule: first === 'rule',
-    takesPath: first === 'path',
+    takes: takenBy(command.registeredArguments[0]?.name() ?? '', path),
     fileOptions: files
       .flatMap((option) => [option.long ?? '', option.short ?? ''])
       .filter((flag) => flag !== ''),
@@ -38,12 +49,18 @@ function nodesOf(command: Command, path: string): Node[] {
   return [node, ...children.flatMap((child) => nodesOf(child, `${path} ${child.name()}`.trim()))];
 }
 
+/** Its output, in the script. Other hosts choose some of these names, and `compgen -W` would run what is in $( ). */
+function ask(command: string): string {
+  return `$(zerohop ${command} --quiet 2>/dev/null | grep -E '^[A-Za-z0-9._%/:@+=-]+$')`;
+}
+
 function bashScript(program: Command): string {
   const nodes = nodesOf(program, '');
   const words = nodes.map((node) => `    '${node.path}') words='${node.words.join(' ')}' ;;`);
-  const service = nodes.filter((node) => node.takesService).map((node) => `'${node.path}'`);
-  const rule = nodes.filter((node) => node.takesRule).map((node) => `'${node.path}'`);
-  const path = nodes.filter((node) => node.takesPath).map((node) => `'${node.path}'`);
+  const names = Object.entries(NAMES).map(([what, command]) => {
+    const paths = nodes.filter((node) => node.takes === what).map((node) => `'${node.path}'`);
+    return `      ${paths.join(' | ')}) words+=" ${ask(command)}" ;;`;
+  });
   const files = [...new Set(nodes.flatMap((node) => node.fileOptions))];
   const paths = nodes.filter((node) => node.path !== '').map((node) => `'${node.path}'`);
   return `# bash completion for zerohop; use it with: source <(zerohop completion bash)
@@ -61,18 +78,15 @@ _zerohop() {
   done
   case $prev in
     ${files.join(' | ')}) COMPREPLY=($(compgen -f -- "$cur")); return ;;
-    --rule) COMPREPLY=($(compgen -W "$(zerohop acl ls --quiet 2>/dev/null)" -- "$cur")); return ;;
-    --service) COMPREPLY=($(compgen -W "$(zerohop service ls --quiet 2>/dev/null)" -- "$cur")); return ;;
+    --rule) COMPREPLY=($(compgen -W "${ask(NAMES.rule)}" -- "$cur")); return ;;
+    --service) COMPREPLY=($(compgen -W "${ask(NAMES.service)}" -- "$cur")); return ;;
   esac
   case $path in
 ${words.join('\n')}
   esac
   if [[ $cur != -* && $positional == 0 ]]; then
     case $path in
-      ${service.join(' | ')}) words+=" $(zerohop service ls --quiet 2>/dev/null)" ;;
-      ${rule.join(' | ')}) words+=" $(zerohop acl ls --quiet 2>/dev/null)" ;;
-      # Other hosts choose these names, and compgen -W would run what is in $( ).
-      ${path.join(' | ')}) words+=" $(zerohop kv ls --quiet 2>/dev/null | grep -E '^[A-Za-z0-9._%/:@+=-]+$')" ;;
+${names.join('\n')}
     esac
   fi
   COMPREPLY=($(compgen -W "$words" -- "$cur"))

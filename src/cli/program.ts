@@ -8,12 +8,14 @@ import { registerAcl } from './acl.ts';
 import { registerAgent } from './agent.ts';
 import { registerApply } from './apply.ts';
 import { registerBackend } from './backend.ts';
+import { registerCluster } from './cluster.ts';
 import { registerCompletion } from './completion.ts';
 import { registerDetach } from './detach.ts';
 import { registerDoctor } from './doctor.ts';
 import { registerExport } from './export.ts';
 import { registerKv } from './kv.ts';
 import { registerMaps } from './maps.ts';
+import { registerMembers } from './members.ts';
 import { EXIT_DONE, EXIT_USAGE, report } from './output.ts';
 import { registerRun } from './run.ts';
 import { registerService } from './service.ts';
@@ -29,6 +31,7 @@ Examples:
   zerohop backend add web 10.0.0.1:8080
   zerohop run --service web -- python3 -m http.server 0
   zerohop acl add only-shop --to web --from unit:shop.service
+  zerohop cluster init
   zerohop maps dump`;
 
 export function createProgram(): Command {
@@ -50,6 +53,8 @@ export function createProgram(): Command {
   registerBackend(program);
   registerRun(program);
   registerAcl(program);
+  registerCluster(program);
+  registerMembers(program);
   registerKv(program);
   registerMaps(program);
   registerDoctor(program);

@@ -1,6 +1,7 @@
 /** `zerohop status`: the agent and its datapath at a glance. */
 import type { Command } from 'commander';
 import type { StatusAnswer } from '../api/schemas.ts';
+import { caresOf, standingText } from './cluster-text.ts';
 import { clientCommand, connect, type ClientOptions } from './options.ts';
 import { counted, EXIT_FAILED, print, printJson } from './output.ts';
 
@@ -51,6 +52,7 @@ function facts(status: StatusAnswer): string[][] {
     ['sockets', socketsText(datapath.counters)],
     ['access control', aclText(status.acl)],
     ...(status.acl.state === 'idle' ? [] : [['acl counters', eventsText(status.acl)]]),
+    ...(status.cluster === undefined ? [] : [['cluster', standingText(status.cluster)]]),
     [
       'memory',
       `${mebibytes(status.memory.rssBytes)} resident, ${mebibytes(status.memory.heapUsedBytes)} heap`,
@@ -71,6 +73,7 @@ async function show(options: ClientOptions): Promise<void> {
   const { columns } = await import('./table.ts');
   print(columns(facts(status)));
   if (datapath.problem !== undefined) print(`\ndegraded: ${datapath.problem}`);
+  for (const care of status.cluster === undefined ? [] : caresOf(status.cluster)) print(care);
   for (const feature of datapath.degradedFeatures) print(`without: ${feature}`);
   if (status.acl.state !== 'idle') {
     for (const way of status.acl.notCovered) print(`not covered by access control: ${way}`);
