@@ -1,63 +1,51 @@
 /** The store on a real disk: what was acknowledged is there, what is damaged is refused, never guessed. */
 import assert from 'node:assert/strict';
-import { execFileSync, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import {
   copyFileSync,
   mkdirSync,
-  mkdtempSync,
   readFileSync,
   rmSync,
   statSync,
   truncateSync,
   writeFileSync,
 } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, test } from 'node:test';
+import { test } from 'node:test';
 import { createInterface } from 'node:readline';
 import { DatabaseSync } from 'node:sqlite';
 import fc from 'fast-check';
 import { applyChanges, EMPTY_SNAPSHOT } from '../../src/state/changes.ts';
+import { decide } from '../../src/state/commands.ts';
+import { State } from '../../src/state/io/state.ts';
 import { StoreError, type StoreReason } from '../../src/state/io/store-error.ts';
-import { openStore } from '../../src/state/io/store.ts';
-import type { Change, StateSnapshot, StateStore } from '../../src/state/records.ts';
-import { change } from '../unit/state/generators.ts';
+import type { AclRecord, Change, StateSnapshot } from '../../src/state/records.ts';
+import { command, pools } from '../unit/state/generators.ts';
 import { changeOf } from './children/change-of.ts';
+import { makeOldStore } from './children/old-store.ts';
+import {
+  asRoot,
+  content,
+  everything,
+  fillUp,
+  fresh,
+  reopened,
+  root,
+  stored,
+  withTmpfs,
+} from './children/stores.ts';
 
-const root = mkdtempSync(join(tmpdir(), 'zerohop-store-'));
-after(() => rmSync(root, { recursive: true, force: true }));
+const NOW = 1_700_000_000_000;
 
-let directories = 0;
-function fresh(): string {
-  return join(root, `data-${directories++}`);
-}
-
-function commit(store: StateStore, changes: readonly Change[]): StateSnapshot {
-  const { snapshot } = applyChanges(store.snapshot(), changes);
-  store.commit(changes, snapshot);
-  return store.snapshot();
-}
-
-function content(snapshot: StateSnapshot): unknown {
-  return {
-    revision: snapshot.revision,
-    services: [...snapshot.services],
-    backends: [...snapshot.backends],
-    acls: [...snapshot.acls],
-  };
-}
-
-function reopened(directory: string): StateSnapshot {
-  const store = openStore(directory);
-  store.close();
-  return store.snapshot();
+function commit(state: State, changes: readonly Change[]): StateSnapshot {
+  return state.commit(changes, NOW).snapshot;
 }
 
 /** Opening must fail for this reason, and say where and what to do. */
 function refused(directory: string, reason: StoreReason, message: RegExp): void {
   assert.throws(
-    () => openStore(directory).close(),
+    () => State.open(directory).close(),
     (error) => {
       assert.ok(error instanceof StoreError, String(error));
       const [problem] = error.problems;
@@ -70,62 +58,55 @@ function refused(directory: string, reason: StoreReason, message: RegExp): void 
   );
 }
 
+const acl: AclRecord = {
+  name: 'only-deploy-to-web',
+  to: { kind: 'service', service: 'web' },
+  from: [{ kind: 'user', value: 'deploy' }],
+  action: 'allow',
+};
+
 /** A closed store with something in it, and what that is. */
-function filled(): { directory: string; file: string; before: StateSnapshot } {
+function filled(): { directory: string; file: string; before: unknown } {
   const directory = fresh();
-  const store = openStore(directory);
-  for (let revision = 1; revision <= 60; revision++) commit(store, [changeOf(revision)]);
-  commit(store, [
-    {
-      kind: 'put-acl',
-      acl: {
-        name: 'only-deploy-to-web',
-        to: { kind: 'service', service: 'web' },
-        from: [{ kind: 'user', value: 'deploy' }],
-        action: 'allow',
-      },
-    },
-  ]);
-  store.close();
-  return { directory, file: join(directory, 'state.db'), before: store.snapshot() };
+  const state = State.open(directory);
+  for (let revision = 1; revision <= 60; revision++) commit(state, [changeOf(revision)]);
+  commit(state, [{ kind: 'put-acl', acl }]);
+  state.close();
+  return { directory, file: join(directory, 'state.db'), before: everything(state) };
 }
 
-/** Runs `work` on a tmpfs of so many KiB; needs root. */
-async function withTmpfs(
-  kib: number,
-  work: (directory: string, remount: (options: string) => void) => Promise<void> | void,
-): Promise<void> {
-  const mount = fresh();
-  mkdirSync(mount);
-  execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${kib}k`, 'tmpfs', mount]);
-  try {
-    await work(mount, (options) => execFileSync('mount', ['-o', `remount,${options}`, mount]));
-  } finally {
-    execFileSync('umount', ['-l', mount]);
-  }
-}
+/** What random commands made of nothing, by the rules of decide() and applyChanges(). */
+const snapshots = fc.array(command, { maxLength: 12 }).map((commands) => {
+  let snapshot = EMPTY_SNAPSHOT;
+  for (const one of commands)
+    snapshot = applyChanges(snapshot, decide(snapshot, one, pools).changes).snapshot;
+  return snapshot;
+});
 
-const asRoot = { skip: process.getuid?.() === 0 ? false : 'mounting needs root' };
-
-test('what was committed is there when the store is opened again', () => {
+test('what random commands change is what applyChanges() makes of it, also when opened again', () => {
   fc.assert(
-    fc.property(fc.array(fc.array(change, { maxLength: 5 }), { maxLength: 5 }), (lists) => {
-      // A backend without its service is no state that commands make.
-      const services = ['web', 'api', 'dns', 'db.shop'].map((name): Change => ({
-        kind: 'put-service',
-        service: {
-          name,
-          vips: ['240.0.0.1'],
-          ports: [{ name: 'http', port: 80, protocol: 'tcp' }],
-        },
-      }));
+    fc.property(fc.array(command, { maxLength: 16 }), fc.nat(15), (commands, reopenAt) => {
       const directory = fresh();
-      const store = openStore(directory);
-      for (const list of lists) commit(store, [...list, ...services]);
-      store.close();
-      assert.deepEqual(content(reopened(directory)), content(store.snapshot()));
+      let state = State.open(directory);
+      let expected = EMPTY_SNAPSHOT;
+      for (const [index, one] of commands.entries()) {
+        if (index === reopenAt) {
+          state.close();
+          state = State.open(directory);
+        }
+        const { changes } = decide(state.snapshot(), one, pools);
+        const before = expected;
+        expected = applyChanges(before, decide(before, one, pools).changes).snapshot;
+        const { snapshot, changes: viewed } = state.commit(changes, NOW - index);
+        assert.equal(snapshot, state.snapshot());
+        assert.equal(snapshot.revision, expected.revision);
+        assert.deepEqual(content(snapshot), content(expected));
+        assert.deepEqual(content(applyChanges(before, viewed).snapshot), content(expected));
+      }
+      state.close();
+      assert.deepEqual(stored(directory), everything(state));
     }),
-    { numRuns: 40 },
+    { numRuns: 60 },
   );
 });
 
@@ -191,39 +172,48 @@ test('a second agent on the directory is refused, and told which process has it'
 });
 
 test(
-  'a full disk refuses the change, loses nothing, and goes on once there is room',
+  'a full disk refuses the change, changes nothing in memory or on disk, and goes on once there is room',
   asRoot,
   async () => {
     await withTmpfs(512, (mount) => {
       const directory = join(mount, 'data');
-      const store = openStore(directory);
-      commit(store, [changeOf(1)]);
-      const ballast = join(mount, 'ballast');
-      assert.throws(() => writeFileSync(ballast, Buffer.alloc(1024 * 1024)), /ENOSPC/);
-      let good = store.snapshot();
+      const state = State.open(directory);
+      commit(state, [changeOf(1)]);
+      state.write(state.kv.writes([{ do: 'add', path: ['s'], element: 'e' }]), NOW);
+      const makeRoom = fillUp(mount);
+      let good = everything(state);
       const fill = (): void => {
-        for (let revision = good.revision + 1; revision < 2000; revision++)
-          good = commit(store, [changeOf(revision)]);
+        for (let revision = state.snapshot().revision + 1; revision < 20_000; revision++) {
+          commit(state, [changeOf(revision)]);
+          good = everything(state);
+        }
       };
+      const isFull = (error: unknown): boolean =>
+        error instanceof StoreError &&
+        error.reason === 'full' &&
+        /the disk is full/.test(error.message);
+      assert.throws(fill, isFull);
+      assert.deepEqual(everything(state), good);
+      // A later time, and keys of another kind: the clock has not moved either.
+      const writes = state.kv.writes([{ do: 'increment', path: ['c'], by: 1 }]);
+      assert.throws(() => state.write(writes, NOW + 5000), isFull);
       assert.throws(
-        fill,
-        (error) =>
-          error instanceof StoreError &&
-          error.reason === 'full' &&
-          /the disk is full/.test(error.message),
+        () => state.rebase({ node: 'other', shared: 'keep', nowMs: NOW + 5000 }),
+        isFull,
       );
-      assert.equal(store.snapshot(), good);
-      rmSync(ballast);
-      good = commit(store, [changeOf(good.revision + 1)]);
-      store.close();
-      assert.deepEqual(content(reopened(directory)), content(good));
+      assert.deepEqual(everything(state), good);
+      assert.equal(state.unsaved, 0);
+      makeRoom();
+      commit(state, [changeOf(state.snapshot().revision + 1)]);
+      state.close();
+      assert.deepEqual(stored(directory), everything(state));
     });
   },
 );
 
 test('a disk without room for a first start says so', asRoot, async () => {
   await withTmpfs(16, (mount) => {
-    assert.throws(() => writeFileSync(join(mount, 'ballast'), Buffer.alloc(1024 * 1024)), /ENOSPC/);
+    fillUp(mount);
     refused(join(mount, 'data'), 'full', /full/);
   });
 });
@@ -231,11 +221,11 @@ test('a disk without room for a first start says so', asRoot, async () => {
 test('a read-only file system is refused', asRoot, async () => {
   await withTmpfs(512, (mount, remount) => {
     const directory = join(mount, 'data');
-    openStore(directory).close();
+    State.open(directory).close();
     remount('ro');
     refused(directory, 'read-only', /cannot be written/);
     assert.throws(
-      () => openStore(join(mount, 'other')),
+      () => State.open(join(mount, 'other')),
       (error) => error instanceof StoreError && error.reason === 'read-only',
     );
   });
@@ -276,41 +266,85 @@ test("a file that is no database, another program's, or a newer one is refused a
   refused(directory, 'damaged', /another program/);
   assert.deepEqual(readFileSync(file), bytes);
   rmSync(file);
-  openStore(directory).close();
+  State.open(directory).close();
   const newer = new DatabaseSync(file);
   newer.exec('PRAGMA user_version = 99');
   newer.close();
-  refused(directory, 'newer', /its schema is 99, this one knows 2/);
+  refused(directory, 'newer', /its schema is 99, this one knows 3/);
 });
 
-test('a file made before there were rules is brought up to date, with all that is in it', () => {
+test('a file of schema 1 or 2 is brought up to date, with all that is in it and its revision', () => {
+  fc.assert(
+    fc.property(snapshots, fc.constantFrom(1 as const, 2 as const), (snapshot, schema) => {
+      const directory = fresh();
+      makeOldStore(directory, schema, snapshot);
+      const there = schema === 1 ? { ...snapshot, acls: new Map() } : snapshot;
+      for (let time = 0; time < 2; time++) {
+        const { revision, ...rest } = reopened(directory);
+        assert.equal(revision, snapshot.revision);
+        assert.deepEqual(content({ revision, ...rest }), content(there));
+      }
+      const state = State.open(directory);
+      const own = [...snapshot.backends.values()].flat().filter(({ owner }) => owner !== undefined);
+      assert.equal([...state.replica.winners('node:local')].length, own.length);
+      assert.ok(commit(state, [{ kind: 'put-acl', acl }]).revision > snapshot.revision);
+      state.close();
+      assert.deepEqual(stored(directory), everything(state));
+    }),
+    { numRuns: 40 },
+  );
+});
+
+test('an old record whose bytes were changed is refused by its name, and stays in the old file', () => {
+  const service = changeOf(1);
+  const [backend, put] = [changeOf(2), { kind: 'put-acl', acl } as const];
+  const { snapshot } = applyChanges(EMPTY_SNAPSHOT, [service, backend, put]);
+  const damages: [sql: string, message: RegExp][] = [
+    [`UPDATE services SET vips = '["240.0.0.2"]'`, /the record of service "web"/],
+    [`UPDATE backends SET weight = 7`, /the record of backend 10\.0\.0\.3 port 80 of "web"/],
+    [`UPDATE acls SET rule = replace(rule, 'allow', 'audit')`, /the record of rule "only-deploy/],
+    [`UPDATE meta SET revision = 7`, /its revision/],
+  ];
+  for (const [sql, message] of damages) {
+    const directory = fresh();
+    const file = makeOldStore(directory, 2, snapshot);
+    const db = new DatabaseSync(file);
+    db.exec(sql);
+    db.close();
+    refused(directory, 'damaged', message);
+    const again = new DatabaseSync(file);
+    assert.equal(again.prepare('PRAGMA user_version').get()?.['user_version'], 2);
+    assert.equal(again.prepare('SELECT count(*) AS n FROM services').get()?.['n'], 1);
+    again.close();
+  }
+});
+
+test('rows of the log that were changed, lost, or are older ones are refused', () => {
   const { directory, file, before } = filled();
-  const old = new DatabaseSync(file);
-  old.exec('DROP TABLE acls; PRAGMA user_version = 1;');
-  old.close();
-  const store = openStore(directory);
-  assert.deepEqual(content(store.snapshot()), { ...(content(before) as object), acls: [] });
-  const acl = {
-    name: 'nobody-to-web',
-    to: { kind: 'service', service: 'web' },
-    from: [],
-    action: 'deny',
-  } as const;
-  commit(store, [{ kind: 'put-acl', acl }]);
-  store.close();
-  assert.deepEqual([...reopened(directory).acls.values()], [acl]);
-});
-
-test('a rule whose bytes were changed is refused by its name', () => {
-  const { directory, file } = filled();
-  const store = openStore(directory);
-  const to = { kind: 'cidr', cidr: '10.0.0.0/8', ports: [] } as const;
-  commit(store, [{ kind: 'put-acl', acl: { name: 'block-ten', to, from: [], action: 'deny' } }]);
-  store.close();
-  const other = new DatabaseSync(file);
-  other.exec(`UPDATE acls SET rule = replace(rule, 'deny', 'audit')`);
-  other.close();
-  refused(directory, 'damaged', /the record of rule "block-ten"/);
+  const whole = join(directory, 'whole');
+  copyFileSync(file, whole);
+  const damages: [sql: string, message: RegExp][] = [
+    [`UPDATE updates SET bytes = zeroblob(length(bytes)) WHERE seq = 7`, /update 7 of its log/],
+    [`UPDATE updates SET document = 'node:local' WHERE seq = 7`, /update 7 of its log/],
+    [`UPDATE updates SET epoch = 1 WHERE seq = 7`, /update 7 of its log/],
+    [`UPDATE updates SET seq = 100 WHERE seq = 7`, /update 100 of its log/],
+    [`DELETE FROM updates WHERE seq = 7`, /updates of its log are missing/],
+    [`DELETE FROM updates WHERE seq = 61`, /updates of its log are missing/],
+    [`DELETE FROM updates`, /updates of its log are missing/],
+    [`UPDATE meta SET writer = writer + 1`, /its revision/],
+    [`UPDATE meta SET clock = '1.0'`, /its revision/],
+    [`DELETE FROM meta`, /its revision/],
+  ];
+  for (const [sql, message] of damages) {
+    copyFileSync(whole, file);
+    const db = new DatabaseSync(file);
+    db.exec(sql);
+    db.close();
+    refused(directory, 'damaged', message);
+  }
+  rmSync(`${file}-wal`, { force: true });
+  copyFileSync(whole, file);
+  assert.deepEqual(stored(directory), before);
 });
 
 test('a bit that flipped anywhere in the file is refused or harmless, never another state', () => {
@@ -328,7 +362,7 @@ test('a bit that flipped anywhere in the file is refused or harmless, never anot
       rmSync(`${copy}-wal`, { force: true });
       writeFileSync(copy, bytes);
       try {
-        assert.deepEqual(content(reopened(directory)), content(before));
+        assert.deepEqual(stored(directory), before);
       } catch (error) {
         if (!(error instanceof StoreError)) throw error;
         damaged += 1;
@@ -347,15 +381,15 @@ test('a file that lost its end is refused', () => {
   for (const length of [1, 100, 512, 4095, 4096, 8192, size - 4096, size - 1]) {
     copyFileSync(whole, file);
     truncateSync(file, length);
-    assert.throws(() => openStore(directory), StoreError, `${length} of ${size} bytes`);
+    assert.throws(() => State.open(directory), StoreError, `${length} of ${size} bytes`);
   }
   copyFileSync(whole, file);
-  assert.deepEqual(content(reopened(directory)), content(before));
+  assert.deepEqual(stored(directory), before);
 });
 
 test('10,000 services with 10 backends each are opened as they were', () => {
   const directory = fresh();
-  const store = openStore(directory);
+  const state = State.open(directory);
   const changes: Change[] = [];
   for (let i = 0; i < 10_000; i++) {
     const name = `s${i}`;
@@ -378,9 +412,27 @@ test('10,000 services with 10 backends each are opened as they were', () => {
       });
     }
   }
-  const good = commit(store, changes);
-  store.close();
-  const again = openStore(directory);
-  again.close();
-  assert.deepEqual(again.snapshot(), good);
+  commit(state, changes);
+  state.close();
+  assert.deepEqual(stored(directory), everything(state));
+});
+
+test('a damaged state is set aside as it is, and a new one begun', () => {
+  const { directory, file } = filled();
+  const writer = State.open(directory);
+  const old = writer.replica.writer;
+  writer.close();
+  truncateSync(file, statSync(file).size - 4096);
+  refused(directory, 'damaged', /state\.db/);
+  writeFileSync(`${file}-wal`, 'log');
+  const bytes = readFileSync(file);
+  const moved = State.setAside(directory, new Date('2026-11-21T12:00:00Z'));
+  const aside = `${file}.damaged-2026-11-21T12-00-00.000Z`;
+  assert.deepEqual(moved, [aside, `${aside}-wal`]);
+  assert.deepEqual(readFileSync(aside), bytes);
+  const state = State.open(directory);
+  state.close();
+  assert.equal(state.snapshot().revision, 0);
+  assert.notEqual(state.replica.writer, old);
+  assert.deepEqual(State.setAside(fresh()), []);
 });

@@ -103,7 +103,7 @@ export class State {
         if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw classify(error, file);
       }
     }
-    syncDirectory(directory);
+    if (moved.length > 0) syncDirectory(directory);
     return moved;
   }
 
