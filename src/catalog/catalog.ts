@@ -79,6 +79,7 @@ function portOf(
   families: ReadonlySet<Family>,
 ): CatalogPort {
   const backends = all.filter((one) => one.portName === port.name && reach.counts(one));
+  if (reach.isCalm) return { ...port, backends };
   const downs = backends.map((one) => reach.downOf(one, port.protocol));
   if (downs.every((down) => down === undefined)) return { ...port, backends };
   const open = failedOpen(backends, downs, families);

@@ -70,51 +70,65 @@ function compareText(a: string, b: string): number {
 const namesOf = (claim: Claim | undefined): readonly string[] =>
   claim === undefined ? [] : typeof claim === 'string' ? [claim] : claim;
 
-function claimOf(names: readonly string[]): Claim | undefined {
-  return names.length > 1 ? names : names[0];
+/** A Claim while it changes. */
+type Claimants = string | Set<string> | undefined;
+
+function withName(claimants: Claimants, name: string): Claimants {
+  if (claimants === undefined || claimants === name) return name;
+  return typeof claimants === 'string' ? new Set([claimants, name]) : claimants.add(name);
+}
+
+function withoutName(claimants: Claimants, name: string): Claimants {
+  if (claimants === undefined || claimants === name) return undefined;
+  if (typeof claimants === 'string') return claimants;
+  claimants.delete(name);
+  return claimants.size > 1 ? claimants : [...claimants][0];
 }
 
 /** Claims and contested VIPs while services come and go. */
 class Claims {
-  readonly #edit: ReturnType<BucketMap<Claim>['edit']>;
-  readonly #written = new Map<string, readonly string[]>();
   readonly #index: VipIndex;
+  readonly #written = new Map<string, Claimants>();
   readonly #contested: Set<string>;
   /** Whether what was decided may not hold any more. */
   isDisturbed = false;
 
   constructor(index: VipIndex) {
     this.#index = index;
-    this.#edit = index.claims.edit();
     this.#contested = new Set(index.contested);
   }
 
   put(name: string, before: readonly string[], after: readonly string[]): void {
-    const [was, is] = [new Set(before), new Set(after)];
-    for (const vip of was) if (!is.has(vip)) this.#write(vip, name, false);
-    for (const vip of is) if (!was.has(vip)) this.#write(vip, name, true);
+    for (const vip of before) if (!after.includes(vip)) this.#write(vip, name, withoutName);
+    for (const vip of after) if (!before.includes(vip)) this.#write(vip, name, withName);
     // Its ports may be other ones.
     if (after.some((vip) => this.#contested.has(vip))) this.isDisturbed = true;
   }
 
-  #write(vip: string, name: string, claims: boolean): void {
-    const before = this.#written.get(vip) ?? namesOf(this.#index.claims.get(vip));
-    const others = before.filter((other) => other !== name);
-    const names = claims ? [...others, name].toSorted(compareText) : others;
-    this.#written.set(vip, names);
-    if (this.#contested.has(vip) || names.length > 1 || this.#index.candidates.has(vip))
+  #write(vip: string, name: string, change: typeof withName): void {
+    const claimants = change(this.#claimants(vip), name);
+    this.#written.set(vip, claimants);
+    const isContested = typeof claimants === 'object';
+    if (isContested || this.#contested.has(vip) || this.#index.candidates.has(vip))
       this.isDisturbed = true;
-    if (names.length > 1) this.#contested.add(vip);
+    if (isContested) this.#contested.add(vip);
     else this.#contested.delete(vip);
   }
 
+  #claimants(vip: string): Claimants {
+    if (this.#written.has(vip)) return this.#written.get(vip);
+    const claim = this.#index.claims.get(vip);
+    return typeof claim === 'object' ? new Set(claim) : claim;
+  }
+
   build(): Pick<VipIndex, 'claims' | 'contested'> {
-    for (const [vip, names] of this.#written) {
-      const claim = claimOf(names);
-      if (claim === undefined) this.#edit.delete(vip);
-      else this.#edit.set(vip, claim);
+    const edit = this.#index.claims.edit();
+    for (const [vip, claimants] of this.#written) {
+      if (claimants === undefined) edit.delete(vip);
+      else if (typeof claimants === 'string') edit.set(vip, claimants);
+      else edit.set(vip, [...claimants].toSorted(compareText));
     }
-    return { claims: this.#edit.build(), contested: this.#contested };
+    return { claims: edit.build(), contested: this.#contested };
   }
 }
 

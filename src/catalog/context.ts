@@ -5,14 +5,15 @@
  * and since when that counts, was decided before.
  */
 import type { BackendRecord, Protocol, StateSnapshot } from '../state/records.ts';
+import type { NodeRecord } from '../state/replica/schema.ts';
 import { DEFAULT_POOLS, type VipPools } from './vips.ts';
 
 export interface CatalogContext {
   readonly pools: VipPools;
   /** This node's id. */
   readonly self: string;
-  /** NodeRecords by id: whose an address is. */
-  readonly nodes: ReadonlyMap<string, { readonly addresses: readonly string[] }>;
+  /** By id: whose an address is. */
+  readonly nodes: ReadonlyMap<string, Pick<NodeRecord, 'addresses'>>;
   /** Ids. */
   readonly unreachable: ReadonlySet<string>;
   /**
@@ -30,9 +31,6 @@ export const ALONE: CatalogContext = {
   unreachable: new Set(),
   unhealthy: new Set(),
 };
-
-/** `node`: with whose process it lives; without one an operator's, for all. */
-type Registered = BackendRecord & { readonly node?: string };
 
 /** Why a backend takes no new connections, although its record says that it should. */
 export type Down = 'unreachable' | 'unhealthy';
@@ -72,13 +70,18 @@ export class Reach {
     this.#addresses = addresses;
   }
 
+  /** Whether nothing is wrong with anybody. */
+  get isCalm(): boolean {
+    return this.#nodes.size === 0 && this.#unhealthy.size === 0;
+  }
+
   /** Whether it counts on this node at all: the loopback of another host is not this one's. */
-  counts({ node, address }: Registered): boolean {
+  counts({ node, address }: BackendRecord): boolean {
     return node === undefined || node === this.#self || !isLoopback(address);
   }
 
   /** A report about a backend whose node is unreachable is old: that it cannot be reached counts. */
-  downOf({ node, address, port }: Registered, protocol: Protocol): Down | undefined {
+  downOf({ node, address, port }: BackendRecord, protocol: Protocol): Down | undefined {
     const unreachable = node === undefined ? this.#addresses.has(address) : this.#nodes.has(node);
     if (unreachable) return 'unreachable';
     if (this.#unhealthy.size === 0) return undefined;
@@ -86,12 +89,21 @@ export class Reach {
   }
 }
 
-function servicesWith(
+/** Services with a backend of these nodes, or at one of these addresses without a node. */
+function servicesAt(
   snapshot: StateSnapshot,
-  matches: (backend: Registered) => boolean,
+  nodes: ReadonlySet<string>,
+  addresses: ReadonlySet<string>,
 ): Set<string> {
   const names = new Set<string>();
-  for (const [name, backends] of snapshot.backends) if (backends.some(matches)) names.add(name);
+  if (nodes.size === 0) return names;
+  for (const [name, backends] of snapshot.backends) {
+    for (const { node, address } of backends) {
+      if (node === undefined ? !addresses.has(address) : !nodes.has(node)) continue;
+      names.add(name);
+      break;
+    }
+  }
   return names;
 }
 
@@ -104,11 +116,23 @@ export function servicesOfNodes(
   context: CatalogContext,
   nodes: ReadonlySet<string>,
 ): Set<string> {
-  if (nodes.size === 0) return new Set();
-  const addresses = new Set(addressesOf(context, nodes));
-  return servicesWith(snapshot, ({ node, address }) =>
-    node === undefined ? addresses.has(address) : nodes.has(node),
-  );
+  return servicesAt(snapshot, nodes, new Set(addressesOf(context, nodes)));
+}
+
+/** Services with a backend at one of these endpoints: `ADDRESS PORT`. */
+function servicesWith(snapshot: StateSnapshot, places: ReadonlySet<string>): Set<string> {
+  const names = new Set<string>();
+  // No text is put together for each backend.
+  const addresses = new Set([...places].map((text) => text.slice(0, text.indexOf(' '))));
+  if (addresses.size === 0) return names;
+  for (const [name, backends] of snapshot.backends) {
+    for (const { address, port } of backends) {
+      if (!addresses.has(address) || !places.has(`${address} ${port}`)) continue;
+      names.add(name);
+      break;
+    }
+  }
+  return names;
 }
 
 /** What is in one of them alone. */
@@ -142,17 +166,10 @@ export function servicesBetween(
 ): Set<string> {
   if (before.self !== after.self) return new Set(snapshot.services.keys());
   const nodes = nodesBetween(before, after);
-  const endpoints = difference(before.unhealthy, after.unhealthy);
-  // Protocols aside, so that no text is put together for each backend.
-  const places = new Set([...endpoints].map((text) => text.slice(0, text.lastIndexOf(' '))));
-  const addresses = new Set([...places].map((text) => text.slice(0, text.indexOf(' '))));
-  const names = servicesOfNodes(snapshot, before, nodes);
-  for (const name of servicesOfNodes(snapshot, after, nodes)) names.add(name);
-  if (addresses.size === 0) return names;
-  const unhealthy = servicesWith(
-    snapshot,
-    ({ address, port }) => addresses.has(address) && places.has(`${address} ${port}`),
-  );
-  for (const name of unhealthy) names.add(name);
+  const claimed = [...addressesOf(before, nodes), ...addressesOf(after, nodes)];
+  const names = servicesAt(snapshot, nodes, new Set(claimed));
+  const broken = [...difference(before.unhealthy, after.unhealthy)];
+  const places = new Set(broken.map((text) => text.slice(0, text.lastIndexOf(' '))));
+  for (const name of servicesWith(snapshot, places)) names.add(name);
   return names;
 }

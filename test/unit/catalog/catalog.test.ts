@@ -159,8 +159,7 @@ test('the services of a node are all whose entry changes when it comes or goes, 
         }
         const claimed: readonly string[] = context.nodes.get(node)?.addresses ?? [];
         for (const name of named) {
-          const backends: readonly { node?: string; address: string }[] =
-            snapshot.backends.get(name) ?? [];
+          const backends = snapshot.backends.get(name) ?? [];
           const ofNode = backends.some((one) =>
             one.node === undefined ? claimed.includes(one.address) : one.node === node,
           );

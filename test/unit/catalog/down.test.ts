@@ -10,15 +10,13 @@ import { Tables } from '../../../src/datapath/tables.ts';
 import type { AclRecord, BackendRecord } from '../../../src/state/records.ts';
 import { snapshotOf } from './world.ts';
 
-type Registered = BackendRecord & { readonly node?: string };
-
 const web = {
   name: 'web',
   vips: ['240.0.0.1', 'fd7a:6572:6f68:6f70::1'],
   ports: [{ name: 'http', port: 80, protocol: 'tcp' }],
 } as const;
 
-function backend(address: string, more: Partial<Registered> = {}): Registered {
+function backend(address: string, more: Partial<BackendRecord> = {}): BackendRecord {
   return {
     service: 'web',
     portName: 'http',
@@ -45,12 +43,12 @@ function contextOf(more: {
   };
 }
 
-function build(backends: readonly Registered[], context: CatalogContext): Catalog {
+function build(backends: readonly BackendRecord[], context: CatalogContext): Catalog {
   return buildCatalog(snapshotOf([web], backends), context);
 }
 
 /** `ADDRESS`, `ADDRESS unreachable`; and `fail open` at the end. */
-function say(backends: readonly Registered[], context: CatalogContext): string[] {
+function say(backends: readonly BackendRecord[], context: CatalogContext): string[] {
   const [port] = build(backends, context).services.get('web')?.ports ?? [];
   assert.ok(port);
   const texts = port.backends.map(({ address, down }) =>
@@ -64,7 +62,7 @@ const spare = backend('10.0.0.9');
 test('whose a backend is: the node of its record, else every node that has its address', () => {
   const nodes = { n1: ['10.0.0.1', '10.0.0.2'], n2: ['10.0.0.2', '10.0.0.3'], me: ['10.0.0.4'] };
   const gone = (...unreachable: string[]): CatalogContext => contextOf({ nodes, unreachable });
-  const cases: readonly (readonly [Registered, CatalogContext, 'up' | 'unreachable'])[] = [
+  const cases: readonly (readonly [BackendRecord, CatalogContext, 'up' | 'unreachable'])[] = [
     [backend('10.0.0.1'), gone('n1'), 'unreachable'],
     [backend('10.0.0.1'), gone('n2'), 'up'],
     // Two have it: both must be gone.
@@ -204,7 +202,7 @@ test('rules protect a down backend as before, and none that is not of this node'
     from: [{ kind: 'user', value: '1000' }],
     action: 'allow',
   };
-  const destsOf = (backends: readonly Registered[], context: CatalogContext): number =>
+  const destsOf = (backends: readonly BackendRecord[], context: CatalogContext): number =>
     compileAcl({
       rules: [rule],
       services: build(backends, context).services,

@@ -8,13 +8,12 @@ import type { CatalogContext } from '../../../src/catalog/context.ts';
 import { allocateVip, inPools } from '../../../src/catalog/vips.ts';
 import type { BackendRecord, Protocol, StateSnapshot } from '../../../src/state/records.ts';
 
-type Registered = BackendRecord & { readonly node?: string };
 type Down = 'unreachable' | 'unhealthy' | undefined;
 
 const familyOf = (address: string): 4 | 6 => (address.includes(':') ? 6 : 4);
 const isLoopback = (address: string): boolean => /^(127\.|::1$)/.test(address);
 
-function downOf(backend: Registered, protocol: Protocol, context: CatalogContext): Down {
+function downOf(backend: BackendRecord, protocol: Protocol, context: CatalogContext): Down {
   const { node, address, port } = backend;
   const owners =
     node === undefined
@@ -32,8 +31,8 @@ function portsOf(
   vips: readonly string[],
 ): CatalogService['ports'] {
   return (snapshot.services.get(name)?.ports ?? []).map((port) => {
-    const backends: readonly Registered[] = (snapshot.backends.get(name) ?? []).filter(
-      (one: Registered) =>
+    const backends: readonly BackendRecord[] = (snapshot.backends.get(name) ?? []).filter(
+      (one) =>
         one.portName === port.name &&
         !(isLoopback(one.address) && one.node !== undefined && one.node !== context.self),
     );

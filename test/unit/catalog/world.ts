@@ -64,7 +64,7 @@ export const serviceRecord: fc.Arbitrary<ServiceRecord> = fc
 
 export const nodeIds = ['me', 'n1', 'n2', 'n3'] as const;
 
-export const backendRecord: fc.Arbitrary<BackendRecord & { readonly node?: string }> = fc
+export const backendRecord: fc.Arbitrary<BackendRecord> = fc
   .tuple(
     name,
     fc.constantFrom(...ports),
