@@ -1,133 +1,111 @@
 /**
- * The composition root: store, catalog, kernel, API. One command at a time goes
- * through decide → plan → store → kernel, so that what cannot be applied is
- * never stored, and what was answered is both.
+ * The composition root: state, catalog, kernel, cluster, API. What happens with
+ * a write is in agent/io/pipeline.ts, with other hosts in agent/io/cluster.ts.
  */
 import { hostname } from 'node:os';
-import { HostKernel } from './agent/io/host-kernel.ts';
 import type { AgentStatus, Engine, Outcome, SubmitOptions } from './api/engine.ts';
 import { startApi } from './api/io/server.ts';
 import { claimSocketPath } from './api/io/socket.ts';
-import { buildCatalog } from './catalog/catalog.ts';
-import type { Catalog } from './catalog/catalog.ts';
-import { ALONE, type CatalogContext } from './catalog/context.ts';
+import { Cluster, isMember } from './agent/io/cluster.ts';
+import { HostKernel } from './agent/io/host-kernel.ts';
+import { Pipeline } from './agent/io/pipeline.ts';
 import { loadServicesDir } from './config/io/load.ts';
 import type { Config } from './config/schema.ts';
-import { openCgroup } from './datapath/io/cgroup.ts';
-import type { Cgroup } from './datapath/io/cgroup.ts';
+import { openCgroup, type Cgroup } from './datapath/io/cgroup.ts';
 import { missingCapabilities } from './datapath/io/features.ts';
 import { lockPins } from './datapath/io/lock.ts';
 import { Pins } from './datapath/io/pins.ts';
-import { applyChanges } from './state/changes.ts';
-import { decide } from './state/commands.ts';
 import type { Command } from './state/commands.ts';
-import { deadOwners } from './state/io/owners.ts';
-import { openStore } from './state/io/store.ts';
+import { State } from './state/io/state.ts';
+import { KvStore } from './state/kv.ts';
+import { StoreError } from './state/io/store-error.ts';
 import { ProblemError } from './state/problem.ts';
-import type { Change, StateSnapshot, StateStore } from './state/records.ts';
+import type { StateSnapshot } from './state/records.ts';
 import type { Logger } from './telemetry/io/log.ts';
 import { releaseMemorySoon } from './telemetry/io/memory.ts';
 import { notifySystemd } from './telemetry/io/notify.ts';
 import { version } from './version.ts';
 
-/** After a write that the kernel refused. A guess. */
-const retryMs = 1000;
-
 /** What one step of the start may take. 10,000 rules are 3 s of work; emulated, a minute. A guess. */
 const startStepMs = 300_000;
-
-/** Changes at once that leave enough garbage to be worth a collection. A guess. */
-const burstChanges = 1000;
 
 /** How often this host's addresses are looked at. A guess: how long a new one may be open. */
 const addressCheckMs = 1500;
 
+/** How often what the disk refused is tried again, and whether history can be dropped. A guess. */
+const diskCheckMs = 5000;
+
 export class Agent implements Engine {
+  readonly cluster: Cluster;
+  readonly kv: KvStore;
   readonly #config: Config;
-  readonly #log: Logger;
   readonly #cgroup: Cgroup;
-  readonly #store: StateStore;
+  readonly #state: State;
+  readonly #pipeline: Pipeline;
   readonly #kernel: HostKernel;
   readonly #startedAt = new Date();
-  readonly #context: CatalogContext;
-  #catalog: Catalog;
-  #queue: Promise<unknown> = Promise.resolve();
 
-  constructor(config: Config, log: Logger, store: StateStore, cgroup: Cgroup, pins: Pins) {
+  constructor(config: Config, log: Logger, state: State, cgroup: Cgroup, pins: Pins) {
     this.#config = config;
-    this.#log = log;
-    this.#store = store;
     this.#cgroup = cgroup;
-    const { vipCidr4, vipPrefix6 } = config;
-    this.#context = { ...ALONE, pools: { v4: vipCidr4, v6: vipPrefix6 } };
-    this.#catalog = buildCatalog(store.snapshot(), this.#context);
+    this.#state = state;
+    const pipeline = new Pipeline(config, log, state);
+    this.#pipeline = pipeline;
     this.#kernel = new HostKernel({
       config,
       log,
       cgroup,
       pins,
-      snapshot: () => store.snapshot(),
-      catalog: () => this.#catalog,
+      snapshot: () => state.snapshot(),
+      catalog: () => pipeline.catalog,
     });
+    this.cluster = new Cluster(config, log, pipeline);
+    this.kv = new KvStore({
+      kv: () => state.kv,
+      exclusive: (work) => pipeline.exclusive(work),
+      write: (writes) => pipeline.writeNow(writes).changed,
+    });
+    pipeline.listen((changed) => this.kv.changed(changed));
+    pipeline.aroundRebase((work) => this.kv.replaced(work));
   }
 
   get acls(): HostKernel['acls'] {
     return this.#kernel.acls;
   }
 
+  /** The cluster first: what is known to be dead is not put into the kernel. */
   async start(): Promise<void> {
-    await this.#kernel.start();
+    await this.cluster.start();
+    await this.#pipeline.start(this.#kernel);
   }
 
   snapshot(): StateSnapshot {
-    return this.#store.snapshot();
+    return this.#state.snapshot();
   }
 
   submit(command: Command, options: SubmitOptions = { dryRun: false }): Promise<Outcome> {
-    return this.#exclusive(async () => {
-      const { vipCidr4, vipPrefix6 } = this.#config;
-      const decision = decide(this.#store.snapshot(), command, { v4: vipCidr4, v6: vipPrefix6 });
-      if (decision.problems.length > 0) throw new ProblemError(decision.problems);
-      const { warnings, ...done } = await this.#commit(decision.changes, options.dryRun);
-      return {
-        ...done,
-        changes: decision.actions,
-        warnings: [...decision.warnings, ...warnings],
-      };
+    return this.#pipeline.submit(command, options);
+  }
+
+  /** What is looked at now and then, as nobody tells of it. */
+  async look(at: 'kernel' | 'owners' | 'addresses' | 'identities' | 'disk'): Promise<void> {
+    const pipeline = this.#pipeline;
+    if (at === 'owners') return pipeline.reapOwners();
+    if (at === 'disk') return pipeline.tidy(this.cluster.isKeeper);
+    return pipeline.exclusive(async () => {
+      if (at === 'kernel') this.#kernel.check();
+      else await this.#kernel.refreshAcls(at);
     });
-  }
-
-  /** Removes backends whose owning process is gone (`zerohop run`, killed). */
-  async reapOwners(): Promise<void> {
-    await this.#exclusive(async () => {
-      try {
-        const changes = deadOwners(this.#store.snapshot());
-        if (changes.length === 0) return;
-        await this.#commit(changes, false);
-        this.#log.info({ changes }, 'removed backends of processes that are gone');
-      } catch (error) {
-        // A full disk or map; tried again at the next look.
-        this.#log.error({ error }, 'backends of processes that are gone were not removed');
-      }
-    });
-  }
-
-  /** The periodic full comparison with the kernel. */
-  async check(): Promise<void> {
-    await this.#exclusive(() => Promise.resolve(this.#kernel.check()));
-  }
-
-  /** Addresses, users and groups of this host: what rules mean may have changed with them. */
-  async refreshAcls(what: 'addresses' | 'identities'): Promise<void> {
-    await this.#exclusive(() => this.#kernel.refreshAcls(what));
   }
 
   status(): AgentStatus {
     const { socketPath, dataDir, pinDir } = this.#config;
-    const snapshot = this.#store.snapshot();
+    const snapshot = this.#state.snapshot();
     const memory = process.memoryUsage();
     let backends = 0;
     for (const list of snapshot.backends.values()) backends += list.length;
+    const datapath = this.#kernel.status();
+    const { problem } = this.#pipeline;
     return {
       version: version(),
       pid: process.pid,
@@ -140,67 +118,39 @@ export class Agent implements Engine {
       pinDir,
       socketPath,
       cgroupPath: this.#cgroup.path,
-      datapath: this.#kernel.status(),
+      datapath:
+        problem === undefined || datapath.problem !== undefined
+          ? datapath
+          : { ...datapath, state: 'degraded', problem },
       acl: this.acls.status(),
+      cluster: this.cluster.status(),
       memory: { rssBytes: memory.rss, heapUsedBytes: memory.heapUsed },
     };
   }
 
-  close(): void {
+  /** `goodbye`: other hosts let go of this one's backends before it ends. */
+  async close(goodbye: boolean): Promise<void> {
+    await this.cluster.stop(goodbye);
+    await this.#pipeline.settled();
     this.#kernel.close();
-    this.#store.close();
-  }
-
-  /** Plan, then store, then kernel; a plan that does not fit stores nothing. */
-  async #commit(
-    changes: readonly Change[],
-    dryRun: boolean,
-  ): Promise<Pick<Outcome, 'revision' | 'mapWrites' | 'warnings'>> {
-    const before = this.#store.snapshot();
-    if (changes.length === 0) return { revision: before.revision, mapWrites: 0, warnings: [] };
-    const { snapshot, touched: changed, aclsChanged } = applyChanges(before, changes);
-    const previous = { catalog: this.#catalog, touched: changed };
-    const catalog = buildCatalog(snapshot, this.#context, previous);
-    const { touched } = catalog;
-    const acls = aclsChanged
-      ? changes.flatMap((change) => (change.kind === 'put-acl' ? [change.acl] : []))
-      : undefined;
-    const prepared = await this.#kernel.prepare({ snapshot, catalog, touched, acls });
-    const { writes: mapWrites, warnings } = prepared;
-    if (dryRun) {
-      prepared.abandon();
-      return { revision: before.revision, mapWrites, warnings };
-    }
-    try {
-      this.#store.commit(changes, snapshot);
-    } catch (error) {
-      prepared.abandon();
-      throw error;
-    }
-    this.#catalog = catalog;
-    try {
-      prepared.apply();
-    } catch (error) {
-      this.#log.error({ error }, 'the kernel refused a change that is stored; it is tried again');
-      setTimeout(() => void this.check(), retryMs).unref();
-      throw refusedByKernel(error);
-    }
-    if (changes.length >= burstChanges) releaseMemorySoon();
-    return { revision: snapshot.revision, mapWrites, warnings };
-  }
-
-  #exclusive<T>(work: () => Promise<T>): Promise<T> {
-    const turn = this.#queue.then(work);
-    this.#queue = turn.catch(() => undefined);
-    return turn;
+    this.#state.close();
   }
 }
 
-function refusedByKernel(error: unknown): ProblemError {
-  const why = error instanceof Error ? error.message : String(error);
-  const message = `stored, but not in the kernel yet: ${why}`;
-  const hint = 'the agent tries again in a second, and at every full check; see zerohop status';
-  return new ProblemError([{ code: 'kernel', message, hint }], { cause: error });
+/** A member of a cluster whose state is damaged gets it back from the others. */
+function openState(config: Config, log: Logger): State {
+  try {
+    return State.open(config.dataDir);
+  } catch (error) {
+    if (!(error instanceof StoreError) || error.reason !== 'damaged') throw error;
+    if (!isMember(config)) throw error;
+    const moved = State.setAside(config.dataDir);
+    log.error(
+      { error, moved },
+      'the state is damaged: set aside; the other members have all of it',
+    );
+    return State.open(config.dataDir);
+  }
 }
 
 /** Applies services.d; what is wrong in one file is logged and spoils no other. */
@@ -225,7 +175,7 @@ async function applyServicesDir(agent: Agent, config: Config, log: Logger): Prom
 function untilStopped(agent: Agent, config: Config, log: Logger): Promise<NodeJS.Signals> {
   process.on('SIGHUP', () => {
     void notifySystemd({ state: 'RELOADING' })
-      .then(() => agent.refreshAcls('identities'))
+      .then(() => agent.look('identities'))
       .then(() => applyServicesDir(agent, config, log))
       .catch((error: unknown) => log.error({ error }, 'services.d was not applied'))
       .then(() => notifySystemd({ state: 'READY' }));
@@ -261,8 +211,7 @@ export async function runAgent(config: Config, log: Logger): Promise<number> {
   // Each step may be long on a slow machine, and lets no timer run meanwhile.
   const step = (): void => void notifySystemd({ startTimeoutMs: startStepMs });
   step();
-  const store = openStore(config.dataDir);
-  const agent = new Agent(config, log, store, cgroup, pins);
+  const agent = new Agent(config, log, openState(config, log), cgroup, pins);
   step();
   await agent.start();
   step();
@@ -275,11 +224,12 @@ export async function runAgent(config: Config, log: Logger): Promise<number> {
   const stopped = untilStopped(agent, config, log);
   const timers = [
     setInterval(() => {
-      void agent.refreshAcls('identities');
-      void agent.check();
+      void agent.look('identities');
+      void agent.look('kernel');
     }, config.fullCheckIntervalMs),
-    setInterval(() => void agent.refreshAcls('addresses'), addressCheckMs),
-    setInterval(() => void agent.reapOwners(), config.ownerCheckIntervalMs),
+    setInterval(() => void agent.look('addresses'), addressCheckMs),
+    setInterval(() => void agent.look('owners'), config.ownerCheckIntervalMs),
+    setInterval(() => void agent.look('disk'), diskCheckMs),
   ];
   const { services, revision } = agent.status();
   log.info(
@@ -292,8 +242,9 @@ export async function runAgent(config: Config, log: Logger): Promise<number> {
   log.info({ signal }, 'stopping; the kernel goes on with what is pinned');
   await notifySystemd({ state: 'STOPPING' });
   for (const timer of timers) clearInterval(timer);
+  // Before the API ends: what it answers last was told to the others.
+  await agent.close(true);
   await api.close();
-  agent.close();
   lock.release();
   return 0;
 }

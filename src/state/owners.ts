@@ -9,16 +9,24 @@ export function ownerKey(owner: BackendOwner): string {
   return `${owner.bootId} ${owner.pid} ${owner.startTicks}`;
 }
 
-/** Removals for every backend whose owner is not alive; asks once per owner. */
+/** Backends of a process are of the document of its node. */
+export function ofNode(change: Change, node: string): Change {
+  if (change.kind !== 'put-backend' || change.backend.owner === undefined) return change;
+  if (change.backend.node !== undefined) return change;
+  return { ...change, backend: { ...change.backend, node } };
+}
+
+/** Removals for every backend of `node` whose owner is not alive; asks once per owner. */
 export function removalsOfDead(
   snapshot: StateSnapshot,
+  node: string,
   isAlive: (owner: BackendOwner) => boolean,
 ): readonly Change[] {
   const verdicts = new Map<string, boolean>();
   const changes: Change[] = [];
   for (const backends of snapshot.backends.values()) {
     for (const backend of backends) {
-      if (backend.owner === undefined) continue;
+      if (backend.owner === undefined || backend.node !== node) continue;
       const key = ownerKey(backend.owner);
       const alive = verdicts.get(key) ?? isAlive(backend.owner);
       verdicts.set(key, alive);

@@ -16,6 +16,7 @@ import { join } from 'node:path';
 import { after, afterEach, before, test } from 'node:test';
 import { startApi, type ApiServer } from '../../src/api/io/server.ts';
 import { deadOwners } from '../../src/state/io/owners.ts';
+import { LOCAL_NODE } from '../../src/state/io/state.ts';
 import { cgroup2Root } from '../harness/cgroup.ts';
 import { eventually } from '../harness/eventually.ts';
 import { FakeEngine } from '../unit/api/fake-engine.ts';
@@ -138,7 +139,7 @@ test(
     const [record] = engine.snapshot().backends.get('web') ?? [];
     assert.equal(record?.weight, 5);
     assert.equal(record?.owner?.pid, web.child.pid);
-    assert.deepEqual(deadOwners(engine.snapshot()), []);
+    assert.deepEqual(deadOwners(engine.snapshot(), LOCAL_NODE), []);
     assert.deepEqual(cgroups(), [`web-${web.child.pid}`]);
     web.child.kill('SIGTERM');
     assert.equal(await codeOf(web), 3);
@@ -253,7 +254,7 @@ test('kill -9 of run leaves a backend whose owner the agent finds dead', suite, 
   await registered(1);
   web.child.kill('SIGKILL');
   await codeOf(web);
-  const changes = deadOwners(engine.snapshot());
+  const changes = deadOwners(engine.snapshot(), LOCAL_NODE);
   assert.equal(changes[0]?.kind, 'remove-backend');
 });
 

@@ -35,8 +35,8 @@ function runs(owner: BackendOwner): boolean {
   }
 }
 
-/** Removals for backends whose process has exited, or ran before this boot. */
-export function deadOwners(snapshot: StateSnapshot): readonly Change[] {
+/** Removals for backends of this node whose process has exited, or ran before this boot. */
+export function deadOwners(snapshot: StateSnapshot, node: string): readonly Change[] {
   const boot = bootId();
-  return removalsOfDead(snapshot, (owner) => owner.bootId === boot && runs(owner));
+  return removalsOfDead(snapshot, node, (owner) => owner.bootId === boot && runs(owner));
 }

@@ -2,8 +2,10 @@
 import type { AgentStatus, Engine, Outcome, SubmitOptions } from '../../../src/api/engine.ts';
 import { applyChanges, EMPTY_SNAPSHOT } from '../../../src/state/changes.ts';
 import { decide, type Command } from '../../../src/state/commands.ts';
+import { ofNode } from '../../../src/state/owners.ts';
 import { ProblemError } from '../../../src/state/problem.ts';
 import type { StateSnapshot } from '../../../src/state/records.ts';
+import { MetricsText } from '../../../src/telemetry/io/metrics.ts';
 import { pools } from '../state/generators.ts';
 import { FakeAcls } from './fake-acls.ts';
 import { FakeKv } from './fake-kv.ts';
@@ -13,6 +15,7 @@ export class FakeEngine implements Engine {
   readonly acls = new FakeAcls();
   readonly kv = new FakeKv();
   readonly cluster = new FakeCluster();
+  readonly #metrics = new MetricsText(this);
   #snapshot = EMPTY_SNAPSHOT;
   /** Thrown by the next submit(). */
   failure: Error | undefined;
@@ -28,7 +31,8 @@ export class FakeEngine implements Engine {
     if (failure !== undefined) throw failure;
     const decision = decide(this.#snapshot, command, pools);
     if (decision.problems.length > 0) throw new ProblemError(decision.problems);
-    const { snapshot } = applyChanges(this.#snapshot, decision.changes);
+    const owned = decision.changes.map((change) => ofNode(change, 'local'));
+    const { snapshot } = applyChanges(this.#snapshot, owned);
     if (!options.dryRun) this.#snapshot = snapshot;
     const { actions, warnings, changes } = decision;
     return await Promise.resolve({
@@ -37,6 +41,10 @@ export class FakeEngine implements Engine {
       warnings,
       mapWrites: changes.length,
     });
+  }
+
+  metrics(): Promise<string> {
+    return this.#metrics.text();
   }
 
   status(): AgentStatus {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseDocuments } from '../../../src/state/documents.ts';
 import { editDistance, nearest } from '../../../src/state/suggest.ts';
-import { removalsOfDead, startTicksOf } from '../../../src/state/owners.ts';
+import { ofNode, removalsOfDead, startTicksOf } from '../../../src/state/owners.ts';
 import { applyChanges, EMPTY_SNAPSHOT } from '../../../src/state/changes.ts';
 
 const service = { kind: 'service', name: 'web', ports: [{ port: 80 }] };
@@ -198,9 +198,10 @@ test('backends of processes that are gone are removed, each process being asked 
       ...(pid === undefined ? {} : { owner: owner(pid) }),
     },
   });
-  const { snapshot } = applyChanges(EMPTY_SNAPSHOT, [put(1), put(2, 10), put(3, 10), put(4, 20)]);
+  const here = [put(1), put(2, 10), put(3, 10), put(4, 20)].map((one) => ofNode(one, 'n1'));
+  const { snapshot } = applyChanges(EMPTY_SNAPSHOT, [...here, ofNode(put(5, 10), 'n2')]);
   const asked: number[] = [];
-  const changes = removalsOfDead(snapshot, ({ pid }) => {
+  const changes = removalsOfDead(snapshot, 'n1', ({ pid }) => {
     asked.push(pid);
     return pid === 20;
   });

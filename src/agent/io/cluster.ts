@@ -1,0 +1,303 @@
+/**
+ * This host as a member of a cluster, or of none: founds, joins, leaves, and
+ * comes back at a start. Ties the running membership to the pipeline; what is
+ * said between hosts is in src/cluster.
+ */
+import { existsSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import type {
+  ClusterAnswer,
+  IssuedTokenAnswer,
+  JoinBody,
+  MemberAnswer,
+  RouteAnswer,
+  TokenAnswer,
+  TokenBody,
+} from '../../api/cluster-schemas.ts';
+import type { ClusterEngine } from '../../api/engine.ts';
+import type { Catalog } from '../../catalog/catalog.ts';
+import { systemClock } from '../../cluster/io/clock.ts';
+import { foundCluster } from '../../cluster/io/founding.ts';
+import type { Identity } from '../../cluster/io/identity.ts';
+import { joinCluster } from '../../cluster/io/joining.ts';
+import { Member } from '../../cluster/io/member.ts';
+import { systemRandom } from '../../cluster/io/random.ts';
+import { Vault } from '../../cluster/io/vault.ts';
+import type { Revocation } from '../../cluster/revocation.ts';
+import type { Config } from '../../config/schema.ts';
+import type { Peer } from '../../hyparview-ts/index.ts';
+import { LOCAL_NODE } from '../../state/io/state.ts';
+import { ProblemError } from '../../state/problem.ts';
+import type { Logger } from '../../telemetry/io/log.ts';
+import { version } from '../../version.ts';
+import type { Pipeline } from './pipeline.ts';
+
+const NOBODY: ReadonlySet<string> = new Set();
+
+/** Whether the data directory is one of a member; throws ProblemError where that cannot be read. */
+export function isMember({ dataDir }: Config): boolean {
+  return existsSync(join(dataDir, 'cluster')) && new Vault(dataDir).identity() !== undefined;
+}
+
+export class Cluster implements ClusterEngine {
+  readonly #config: Config;
+  readonly #log: Logger;
+  readonly #pipeline: Pipeline;
+  #member: Member | undefined;
+  /** One joining, founding or leaving at a time. */
+  #busy: string | undefined;
+
+  constructor(config: Config, log: Logger, pipeline: Pipeline) {
+    this.#config = config;
+    this.#log = log;
+    this.#pipeline = pipeline;
+  }
+
+  /** Comes back as the member it was. Throws ProblemError when the port cannot be had. */
+  async start(): Promise<void> {
+    const { dataDir } = this.#config;
+    const identity = existsSync(join(dataDir, 'cluster'))
+      ? new Vault(dataDir).identity()
+      : undefined;
+    const node = identity?.nodeId ?? LOCAL_NODE;
+    // An agent that died between founding, joining or leaving and the end of it.
+    if (this.#pipeline.state.node !== node) this.#rebase(node, 'keep');
+    if (identity !== undefined) await this.#run(identity, [], []);
+  }
+
+  /** Ends as a member for now: with a goodbye others let go of this host's backends before it ends. */
+  async stop(goodbye: boolean): Promise<void> {
+    const member = this.#member;
+    this.#member = undefined;
+    this.#pipeline.spreadBy(undefined);
+    await member?.stop(goodbye);
+  }
+
+  status(): ClusterAnswer {
+    const { state, catalog } = this.#pipeline;
+    const cares = {
+      conflicts: catalog.conflicts.map((conflict) => ({ ...conflict })),
+      failOpen: failOpenOf(catalog),
+      unsavedDocuments: state.unsaved,
+      unreadable: state.view.unreadable().size,
+    };
+    const member = this.#member;
+    if (member === undefined) return { member: false, ...cares };
+    const { neighbours, problems, ...standing } = member.status();
+    const lists = { neighbours: [...neighbours], problems: [...problems] };
+    return { member: true, ...standing, ...lists, ...cares };
+  }
+
+  init(): Promise<ClusterAnswer> {
+    return this.#alone('founding a cluster', async () => {
+      const { authority, identity } = await foundCluster(systemClock);
+      return this.#enter('keep', identity, authority.keyPem, [], []);
+    });
+  }
+
+  join({ address, token, state }: JoinBody): Promise<ClusterAnswer> {
+    return this.#alone('joining a cluster', async () => {
+      if (state === undefined) this.#refuseOwnRecords();
+      const joined = await joinCluster(address, token, systemClock);
+      const { identity, caKeyPem, peers, revocations } = joined;
+      const shared = state === 'merge' ? 'oldest' : 'drop';
+      return this.#enter(shared, identity, caKeyPem, peers, revocations);
+    });
+  }
+
+  leave(): Promise<ClusterAnswer> {
+    return this.#once('leaving the cluster', async () => {
+      const member = this.#required();
+      await member.leave();
+      return this.#pipeline.exclusive(() => {
+        this.#member = undefined;
+        this.#pipeline.spreadBy(undefined);
+        this.#rebase(LOCAL_NODE, 'keep');
+        this.#pipeline.reachability(NOBODY, NOBODY);
+        this.#log.info({}, 'left the cluster; its services stay here as they were last known');
+        return Promise.resolve(this.status());
+      });
+    });
+  }
+
+  tokens(): readonly TokenAnswer[] {
+    return this.#required()
+      .tokens()
+      .map(({ id, expiresAtMs, signer, used }) => ({
+        id,
+        expiresAt: new Date(expiresAtMs).toISOString(),
+        signer,
+        ...(used === undefined
+          ? {}
+          : { used: { at: new Date(used.atMs).toISOString(), node: used.nodeId } }),
+      }));
+  }
+
+  issueToken({ validForS, signer }: TokenBody): IssuedTokenAnswer {
+    const member = this.#required();
+    const { token, id, expiresAtMs } = member.issueToken(validForS * 1000, signer);
+    const expiresAt = new Date(expiresAtMs).toISOString();
+    return { token, id, expiresAt, signer, address: member.address };
+  }
+
+  withdrawToken(id: string): boolean {
+    return this.#required().withdrawToken(id);
+  }
+
+  revoke({ node, reason }: { readonly node: string; readonly reason: string }): Promise<void> {
+    return this.#pipeline.exclusive(() => Promise.resolve(this.#required().revoke(node, reason)));
+  }
+
+  members(): readonly MemberAnswer[] {
+    return (this.#member?.members() ?? []).map((one) => ({
+      ...one,
+      addresses: [...one.addresses],
+    }));
+  }
+
+  routes(): readonly RouteAnswer[] {
+    return (this.#member?.routes() ?? []).map((route) => ({ ...route, path: [...route.path] }));
+  }
+
+  /** Whether it is for this host to drop history that all share: the smallest id that is reachable. */
+  get isKeeper(): boolean {
+    const member = this.#member;
+    if (member === undefined) return true;
+    const alive = member.members().flatMap(({ id, state }) => (state === 'alive' ? [id] : []));
+    return alive.toSorted()[0] === member.nodeId;
+  }
+
+  /** What is counted, for the metrics; undefined in no cluster. */
+  counters(): Member['metrics'] | undefined {
+    return this.#member?.metrics;
+  }
+
+  #required(): Member {
+    if (this.#member !== undefined) return this.#member;
+    const hint = '`zerohop cluster init` founds one, `zerohop cluster join` joins one';
+    throw problem('unavailable', 'this host is in no cluster', hint);
+  }
+
+  /** For a host that is in no cluster yet. */
+  #alone<T>(what: string, work: () => Promise<T>): Promise<T> {
+    return this.#once(what, async () => {
+      const member = this.#member;
+      if (member === undefined) return await work();
+      const hint = '`zerohop cluster leave` leaves it';
+      throw problem('conflict', `this host is in cluster ${member.clusterId} already`, hint);
+    });
+  }
+
+  async #once<T>(what: string, work: () => Promise<T>): Promise<T> {
+    if (this.#busy !== undefined) {
+      throw problem('conflict', `this host is ${this.#busy} just now`, 'try again in a moment');
+    }
+    this.#busy = what;
+    try {
+      return await work();
+    } finally {
+      this.#busy = undefined;
+    }
+  }
+
+  #refuseOwnRecords(): void {
+    const { state } = this.#pipeline;
+    const { services, acls } = state.snapshot();
+    const keys = state.kv.all().length;
+    if (services.size + acls.size + keys === 0) return;
+    const message = `this host has ${services.size} services, ${acls.size} rules and ${keys} keys of its own`;
+    const hint =
+      'with --merge they come along, and what the cluster has under the same name wins; with --discard they go';
+    throw problem('conflict', message, hint);
+  }
+
+  /** The identity is saved last: where it is, the host is a member. */
+  #enter(
+    shared: 'keep' | 'oldest' | 'drop',
+    identity: Identity,
+    caKeyPem: string | undefined,
+    seeds: readonly Peer[],
+    revocations: readonly Revocation[],
+  ): Promise<ClusterAnswer> {
+    return this.#pipeline.exclusive(async () => {
+      const vault = new Vault(this.#config.dataDir);
+      this.#rebase(identity.nodeId, shared);
+      try {
+        if (caKeyPem !== undefined) vault.saveAuthorityKey(caKeyPem);
+        vault.saveIdentity(identity);
+        await this.#run(identity, seeds, revocations);
+      } catch (error) {
+        vault.forget();
+        this.#rebase(LOCAL_NODE, 'keep');
+        throw error;
+      }
+      const { clusterId, nodeId } = identity;
+      this.#log.info({ cluster: clusterId, node: nodeId }, 'a member of the cluster');
+      return this.status();
+    });
+  }
+
+  #rebase(node: string, shared: 'keep' | 'oldest' | 'drop'): void {
+    this.#pipeline.rebase({ node, shared, nowMs: Date.now() });
+  }
+
+  async #run(
+    identity: Identity,
+    seeds: readonly Peer[],
+    revocations: readonly Revocation[],
+  ): Promise<void> {
+    const pipeline = this.#pipeline;
+    const { state } = pipeline;
+    const { dataDir } = this.#config;
+    const vault = new Vault(dataDir);
+    const member = await Member.start({
+      vault,
+      identity,
+      state: {
+        replica: state.replica,
+        keep: (updates, whole) => state.keep(updates, whole),
+        write: (writes) => pipeline.writeNow(writes, 'nobody'),
+        forget: (node) => pipeline.forget(node),
+      },
+      settings: this.#settings(),
+      dataDirectory: dataDir,
+      software: version(),
+      seeds,
+      revocations,
+      clock: systemClock,
+      random: systemRandom(),
+      log: this.#log,
+      handlers: {
+        changed: (changed) => pipeline.changed(changed),
+        reachability: () => {
+          if (this.#member !== undefined) this.#tellReachability(this.#member);
+        },
+        facts: () => undefined,
+      },
+    });
+    this.#member = member;
+    pipeline.spreadBy((written) => member.local(written));
+    this.#tellReachability(member);
+  }
+
+  #tellReachability(member: Member): void {
+    this.#pipeline.reachability(member.unreachable(), NOBODY);
+  }
+
+  #settings(): Parameters<typeof Member.start>[0]['settings'] {
+    const { listen, advertise, zone, name } = this.#config.cluster;
+    return { listen, advertise, zone, name: name ?? hostname() };
+  }
+}
+
+/** Ports of which no backend could be reached, so that all of them stay in use. */
+function failOpenOf({ services }: Catalog): string[] {
+  return [...services.values()].flatMap(({ name, ports }) =>
+    ports.flatMap((port) => (port.failOpen === true ? [`${name}:${port.name}`] : [])),
+  );
+}
+
+function problem(code: 'conflict' | 'unavailable', message: string, hint: string): ProblemError {
+  return new ProblemError([{ code, message, hint }]);
+}

@@ -1,0 +1,367 @@
+/**
+ * From a write to the kernel, one at a time: decide → plan → store → tell the
+ * other hosts → kernel. What cannot be applied is never stored, and what was
+ * answered is both. What other hosts wrote comes in at changed() and what is
+ * known of them at reachability(): stored already, it is applied as it is.
+ */
+import { buildCatalog, type Catalog } from '../../catalog/catalog.ts';
+import { servicesBetween, type CatalogContext } from '../../catalog/context.ts';
+import type { Outcome, SubmitOptions } from '../../api/engine.ts';
+import type { Config } from '../../config/schema.ts';
+import { applyChanges } from '../../state/changes.ts';
+import { decide, type Command } from '../../state/commands.ts';
+import { deadOwners } from '../../state/io/owners.ts';
+import type { State } from '../../state/io/state.ts';
+import { ofNode } from '../../state/owners.ts';
+import { ProblemError } from '../../state/problem.ts';
+import type { Rebase } from '../../state/replica/rebase.ts';
+import type { AclRecord, Change } from '../../state/records.ts';
+import type { Changed, Update, Write } from '../../state/replica/replica.ts';
+import type { Viewed } from '../../state/replica/view.ts';
+import type { Logger } from '../../telemetry/io/log.ts';
+import { releaseMemorySoon } from '../../telemetry/io/memory.ts';
+import type { HostKernel } from './host-kernel.ts';
+
+/** After something that the kernel refused. A guess. */
+const retryMs = 1000;
+
+/** Changes at once that leave enough garbage to be worth a collection. A guess. */
+const burstChanges = 1000;
+
+/** What was written here: stored, and to be told to the other hosts. */
+export interface Written {
+  readonly updates: readonly Update[];
+  readonly changed: readonly Changed[];
+}
+
+const NOBODY: ReadonlySet<string> = new Set();
+
+export class Pipeline {
+  readonly state: State;
+  readonly #config: Config;
+  readonly #log: Logger;
+  readonly #listeners = new Set<(changed: readonly Changed[]) => void>();
+  #kernel: HostKernel | undefined;
+  #around: (work: () => void) => void = (work) => work();
+  #spread: ((written: Written) => void) | undefined;
+  #catalog: Catalog;
+  #context: CatalogContext;
+  #unreachable: ReadonlySet<string> = NOBODY;
+  #unhealthy: ReadonlySet<string> = NOBODY;
+  #queue: Promise<unknown> = Promise.resolve();
+  #isWoken = false;
+  /** What is in the replica and not yet in the snapshot. */
+  #pending: Changed[] = [];
+  /** What is in the snapshot and not yet in the kernel. */
+  readonly #dirty = {
+    services: new Set<string>(),
+    acls: new Map<string, AclRecord>(),
+    isAcl: false,
+  };
+  #problem: string | undefined;
+  #retry: NodeJS.Timeout | undefined;
+
+  constructor(config: Config, log: Logger, state: State) {
+    this.#config = config;
+    this.#log = log;
+    this.state = state;
+    this.#context = this.#contextNow();
+    this.#catalog = buildCatalog(state.snapshot(), this.#context);
+  }
+
+  get catalog(): Catalog {
+    return this.#catalog;
+  }
+
+  /** Why what other hosts wrote is not in the kernel. */
+  get problem(): string | undefined {
+    return this.#problem;
+  }
+
+  /** Fills the kernel with what is known now. */
+  async start(kernel: HostKernel): Promise<void> {
+    await this.exclusive(async () => {
+      this.#follow();
+      this.#context = this.#contextNow();
+      this.#catalog = buildCatalog(this.state.snapshot(), this.#context);
+      this.#settled();
+      await kernel.start();
+      this.#kernel = kernel;
+    });
+  }
+
+  /** Where what is written here goes; undefined in no cluster. */
+  spreadBy(spread: ((written: Written) => void) | undefined): void {
+    this.#spread = spread;
+  }
+
+  /** Hears of every change of a document, here or elsewhere, until the answer is called. */
+  listen(listener: (changed: readonly Changed[]) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** One at a time, in order; everything that changes the state. */
+  exclusive<T>(work: () => Promise<T>): Promise<T> {
+    const turn = this.#queue.then(work);
+    this.#queue = turn.catch(() => undefined);
+    return turn;
+  }
+
+  submit(command: Command, options: SubmitOptions): Promise<Outcome> {
+    return this.exclusive(async () => {
+      const { vipCidr4, vipPrefix6 } = this.#config;
+      const decision = decide(this.state.snapshot(), command, { v4: vipCidr4, v6: vipPrefix6 });
+      if (decision.problems.length > 0) throw new ProblemError(decision.problems);
+      const { warnings, ...done } = await this.#commit(decision.changes, options.dryRun);
+      return {
+        ...done,
+        changes: decision.actions,
+        warnings: [...decision.warnings, ...warnings],
+      };
+    });
+  }
+
+  /** Entries beside services, backends and rules. Throws StoreError or WriteError with nothing changed. */
+  write(make: () => readonly Write[]): Promise<Written> {
+    return this.exclusive(() => Promise.resolve(this.writeNow(make())));
+  }
+
+  /** As write(), for those who have their turn already. */
+  writeNow(writes: readonly Write[], telling: 'all' | 'nobody' = 'all'): Written {
+    const committed = this.state.write(writes, Date.now());
+    if (telling === 'all') this.#spread?.(committed);
+    this.#hear(committed.changed);
+    this.#mark(committed);
+    this.#wake();
+    return committed;
+  }
+
+  /** Removes backends whose owning process is gone (`zerohop run`, killed). */
+  async reapOwners(): Promise<void> {
+    await this.exclusive(async () => {
+      try {
+        const changes = deadOwners(this.state.snapshot(), this.state.node);
+        if (changes.length === 0) return;
+        await this.#commit(changes, false);
+        this.#log.info({ changes }, 'removed backends of processes that are gone');
+      } catch (error) {
+        // A full disk or map; tried again at the next look.
+        this.#log.error({ error }, 'backends of processes that are gone were not removed');
+      }
+    });
+  }
+
+  /** Writes of others that are in the replica and kept. */
+  changed(changed: readonly Changed[]): void {
+    for (const one of changed) this.#pending.push(one);
+    this.#hear(changed);
+    this.#wake();
+  }
+
+  /** What is known of other hosts and their backends. */
+  reachability(unreachable: ReadonlySet<string>, unhealthy: ReadonlySet<string>): void {
+    this.#unreachable = unreachable;
+    this.#unhealthy = unhealthy;
+    this.#wake();
+  }
+
+  /** Puts other documents in the place of these, by whoever has the turn. */
+  rebase(how: Rebase): void {
+    this.#around(() => {
+      this.#follow();
+      this.#mark(this.state.rebase(how));
+    });
+    this.#wake();
+  }
+
+  /** A node is gone for good, and what its processes offered. */
+  forget(node: string): void {
+    const committed = this.state.forget(node);
+    this.#hear(committed.changed);
+    this.#mark(committed);
+    this.#wake();
+  }
+
+  /** What the disk refused is tried again, and history that nobody needs is dropped. */
+  async tidy(isKeeper: boolean): Promise<void> {
+    await this.exclusive(() => {
+      this.state.saveUnsaved();
+      const updates = this.state.compactIfDue(Date.now(), isKeeper);
+      if (updates.length > 0) this.#spread?.({ updates, changed: [] });
+      return Promise.resolve();
+    });
+  }
+
+  /** Runs what rebase() does, and may look before and after. */
+  aroundRebase(around: (work: () => void) => void): void {
+    this.#around = around;
+  }
+
+  /** When all that came before is applied, or was refused. */
+  async settled(): Promise<void> {
+    await this.exclusive(() => this.#integrate());
+  }
+
+  /** Plan, then store, then kernel; a plan that does not fit stores nothing. */
+  async #commit(
+    decided: readonly Change[],
+    dryRun: boolean,
+  ): Promise<Pick<Outcome, 'revision' | 'mapWrites' | 'warnings'>> {
+    const before = this.state.snapshot();
+    if (decided.length === 0) return { revision: before.revision, mapWrites: 0, warnings: [] };
+    const changes = decided.map((change) => ofNode(change, this.state.node));
+    const { snapshot, touched, aclsChanged } = applyChanges(before, changes);
+    const catalog = buildCatalog(snapshot, this.#context, { catalog: this.#catalog, touched });
+    const acls = aclsChanged
+      ? changes.flatMap((change) => (change.kind === 'put-acl' ? [change.acl] : []))
+      : undefined;
+    const kernel = this.#running();
+    const prepared = await kernel.prepare({ snapshot, catalog, touched: catalog.touched, acls });
+    const done = { mapWrites: prepared.writes, warnings: prepared.warnings };
+    if (dryRun) {
+      prepared.abandon();
+      return { ...done, revision: before.revision };
+    }
+    try {
+      const committed = this.state.commit(changes, Date.now());
+      this.#spread?.(committed);
+      this.#hear(committed.changed);
+      // Other hosts' writes to the same records: applied in their own turn.
+      if (!isSame(committed.changes, changes)) this.#mark(committed);
+    } catch (error) {
+      prepared.abandon();
+      throw error;
+    }
+    this.#catalog = catalog;
+    try {
+      prepared.apply();
+    } catch (error) {
+      this.#log.error({ error }, 'the kernel refused a change that is stored; it is tried again');
+      this.#checkSoon();
+      throw refusedByKernel(error);
+    }
+    if (changes.length >= burstChanges) releaseMemorySoon();
+    if (this.#isDirty()) this.#wake();
+    return { ...done, revision: this.state.snapshot().revision };
+  }
+
+  #hear(changed: readonly Changed[]): void {
+    for (const listener of this.#listeners) listener(changed);
+  }
+
+  #mark({ touched, aclsChanged, changes }: Viewed): void {
+    const { services, acls } = this.#dirty;
+    for (const name of touched) services.add(name);
+    if (!aclsChanged) return;
+    this.#dirty.isAcl = true;
+    for (const change of changes) {
+      if (change.kind === 'put-acl') acls.set(change.acl.name, change.acl);
+      else if (change.kind === 'remove-acl') acls.delete(change.name);
+    }
+  }
+
+  #isDirty(): boolean {
+    return this.#dirty.services.size > 0 || this.#dirty.isAcl;
+  }
+
+  #settled(): void {
+    this.#dirty.services.clear();
+    this.#dirty.acls.clear();
+    this.#dirty.isAcl = false;
+    this.#problem = undefined;
+  }
+
+  /** Everything that came meanwhile is one change. */
+  #wake(): void {
+    if (this.#isWoken || this.#kernel === undefined) return;
+    this.#isWoken = true;
+    void this.exclusive(() => this.#integrate());
+  }
+
+  #follow(): void {
+    const changed = this.#pending;
+    this.#pending = [];
+    if (changed.length > 0) this.#mark(this.state.follow(changed));
+  }
+
+  async #integrate(): Promise<void> {
+    this.#isWoken = false;
+    const kernel = this.#kernel;
+    if (kernel === undefined) return;
+    try {
+      this.#follow();
+      const snapshot = this.state.snapshot();
+      const before = this.#context;
+      const context = this.#contextNow();
+      const { services, acls, isAcl } = this.#dirty;
+      for (const name of servicesBetween(snapshot, before, context)) services.add(name);
+      if (!this.#isDirty()) {
+        this.#context = context;
+        return;
+      }
+      const catalog = buildCatalog(snapshot, context, {
+        catalog: this.#catalog,
+        touched: services,
+      });
+      const prepared = await kernel.prepare({
+        snapshot,
+        catalog,
+        touched: catalog.touched,
+        acls: isAcl ? [...acls.values()] : undefined,
+      });
+      this.#catalog = catalog;
+      this.#context = context;
+      this.#settled();
+      for (const warning of prepared.warnings)
+        this.#log.warn({ warning }, 'of a rule that came from another host');
+      prepared.apply();
+    } catch (error) {
+      this.#problem = `what other hosts wrote is not in the kernel: ${textOf(error)}`;
+      this.#log.error({ error }, 'what other hosts wrote is not in the kernel; it is tried again');
+      this.#checkSoon();
+    }
+  }
+
+  #checkSoon(): void {
+    if (this.#retry !== undefined) return;
+    this.#retry = setTimeout(() => {
+      this.#retry = undefined;
+      void this.exclusive(() => Promise.resolve(this.#kernel?.check()));
+      this.#wake();
+    }, retryMs).unref();
+  }
+
+  #contextNow(): CatalogContext {
+    const { vipCidr4, vipPrefix6 } = this.#config;
+    return {
+      pools: { v4: vipCidr4, v6: vipPrefix6 },
+      self: this.state.node,
+      nodes: this.state.view.nodes(),
+      unreachable: this.#unreachable,
+      unhealthy: this.#unhealthy,
+    };
+  }
+
+  #running(): HostKernel {
+    if (this.#kernel === undefined) throw new Error('bug: the kernel is not filled yet');
+    return this.#kernel;
+  }
+}
+
+function textOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+function refusedByKernel(error: unknown): ProblemError {
+  const message = `stored, but not in the kernel yet: ${textOf(error)}`;
+  const hint = 'the agent tries again in a second, and at every full check; see zerohop status';
+  return new ProblemError([{ code: 'kernel', message, hint }], { cause: error });
+}
+
+/** Whether the documents say what was decided: lists in any order, and nothing of others among it. */
+function isSame(a: readonly Change[], b: readonly Change[]): boolean {
+  if (a.length !== b.length) return false;
+  const texts = new Set(a.map((change) => JSON.stringify(change)));
+  return b.every((change) => texts.has(JSON.stringify(change)));
+}
