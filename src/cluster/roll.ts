@@ -1,7 +1,7 @@
 /**
  * Who is in the cluster by what the state says: nodes with a document, nodes that are gone for good,
- * certificates that count no more. Reads the replica, forgets the documents of those that are gone,
- * and keeps liveness and revocations up to that; never writes and never asks the time.
+ * certificates that count no more. Reads the replica and keeps liveness and revocations up to it;
+ * never writes and never asks the time.
  */
 import type { Peer } from '../hyparview-ts/index.ts';
 import { documentOf, SHARED, type Changed, type Replica } from '../state/replica/replica.ts';
@@ -19,8 +19,7 @@ export interface RollOptions {
 
 /** What followed from changes of the state. */
 export interface Followed {
-  /** What went with the documents of those that are gone: nobody has been told of it. */
-  readonly forgotten: readonly Changed[];
+  /** Nodes that are now known to be gone for good; their documents are to be forgotten. */
   readonly gone: readonly string[];
   /** There are new revocations: they are to be enforced. */
   readonly isRevocation: boolean;
@@ -28,6 +27,8 @@ export interface Followed {
 }
 
 const NODE_DOCUMENT = documentOf('');
+/** knownPeers of the overlay remembers as many. */
+const KNOWN_MAX = 256;
 
 export class Roll {
   readonly #replica: Replica;
@@ -62,15 +63,33 @@ export class Roll {
     return json === undefined ? undefined : readNode(json);
   }
 
+  /** To begin with: who was known in the run before, then who has a record. One may still be there. */
+  known(remembered: readonly Peer[]): Peer[] {
+    const known = new Map<string, Peer>();
+    for (const peer of [...remembered, ...this.#peers().map((one) => one.peer)]) {
+      const isOther = peer.id !== this.#replica.node && !this.#gone.has(peer.id);
+      if (isOther && known.size < KNOWN_MAX && !known.has(peer.id)) known.set(peer.id, peer);
+    }
+    return [...known.values()];
+  }
+
+  /** Who says that it has the CA's key, without those that are not there; undefined: nobody does. */
+  signers(unreachable: ReadonlySet<string>): Peer[] | undefined {
+    const signers = this.#peers().flatMap(({ peer, signer }) => (signer ? [peer] : []));
+    const there = signers.filter(({ id }) => !unreachable.has(id));
+    if (there.length > 0) return there;
+    return signers.length > 0 ? signers : undefined;
+  }
+
   /** Other nodes with a record, as they can be dialled. */
-  *peers(): Iterable<{ readonly peer: Peer; readonly signer: boolean }> {
-    for (const document of this.#replica.documents()) {
+  #peers(): { readonly peer: Peer; readonly signer: boolean }[] {
+    return this.#replica.documents().flatMap((document) => {
       const id = nodeOf(document);
-      if (id === undefined || id === this.#replica.node || this.#gone.has(id)) continue;
+      if (id === undefined || id === this.#replica.node || this.#gone.has(id)) return [];
       const record = this.record(id);
       const peer = record === undefined ? undefined : dialled(id, record);
-      if (peer !== undefined) yield { peer, signer: record?.signer === true };
-    }
+      return record === undefined || peer === undefined ? [] : [{ peer, signer: record.signer }];
+    });
   }
 
   /** All that the replica holds. */
@@ -106,7 +125,6 @@ export class Roll {
   }
 
   #depart(departures: readonly Departure[]): Followed {
-    const forgotten: Changed[] = [];
     const gone: string[] = [];
     let isRevocation = false;
     let isReachability = false;
@@ -118,13 +136,10 @@ export class Roll {
       const { node, why } = departure;
       if (!this.#gone.has(node)) gone.push(node);
       this.#gone.set(node, why);
-      if (node === this.#replica.node) continue;
-      const document = documentOf(node);
-      this.#documents.delete(document);
+      this.#documents.delete(documentOf(node));
       isReachability = this.#liveness.forget(node) || isReachability;
-      forgotten.push(...this.#replica.forgetDocument(document));
     }
-    return { forgotten, gone, isRevocation, isReachability };
+    return { gone, isRevocation, isReachability };
   }
 }
 

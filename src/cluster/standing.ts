@@ -96,6 +96,8 @@ export interface Standing {
   /** undefined while it is a member. */
   readonly whyGone: string | undefined;
   readonly wasSetBack: boolean;
+  /** undefined while it has a neighbour. */
+  readonly aloneSinceMs: number | undefined;
   readonly documents: number;
   readonly revocations: number;
   readonly lag: ReadonlyMap<string, number>;
@@ -110,6 +112,8 @@ type TotalOf =
 
 /** From then on the end of a certificate is worth a word: renewal has failed for a while. */
 const CERTIFICATE_WORRY_MS = 7 * 86_400_000;
+/** Of being alone: a start takes less, and so does a change of neighbours. A guess. */
+const ALONE_WORRY_MS = 30_000;
 
 /** This node first, then by name. */
 export function membersOf(sources: Sources): MemberView[] {
@@ -202,6 +206,8 @@ export function statusOf(sources: Sources, standing: Standing): MemberStatus {
   const { clusterId, name, signer, incarnation, certificate, documents, revocations } = standing;
   const { metrics, lag } = standing;
   const { id, zone, address } = node.self;
+  const members = countsOf(membersOf(sources));
+  const others = Object.values(members).reduce((sum, count) => sum + count, -1);
   return {
     clusterId,
     nodeId: id,
@@ -213,8 +219,8 @@ export function statusOf(sources: Sources, standing: Standing): MemberStatus {
     startedAt: iso(startedAtMs),
     certificateUntil: iso(certificate.notAfterMs),
     certificateRenewAt: iso(certificate.dueAtMs),
-    problems: problemsOf(standing, iso),
-    members: countsOf(membersOf(sources)),
+    problems: problemsOf(standing, others, iso),
+    members,
     neighbours: neighboursOf(sources, standing),
     documents,
     behind: Math.max(0, ...lag.values()),
@@ -231,21 +237,29 @@ export function statusOf(sources: Sources, standing: Standing): MemberStatus {
 }
 
 function problemsOf(
-  { whyGone, wasSetBack, certificate, nowMs }: Standing,
+  { whyGone, wasSetBack, aloneSinceMs, certificate, nowMs }: Standing,
+  others: number,
   iso: (wallMs: number) => string,
 ): string[] {
   const problems: string[] = [];
   if (whyGone !== undefined)
     problems.push(
-      `this host is out of the cluster (${whyGone}): leave with \`zerohop cluster leave\` and join with a new token`,
+      `this host is out of the cluster (${whyGone}): leave it, and join with a new token`,
+    );
+  else if (others > 0 && aloneSinceMs !== undefined && nowMs - aloneSinceMs >= ALONE_WORRY_MS)
+    problems.push(
+      `no other member can be reached since ${iso(aloneSinceMs)}: the network is cut, all others ` +
+        'are down, or they have revoked this host; see `zerohop members` on another host',
     );
   if (wasSetBack)
     problems.push(
-      'others know writes of this host that its disk has not: its data directory was set back. Leave the cluster and join again',
+      'others know writes of this host that its disk has not: its data directory was set back; ' +
+        'leave the cluster and join again',
     );
   if (certificate.notAfterMs < nowMs + CERTIFICATE_WORRY_MS)
     problems.push(
-      `the certificate ends at ${iso(certificate.notAfterMs)} and could not be renewed: start a host that has the CA key`,
+      `the certificate ends at ${iso(certificate.notAfterMs)} and could not be renewed: start a ` +
+        'host that has the CA key',
     );
   return problems;
 }

@@ -15,13 +15,15 @@ export interface Spreadable {
   readonly changed: readonly Changed[];
 }
 
-/** The part of the agent's state that a member needs. */
+/** The part of the agent's state that a member needs. What `write` and `forget` change its owner follows by itself. */
 export interface MemberState {
   readonly replica: Replica;
   /** Never throws: what the disk refuses is tried again by its owner. */
   keep(updates: readonly Update[], whole: boolean): void;
   /** On disk when it returns; throws with nothing changed. */
   write(writes: readonly Write[], nowMs: number): Spreadable;
+  /** A node is gone for good, and its document with it. Never throws. Not told as `changed`. */
+  forget(node: string): void;
 }
 
 export interface MemberHandlers {

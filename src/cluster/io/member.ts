@@ -7,13 +7,9 @@
  *     messages, links ► replicator ─► changed, facts ─► agent                         │
  *     shared keys ────► roll ───────► revocations enforced, documents forgotten ──────┘
  */
-import { networkInterfaces } from 'node:os';
 import type { Event, Peer, Priority } from '../../hyparview-ts/index.ts';
 import { ProblemError } from '../../state/problem.ts';
-import type { Changed, Write } from '../../state/replica/replica.ts';
-import { NODE_KEY, writeNode } from '../../state/replica/schema.ts';
-import { formatAddress, type HostPort } from '../address.ts';
-import { advertisedAddress, hostAddresses, type Interface } from '../advertise.ts';
+import { documentOf, type Changed, type Write } from '../../state/replica/replica.ts';
 import { writeGone, writeRevocation } from '../departures.ts';
 import { Ephemeral } from '../ephemeral.ts';
 import { NODE_VALIDITY_MS, SKEW_MS } from '../lifetime.ts';
@@ -44,6 +40,7 @@ import { Overlay } from './overlay.ts';
 import { unitOf } from './random.ts';
 import { Replicator } from './replicator.ts';
 import { Rotation } from './rotation.ts';
+import { Self } from './self.ts';
 import { Signer, type IssuedToken } from './signer.ts';
 
 /** How often it is looked whether there is something to remember, or to tell of this host. */
@@ -52,8 +49,6 @@ const LOOK_MS = 5000;
 const DRAIN_MS = 1000;
 const GOODBYE_MS = 300;
 const DRAIN_LOOK_MS = 5;
-/** Peers to begin with; knownPeers of the overlay remembers as many. */
-const KNOWN_MAX = 256;
 
 export interface LeaveResult {
   /** Whether a neighbour was there to take the news; if not, others see a dead node until it is revoked. */
@@ -73,11 +68,14 @@ export class Member {
   readonly #replicator: Replicator;
   readonly #signer: Signer;
   readonly #rotation: Rotation;
+  readonly #self: Self;
   readonly #startedAtMs: number;
   /** Those with a connection. */
   readonly #peers = new Map<string, Peer>();
   /** Links that came or went in the step of the overlay that is under way. */
   #relinked: { readonly id: string; readonly isLinked: boolean }[] = [];
+  /** Since when there is no neighbour; of the wall clock. */
+  #aloneSinceMs: number | undefined;
   #overlayOrNone: Overlay | undefined;
   #isReachabilityNews = false;
   #wasSetBack = false;
@@ -103,6 +101,7 @@ export class Member {
     this.#clock = clock;
     this.#braked = new BrakedLog(log, clock);
     this.#startedAtMs = clock.wallMs();
+    this.#aloneSinceMs = this.#startedAtMs;
     this.#memory = new Memory(dataDirectory, clusterId, clock, log);
     this.#incarnation = this.#memory.begin();
     const revocations = new Revocations(options.revocations);
@@ -114,6 +113,7 @@ export class Member {
     const ephemeral = new Ephemeral(nodeId, this.#incarnation);
     const replication = new Replication({ replica, ephemeral, random, isWelcome });
     this.#replicator = this.#makeReplicator(replication);
+    this.#self = new Self(options);
     this.#signer = this.#makeSigner();
     this.#rotation = this.#makeRotation();
   }
@@ -158,7 +158,7 @@ export class Member {
       log,
       unit: unitOf(random),
       identity,
-      signers: () => this.#signers(),
+      signers: () => this.#roll.signers(this.unreachable()) ?? this.#anybody(),
       authority: () => vault.authority(),
       adopt: (next) => {
         vault.saveIdentity(next);
@@ -185,7 +185,7 @@ export class Member {
         random,
         incarnation: this.#incarnation,
         listen: settings.listen,
-        advertise: (bound) => this.#advertised(bound),
+        advertise: (bound) => this.#self.advertised(bound),
         zone: settings.zone,
         handlers: {
           event: (event) => this.#heard(event),
@@ -194,7 +194,7 @@ export class Member {
           down: (id) => this.#disconnected(id),
         },
       },
-      this.#knownPeers(),
+      this.#roll.known(this.#memory.found.known),
       seeds,
     );
     this.#act(followed);
@@ -258,6 +258,7 @@ export class Member {
       nowMs: this.#clock.wallMs(),
       whyGone: this.#roll.whyGone(this.nodeId),
       wasSetBack: this.#wasSetBack,
+      aloneSinceMs: this.#aloneSinceMs,
       documents: state.replica.documents().length,
       revocations: this.#revocations.size,
       lag: this.#replicator.lag(),
@@ -371,10 +372,12 @@ export class Member {
   #heard(event: Event): void {
     switch (event.type) {
       case 'link-up':
+        this.#aloneSinceMs = undefined;
         this.#liveness.linked(this.#clock.now());
         this.#watchGrace();
         return this.#relink(event.peer.id, true);
       case 'link-down':
+        if (this.#overlay.node.views.active.size === 0) this.#aloneSinceMs = this.#clock.wallMs();
         return this.#relink(event.peer.id, false);
       case 'member-up':
         return this.#is(event.id, 'alive', 'a member is there');
@@ -448,17 +451,19 @@ export class Member {
     this.#watchGrace();
   }
 
-  #act({ forgotten, gone, isRevocation, isReachability }: Followed): void {
-    const { log } = this.#options;
+  #act({ gone, isRevocation, isReachability }: Followed): void {
+    const { log, state } = this.#options;
     if (isRevocation) this.#overlay.transport.enforceRevocations();
     for (const node of gone) {
       const why = this.#roll.whyGone(node);
-      if (node !== this.nodeId) log.info({ member: node, why }, 'a member is gone for good');
-      else if (!this.#isLeaving)
+      if (node === this.nodeId) {
+        if (this.#isLeaving) continue;
         log.warn({ why }, 'this host was put out of the cluster: leave, and join with a new token');
+      } else if (state.replica.digest(documentOf(node)) !== undefined) {
+        log.info({ member: node, why }, 'a member is gone for good');
+        state.forget(node);
+      }
     }
-    if (forgotten.length > 0)
-      this.#replicator.give({ type: 'local', updates: [], changed: forgotten });
     if (isReachability) this.#reachability();
   }
 
@@ -483,60 +488,18 @@ export class Member {
   }
 
   #tellOfSelf(): void {
-    const { state, settings, software, vault } = this.#options;
-    const { replica } = state;
-    const before = replica.get(replica.own, NODE_KEY);
-    const record = {
-      name: settings.name,
-      zone: settings.zone,
-      version: software,
-      address: this.address,
-      addresses: hostAddresses(this.#interfaces()),
-      signer: vault.authority() !== undefined,
-    };
-    const value = writeNode(record, before);
-    if (value === before) return;
+    const write = this.#self.write(this.address);
+    if (write === undefined) return;
     try {
-      this.#write([{ document: 'own', key: NODE_KEY, value }]);
+      this.#write([write]);
     } catch (error) {
       this.#braked.write('warn', 'record', { error }, 'what this host is cannot be written down');
     }
   }
 
-  #interfaces(): readonly Interface[] {
-    const { interfaces = interfacesOfHost } = this.#options;
-    return interfaces();
-  }
-
-  #advertised(bound: HostPort): string {
-    const chosen = advertisedAddress(this.#options.settings.advertise, bound, this.#interfaces());
-    if (chosen !== undefined) return chosen;
-    const host = bound.host.includes(':') ? '::1' : '127.0.0.1';
-    this.#options.log.warn(
-      { listen: formatAddress(bound) },
-      'no address of this host can be dialled by others: set cluster.advertise',
-    );
-    return formatAddress({ host, port: bound.port });
-  }
-
-  /** Who was known in the run before, then who has a document: one of them may still be there. */
-  #knownPeers(): Peer[] {
-    const known = new Map<string, Peer>();
-    const add = (peer: Peer): void => {
-      const isOther = peer.id !== this.nodeId && !this.#roll.isGone(peer.id);
-      if (isOther && known.size < KNOWN_MAX && !known.has(peer.id)) known.set(peer.id, peer);
-    };
-    for (const peer of this.#memory.found.known) add(peer);
-    for (const { peer } of this.#roll.peers()) add(peer);
-    return [...known.values()];
-  }
-
-  /** Who may renew the certificate: those that say so and are there; if none is known, anybody. */
-  #signers(): Peer[] {
-    const signers = [...this.#roll.peers()].flatMap(({ peer, signer }) => (signer ? [peer] : []));
-    if (signers.length === 0) return this.#overlay.knownPeers();
-    const there = signers.filter(({ id }) => !this.unreachable().has(id));
-    return there.length > 0 ? there : signers;
+  /** Where nobody says that it signs. */
+  #anybody(): Peer[] {
+    return [...this.#overlay.knownPeers(), ...this.#memory.found.known, ...this.#options.seeds];
   }
 
   /** Whether all that was to be sent is in the kernel, or further. */
@@ -556,10 +519,4 @@ export class Member {
 
 function iso(wallMs: number): string {
   return new Date(wallMs).toISOString();
-}
-
-function interfacesOfHost(): Interface[] {
-  return Object.entries(networkInterfaces()).flatMap(([name, addresses = []]) =>
-    addresses.map(({ address, internal }) => ({ name, address, internal })),
-  );
 }

@@ -14,7 +14,13 @@ import { Member } from '../../../src/cluster/io/member.ts';
 import { systemRandom } from '../../../src/cluster/io/random.ts';
 import { Vault } from '../../../src/cluster/io/vault.ts';
 import type { Peer } from '../../../src/hyparview-ts/index.ts';
-import { Replica, SHARED, type Saved, type Update } from '../../../src/state/replica/replica.ts';
+import {
+  documentOf,
+  Replica,
+  SHARED,
+  type Saved,
+  type Update,
+} from '../../../src/state/replica/replica.ts';
 
 export class Host {
   readonly name: string;
@@ -96,6 +102,10 @@ export class Host {
           this.#keep(done.updates, false);
           this.#follow(done.changed);
           return done;
+        },
+        forget: (node) => {
+          this.#follow(this.replica.forgetDocument(documentOf(node)));
+          this.#stored = this.#stored.filter(({ document }) => document !== documentOf(node));
         },
       },
       settings: {

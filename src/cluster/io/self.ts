@@ -1,0 +1,59 @@
+/**
+ * What this host says of itself to the others: the address to dial, and the record in its own
+ * document. Looks at its interfaces each time; writes nothing itself.
+ */
+import { networkInterfaces } from 'node:os';
+import type { Write } from '../../state/replica/replica.ts';
+import { NODE_KEY, writeNode } from '../../state/replica/schema.ts';
+import { formatAddress, type HostPort } from '../address.ts';
+import { advertisedAddress, hostAddresses, type Interface } from '../advertise.ts';
+import type { MemberOptions } from './member-options.ts';
+
+export class Self {
+  readonly #options: MemberOptions;
+
+  constructor(options: MemberOptions) {
+    this.#options = options;
+  }
+
+  /** Throws ProblemError on a setting that names no address. */
+  advertised(bound: HostPort): string {
+    const { settings, log } = this.#options;
+    const chosen = advertisedAddress(settings.advertise, bound, this.#interfaces());
+    if (chosen !== undefined) return chosen;
+    const host = bound.host.includes(':') ? '::1' : '127.0.0.1';
+    log.warn(
+      { listen: formatAddress(bound) },
+      'no address of this host can be dialled by others: set cluster.advertise',
+    );
+    return formatAddress({ host, port: bound.port });
+  }
+
+  /** The record, if it is another one than what is written. */
+  write(address: string): Write | undefined {
+    const { state, settings, software, vault } = this.#options;
+    const { replica } = state;
+    const before = replica.get(replica.own, NODE_KEY);
+    const record = {
+      name: settings.name,
+      zone: settings.zone,
+      version: software,
+      address,
+      addresses: hostAddresses(this.#interfaces()),
+      signer: vault.authority() !== undefined,
+    };
+    const value = writeNode(record, before);
+    return value === before ? undefined : { document: 'own', key: NODE_KEY, value };
+  }
+
+  #interfaces(): readonly Interface[] {
+    const { interfaces = interfacesOfHost } = this.#options;
+    return interfaces();
+  }
+}
+
+function interfacesOfHost(): Interface[] {
+  return Object.entries(networkInterfaces()).flatMap(([name, addresses = []]) =>
+    addresses.map(({ address, internal }) => ({ name, address, internal })),
+  );
+}

@@ -1,0 +1,156 @@
+/** Who is out for good, by shared keys that anybody may have written; and who is known, by its record. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { readDeparture, writeGone, writeRevocation } from '../../../src/cluster/departures.ts';
+import { Liveness } from '../../../src/cluster/liveness.ts';
+import { Revocations } from '../../../src/cluster/revocation.ts';
+import { Roll } from '../../../src/cluster/roll.ts';
+import { documentOf, Replica, SHARED, type Write } from '../../../src/state/replica/replica.ts';
+import { NODE_KEY } from '../../../src/state/replica/schema.ts';
+
+const [ME, A, B] = ['me', 'aaaaaaaaaaaaaaaaaaaaaaaaaa', 'baaaaaaaaaaaaaaaaaaaaaaaaa'] as const;
+const revocation = (id: string) =>
+  ({ kind: 'node', id, revokedAtMs: 1000, untilMs: 5000, reason: 'stolen' }) as const;
+
+test('what is written of a departure is read again', () => {
+  const gone = writeGone(A, 'left', '2026-01-01T00:00:00.000Z');
+  assert.equal(gone.key, `gone/${A}`);
+  assert.deepEqual(readDeparture(gone.key, gone.value), {
+    type: 'gone',
+    node: A,
+    at: '2026-01-01T00:00:00.000Z',
+    why: 'left',
+  });
+  const out = writeRevocation(revocation(A));
+  assert.equal(out.key, `revocation/${A}`);
+  assert.deepEqual(readDeparture(out.key, out.value), {
+    type: 'revoked',
+    revocation: revocation(A),
+  });
+  const serial = { ...revocation(A), kind: 'serial', id: '0AF3' } as const;
+  const written = writeRevocation(serial);
+  assert.deepEqual(readDeparture(written.key, written.value), {
+    type: 'revoked',
+    revocation: serial,
+  });
+});
+
+test('a departure that says nothing, or of another than its key, is none', () => {
+  const none = (key: string, value: unknown): void =>
+    assert.equal(readDeparture(key, JSON.stringify(value)), undefined, `${key} ${String(value)}`);
+  const gone = { at: '2026-01-01T00:00:00Z', why: 'left' };
+  none('gone/../etc', gone);
+  none(`gone/${A}`, { ...gone, why: 7 });
+  none(`gone/${A}`, [gone]);
+  none(`gone/${A}`, null);
+  none(`kv/gone/${A}`, gone);
+  none(`revocation/${A}`, revocation(B));
+  none(`revocation/${A}`, { ...revocation(A), kind: 'all' });
+  none(`revocation/${A}`, { ...revocation(A), untilMs: '5000' });
+  none(`revocation/${A}`, { ...revocation(A), untilMs: -1 });
+  none('revocation/x y', { ...revocation('x y'), kind: 'serial' });
+  assert.equal(readDeparture(`gone/${A}`, undefined), undefined);
+  assert.equal(readDeparture(`gone/${A}`, '{'), undefined);
+  const unknown = readDeparture(`gone/${A}`, JSON.stringify({ ...gone, why: 'renamed' }));
+  assert.equal(unknown?.type, 'gone', 'a reason of a newer version counts');
+  fc.assert(
+    fc.property(fc.constantFrom(`gone/${A}`, `revocation/${A}`), fc.json(), (key, json) => {
+      readDeparture(key, json);
+    }),
+  );
+});
+
+interface Setup {
+  readonly replica: Replica;
+  readonly liveness: Liveness;
+  readonly revocations: Revocations;
+  readonly roll: Roll;
+}
+
+function setup(nodes: Readonly<Record<string, string>> = {}, shared: readonly Write[] = []): Setup {
+  const updates = Object.entries(nodes).map(([id, value], i) => {
+    const other = Replica.open({ node: id, writer: 10 + i });
+    other.transact([{ document: 'own', key: NODE_KEY, value }], 1000);
+    return other.whole(other.own);
+  });
+  const replica = Replica.open({ node: ME, writer: 1 }, { clock: '', updates });
+  replica.transact(shared, 1000);
+  const liveness = new Liveness({ self: ME, remembered: [] });
+  const revocations = new Revocations();
+  const roll = new Roll({ replica, liveness, revocations });
+  return { replica, liveness, revocations, roll };
+}
+
+const record = (name: string, signer: boolean, address = '10.0.0.1:7946'): string =>
+  JSON.stringify({ name, zone: 'z', version: '1', address, addresses: [], signer });
+
+test('all that the replica holds is looked at, at the start and when it changes', () => {
+  const gone = writeGone(A, 'revoked', 'now');
+  const { replica, liveness, revocations, roll } = setup({ [A]: record('a', true), [B]: '{}' }, [
+    gone,
+    writeRevocation(revocation(A)),
+  ]);
+  assert.deepEqual(roll.begin(0), { gone: [A], isRevocation: true, isReachability: false });
+  assert.deepEqual([roll.isGone(A), roll.whyGone(A), roll.isGone(B)], [true, 'revoked', false]);
+  assert.equal(revocations.node(A)?.reason, 'stolen');
+  assert.deepEqual(liveness.ids(), [B]);
+  assert.deepEqual(
+    [A, B, ME].map((id) => roll.isWelcome(documentOf(id))),
+    [false, true, true],
+  );
+  assert.equal(roll.isWelcome(SHARED), true);
+  liveness.heard(B, 'dead', 1);
+  const done = replica.transact([writeGone(B, 'left', 'now')], 2000);
+  const followed = roll.follow(done.changed, 0);
+  assert.deepEqual(followed, { gone: [B], isRevocation: false, isReachability: true });
+  assert.deepEqual([...liveness.unreachable], []);
+  assert.deepEqual(roll.follow(done.changed, 0), {
+    gone: [],
+    isRevocation: false,
+    isReachability: false,
+  });
+});
+
+test('a host that is put out itself keeps its own document, and knows why', () => {
+  const me = 'caaaaaaaaaaaaaaaaaaaaaaaaa';
+  const replica = Replica.open({ node: me, writer: 1 });
+  const roll = new Roll({
+    replica,
+    liveness: new Liveness({ self: me, remembered: [] }),
+    revocations: new Revocations(),
+  });
+  const done = replica.transact([writeGone(me, 'revoked', 'now')], 1000);
+  assert.deepEqual(roll.follow(done.changed, 0).gone, [me]);
+  assert.equal(roll.whyGone(me), 'revoked');
+  assert.equal(roll.isWelcome(documentOf(me)), true);
+});
+
+test('a node that shows up by its document is waited for', () => {
+  const { replica, liveness, roll } = setup();
+  roll.begin(0);
+  liveness.linked(0);
+  const other = Replica.open({ node: A, writer: 9 });
+  other.transact([{ document: 'own', key: 'x', value: '1' }], 1000);
+  const { changed } = replica.receive(other.whole(other.own), 1000);
+  roll.follow(changed, 500);
+  assert.equal(liveness.nextAtMs, 10_500);
+});
+
+test('who is known begins with the run before; who signs is asked where it is', () => {
+  const bad = record('c', true, 'nonsense');
+  const { roll } = setup({
+    [A]: record('a', true),
+    [B]: record('b', false, '[fd00::7]:7946'),
+    ['daaaaaaaaaaaaaaaaaaaaaaaaa']: bad,
+  });
+  roll.begin(0);
+  const a = { id: A, address: '10.0.0.1:7946', zone: 'z' };
+  const b = { id: B, address: '[fd00::7]:7946', zone: 'z' };
+  const before = { ...b, address: '10.9.9.9:1' };
+  const self = { ...a, id: ME };
+  assert.deepEqual(roll.known([before, self]), [before, a]);
+  assert.deepEqual(roll.signers(new Set()), [a]);
+  assert.deepEqual(roll.signers(new Set([A])), [a], 'the only one there is');
+  assert.equal(setup({ [B]: record('b', false) }).roll.signers(new Set()), undefined);
+});
