@@ -89,10 +89,14 @@ export class Agent {
       throw new Error(`the agent ended with ${code}:\n${child.stderr}${child.stdout}`);
   }
 
+  /** All that this start of the agent has printed so far; nothing if it was never started. */
+  get output(): string {
+    return this.#child === undefined ? '' : `${this.#child.stdout}\n${this.#child.stderr}`;
+  }
+
   /** What this start of the agent has logged so far. */
   log(): LogLine[] {
-    const child = this.#running();
-    return `${child.stdout}\n${child.stderr}`
+    return this.output
       .split('\n')
       .filter((line) => line.startsWith('{') && line.endsWith('}'))
       .map((line) => JSON.parse(line) as LogLine);

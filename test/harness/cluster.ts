@@ -9,13 +9,15 @@
  *   await cluster.heal();
  *   await cluster.settled('the same maps', () => cluster.sameMaps());
  */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import type { AgentOptions } from './agent.ts';
 import { differences, type Frontend } from './alike.ts';
 import { smallConfig } from './config.ts';
 import { type Bound, eventually } from './eventually.ts';
-import { found, join, type JoinOptions } from './forming.ts';
+import { found, joinCluster, type JoinOptions } from './forming.ts';
 import { TestHost } from './host.ts';
-import { type BackendAt, backendsOf, readMaps } from './readings.ts';
+import { backendsOf, readMaps } from './readings.ts';
 import { addressesOf, type Obstacle, Switch } from './switch.ts';
 import { lonely, lossy, muted, partitioned, type Place } from './wires.ts';
 
@@ -57,8 +59,32 @@ export class TestCluster implements AsyncDisposable {
     }
   }
 
+  /** Created, started and formed. */
+  static async formed(size: number, options: ClusterOptions = {}): Promise<TestCluster> {
+    const cluster = await TestCluster.create(size, options);
+    try {
+      await cluster.start();
+      await cluster.form();
+      return cluster;
+    } catch (error) {
+      await cluster[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#keepLogs();
     await disposeAll([...this.hosts, this.#switch]);
+  }
+
+  /** For who looks for a fault: what each agent said since its last start. */
+  #keepLogs(): void {
+    const folder = process.env['ZEROHOP_TEST_LOGS'];
+    if (folder === undefined) return;
+    for (const at of this.places) {
+      const { agent, name } = this.host(at);
+      writeFileSync(join(folder, `${name}-${this.nameOf(at)}.log`), agent.output);
+    }
   }
 
   host(at: Place): TestHost {
@@ -108,7 +134,7 @@ export class TestCluster implements AsyncDisposable {
     const [first = 0, ...others] = this.living;
     await found(this.host(first), options);
     await pooled(others, STARTS_AT_ONCE, async (at) => {
-      await join(this.host(first), this.listenOf(first), this.host(at), options);
+      await joinCluster(this.host(first), this.listenOf(first), this.host(at), options);
     });
     await this.allAlive();
   }
@@ -226,9 +252,23 @@ export class TestCluster implements AsyncDisposable {
     return readMaps(this.host(at));
   }
 
-  /** Where its kernel sends connects to this service's port, by address. */
-  backendsOn(at: Place, service: string): BackendAt[] {
-    return backendsOf(this.mapsOf(at), service);
+  /** Where its kernel sends IPv4 connects to this service: ADDR:PORT, sorted. */
+  backendsOn(at: Place, service: string): string[] {
+    return backendsOf(this.mapsOf(at), service, 4);
+  }
+
+  /** Waits until the kernels of these hosts send connects to exactly these backends; ADDR:PORT, sorted. */
+  async backendsBecome(
+    service: string,
+    wanted: readonly string[],
+    places = this.living,
+  ): Promise<void> {
+    const check = (_: TestHost, at: Place): true => {
+      const seen = this.backendsOn(at, service).join(' ');
+      if (seen === wanted.join(' ')) return true;
+      throw new Error(`has ${seen || 'none'}`);
+    };
+    await this.settled(`to send ${service} to ${wanted.join(' ') || 'nobody'}`, check, places);
   }
 
   /** In words, what the kernels of these hosts do not agree on; none when they are equal. */

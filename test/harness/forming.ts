@@ -10,7 +10,7 @@ export interface JoinOptions {
 }
 
 /** POST that must succeed. */
-async function post(host: TestHost, path: string, body: object): Promise<unknown> {
+async function post(host: TestHost, path: string, body?: object): Promise<unknown> {
   const answer = await host.api('POST', path, body);
   if (answer.status >= 300)
     throw new Error(`${host.name}: POST ${path}: ${answer.status} ${answer.text}`);
@@ -19,7 +19,7 @@ async function post(host: TestHost, path: string, body: object): Promise<unknown
 
 export async function found(host: TestHost, { by = 'api' }: JoinOptions = {}): Promise<void> {
   if (by === 'cli') await host.must('cluster', 'init');
-  else await post(host, '/v1/cluster', {});
+  else await post(host, '/v1/cluster');
 }
 
 /** One word that joins once. */
@@ -35,7 +35,7 @@ export async function tokenFrom(
 }
 
 /** Joins the cluster of `issuer`, which listens at `address`, with a token of its own. */
-export async function join(
+export async function joinCluster(
   issuer: TestHost,
   address: string,
   joiner: TestHost,

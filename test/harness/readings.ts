@@ -8,19 +8,16 @@ export function readMaps(host: TestHost): Frontend[] {
   return readFrontends(new Pins(host.pinDir));
 }
 
-export interface BackendAt {
-  readonly address: string;
-  readonly sharePercent: number;
-}
-
-/** The backends of a service, each once, that connects are sent to; sorted by address. */
-export function backendsOf(frontends: readonly Frontend[], service: string): BackendAt[] {
-  const shares = new Map<string, number>();
-  for (const frontend of frontends)
-    if (frontend.service === service)
-      for (const { address, sharePercent } of frontend.backends)
-        if (sharePercent > 0) shares.set(address, sharePercent);
-  return [...shares]
-    .map(([address, sharePercent]) => ({ address, sharePercent }))
-    .toSorted((a, b) => (a.address < b.address ? -1 : 1));
+/** Where connects to any VIP of a family of this service go: each ADDR:PORT once, sorted. */
+export function backendsOf(
+  frontends: readonly Frontend[],
+  service: string,
+  family: 4 | 6,
+): string[] {
+  const ofFamily = (at: string): boolean => at.startsWith('[') === (family === 6);
+  const all = frontends
+    .filter((frontend) => frontend.service === service && ofFamily(frontend.vip))
+    .flatMap(({ backends }) => backends);
+  const used = all.filter(({ sharePercent }) => sharePercent > 0);
+  return [...new Set(used.map(({ address }) => address))].toSorted();
 }

@@ -37,6 +37,16 @@ export async function removeService(host: TestHost, name: string): Promise<void>
   expectDone(`remove ${name}`, await host.api('DELETE', `/v1/services/${name}`));
 }
 
+/** The first VIP of a family that a service has. */
+export async function vipOf(host: TestHost, name: string, family: 4 | 6 = 4): Promise<string> {
+  const answer = await host.api('GET', `/v1/services/${name}`);
+  expectDone(`get ${name}`, answer);
+  const { vips } = (answer.json() as { service: { vips: readonly string[] } }).service;
+  const vip = vips.find((one) => one.includes(':') === (family === 6));
+  if (vip === undefined) throw new Error(`${name} has no VIP of IPv${family}: ${vips.join(' ')}`);
+  return vip;
+}
+
 const backendPath = (service: string, at: Omit<BackendSpec, 'weight' | 'state'>): string => {
   const endpoint = at.address.includes(':')
     ? `[${at.address}]:${at.port}`
