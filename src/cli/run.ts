@@ -111,6 +111,7 @@ async function run(command: readonly string[], options: RunOptions): Promise<voi
   const wish = { ports: choosePorts(service, port), vips: service.vips, address, listenPort };
 
   const { createRunCgroup } = await import('../run/io/cgroup.ts');
+  const { HostWatch } = await import('../run/io/host.ts');
   const { Registration } = await import('../run/io/registration.ts');
   const { supervise } = await import('../run/io/supervise.ts');
   const { ownerOfSelf } = await import('../state/io/owners.ts');
@@ -122,7 +123,8 @@ async function run(command: readonly string[], options: RunOptions): Promise<voi
   const owner = ownerOfSelf(program.split('/').at(-1) ?? program);
   const registration = new Registration({ agent, service: name, owner, weight, tell });
   const cgroup = createRunCgroup(cgroupPath, name);
-  process.exitCode = await supervise({ command, cgroup, registration, wish });
+  const host = new HostWatch(agent, () => performance.now());
+  process.exitCode = await supervise({ command, cgroup, registration, wish, host });
 }
 
 const HELP = `
@@ -130,8 +132,9 @@ The program runs in a cgroup of its own; whatever port it (or a child) listens o
 found and registered, and removed when it ends, even by kill -9. Signals are passed on;
 SIGTERM drains first. The exit code is the program's.
 
-A socket on all addresses is registered as 127.0.0.1, and as ::1 if it takes IPv6;
---address says otherwise. With :PORT the service is made if it does not exist.
+A socket on all addresses is registered as 127.0.0.1, and as ::1 if it takes IPv6; in a
+cluster at this host's address there, so that other hosts reach it. --address says
+otherwise. With :PORT the service is made if it does not exist.
 
 Examples:
   zerohop run --service web:80 -- python3 -m http.server 0

@@ -19,6 +19,7 @@ import { deadOwners } from '../../src/state/io/owners.ts';
 import { LOCAL_NODE } from '../../src/state/io/state.ts';
 import { cgroup2Root } from '../harness/cgroup.ts';
 import { eventually } from '../harness/eventually.ts';
+import { SELF } from '../unit/api/fake-cluster.ts';
 import { FakeEngine } from '../unit/api/fake-engine.ts';
 
 const suite = { skip: process.getuid?.() === 0 ? false : 'cgroups need root' };
@@ -62,6 +63,7 @@ afterEach(async () => {
     if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL');
   }
   running.clear();
+  engine.cluster.list = [];
   for (const list of engine.snapshot().backends.values()) {
     for (const backend of list) await engine.submit({ kind: 'remove-backend', backend });
   }
@@ -192,6 +194,29 @@ test(
     assert.deepEqual(addresses(await registered(1)), ['::1']);
     only.child.kill('SIGTERM');
     await codeOf(only);
+  },
+);
+
+test(
+  'a program goes with its host into a cluster and out of it: others reach it at the address there',
+  suite,
+  async () => {
+    const web = run(
+      ['--service', 'web'],
+      ...node("require('net').createServer().listen(0, '0.0.0.0')"),
+    );
+    const address = async (wanted: string): Promise<void> => {
+      const found = (): boolean => backends().length === 1 && backends().join().startsWith(wanted);
+      await eventually(wanted, found, { timeoutMs: 15_000 });
+    };
+    await address('127.0.0.1:');
+    engine.cluster.list = [SELF];
+    await address('10.0.0.1:');
+    engine.cluster.list = [];
+    await address('127.0.0.1:');
+    web.child.kill('SIGTERM');
+    assert.equal(await codeOf(web), 128 + 15);
+    assert.deepEqual(backends(), []);
   },
 );
 

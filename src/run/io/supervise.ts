@@ -7,6 +7,7 @@ import { constants } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { placeListeners, type Wish } from '../place.ts';
 import type { RunCgroup } from './cgroup.ts';
+import type { HostWatch } from './host.ts';
 import { ListenerWatch } from './listeners.ts';
 import type { Registration } from './registration.ts';
 
@@ -38,7 +39,8 @@ export interface Supervision {
   readonly command: readonly string[];
   readonly cgroup: RunCgroup;
   readonly registration: Registration;
-  readonly wish: Wish;
+  readonly wish: Omit<Wish, 'hostAddresses'>;
+  readonly host: HostWatch;
 }
 
 /** The shell moves itself into the cgroup and becomes the program, so that no socket is made outside. */
@@ -84,7 +86,8 @@ function forwardSignals(run: Supervision, child: ChildProcess): () => void {
 
 async function look(run: Supervision, watch: ListenerWatch): Promise<void> {
   const listeners = await watch.look(run.cgroup.pids());
-  const { placements, notices } = placeListeners(listeners, run.wish);
+  const hostAddresses = await run.host.look();
+  const { placements, notices } = placeListeners(listeners, { ...run.wish, hostAddresses });
   for (const notice of notices) run.registration.tellOnce(notice);
   await run.registration.update(placements);
 }

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { UnreachableError } from '../../../src/api/io/client.ts';
+import { HostWatch } from '../../../src/run/io/host.ts';
 import { placeListeners, type SeenListener, type Wish } from '../../../src/run/place.ts';
 import { parseListeners } from '../../../src/run/sockets.ts';
 
@@ -68,6 +70,71 @@ test('a socket on all addresses is reached over loopback, over IPv4 too if it ta
   assert.deepEqual(placed([on('::', 1), on('0.0.0.0', 1)], {}), ['http ::1 1', 'http 127.0.0.1 1']);
 });
 
+test('in a cluster a socket on all addresses is reached at the address of this host there', () => {
+  const v4 = { hostAddresses: ['10.0.0.1'] };
+  const v6 = { hostAddresses: ['fd00::1'] };
+  const wildcards = {
+    v4: on('0.0.0.0', 1),
+    v6: on('::', 1),
+    both: on('::', 1, 'tcp', true),
+  };
+  assert.deepEqual(placed([wildcards.v4], v4), ['http 10.0.0.1 1']);
+  assert.deepEqual(placed([wildcards.v6], v6), ['http fd00::1 1']);
+  assert.deepEqual(placed([wildcards.both], v4), ['http 10.0.0.1 1', 'http ::1 1']);
+  assert.deepEqual(placed([wildcards.both], v6), ['http 127.0.0.1 1', 'http fd00::1 1']);
+  const dual = { hostAddresses: ['10.0.0.1', 'fd00::1'] };
+  assert.deepEqual(placed([wildcards.both], dual), ['http 10.0.0.1 1', 'http fd00::1 1']);
+  assert.deepEqual(placed([wildcards.both], { hostAddresses: [] }), placed([wildcards.both], {}));
+  assert.deepEqual(placed([on('10.0.0.9', 1)], v4), ['http 10.0.0.9 1']);
+  assert.deepEqual(placed([wildcards.both], { ...v4, address: '10.9.9.9' }), ['http 10.9.9.9 1']);
+});
+
+test('what only loopback reaches is registered in a cluster, and a notice says so', () => {
+  const notices = (listeners: readonly SeenListener[], wish: Partial<Wish>): string[] => [
+    ...placeListeners(listeners, { ports: [http], vips: both, ...wish }).notices,
+  ];
+  const v4 = { hostAddresses: ['10.0.0.1'] };
+  const told = (where: string): string =>
+    `port "http" is registered at ${where}, which only this host reaches: for other hosts let it listen on 10.0.0.1, or say --address IP`;
+  assert.deepEqual(placed([on('127.0.0.1', 1)], v4), ['http 127.0.0.1 1']);
+  assert.deepEqual(notices([on('127.0.0.1', 1)], v4), [told('127.0.0.1')]);
+  assert.deepEqual(notices([on('127.1.2.3', 1), on('::1', 1)], v4), [told('127.1.2.3 and ::1')]);
+  // Not of the family of the address in the cluster.
+  assert.deepEqual(notices([on('::', 1)], v4), [told('::1')]);
+  assert.deepEqual(notices([on('::', 1, 'tcp', true)], v4), []);
+  assert.deepEqual(notices([on('127.0.0.1', 1), on('10.0.0.1', 1)], v4), []);
+  assert.deepEqual(notices([on('127.0.0.1', 1)], { ...v4, address: '127.0.0.1' }), []);
+  assert.deepEqual(notices([on('127.0.0.1', 1)], {}), []);
+  assert.deepEqual(notices([], v4), []);
+});
+
+test('the address in the cluster is asked for now and then, and the last answer counts while the agent is away', async () => {
+  let nowMs = 0;
+  let answer: object | undefined = { member: false };
+  const asked: string[] = [];
+  const call = async <T>(method: string, path: string): Promise<T> => {
+    asked.push(`${nowMs} ${method} ${path}`);
+    if (answer === undefined) throw new UnreachableError([]);
+    return await Promise.resolve(answer as T);
+  };
+  const host = new HostWatch({ call }, () => nowMs);
+  const at = async (ms: number, next?: object): Promise<readonly string[]> => {
+    nowMs = ms;
+    answer = next;
+    return await host.look();
+  };
+  assert.deepEqual(await at(0, { member: false }), []);
+  assert.deepEqual(await at(4999, { member: true, address: '10.0.0.1:7946' }), []);
+  assert.deepEqual(await at(5000, { member: true, address: '10.0.0.1:7946' }), ['10.0.0.1']);
+  assert.deepEqual(await at(10_000), ['10.0.0.1']);
+  assert.deepEqual(await at(15_000, { member: true, address: '[fd00::1]:7946' }), ['fd00::1']);
+  assert.deepEqual(await at(20_000, { member: false }), []);
+  assert.deepEqual(
+    asked,
+    [0, 5000, 10_000, 15_000, 20_000].map((ms) => `${ms} GET /v1/cluster`),
+  );
+});
+
 test('--address says where it is reached instead', () => {
   assert.deepEqual(placed([on('::', 1, 'tcp', true)], { address: '10.0.0.5' }), [
     'http 10.0.0.5 1',
@@ -127,8 +194,10 @@ test('whatever a program listens on: no backend twice, none on a wildcard, each 
     fc.property(
       fc.array(listener),
       fc.subarray([http, https, dns], { minLength: 1 }),
-      (listeners, ports) => {
-        const { placements } = placeListeners(listeners, { ports, vips: both });
+      fc.subarray(['10.0.0.1', 'fd00::1']),
+      (listeners, ports, hostAddresses) => {
+        const wish = { ports, vips: both, hostAddresses };
+        const { placements } = placeListeners(listeners, wish);
         const names = placements.map((one) => `${one.portName} ${one.address} ${one.port}`);
         assert.equal(new Set(names).size, names.length);
         for (const one of placements) {
