@@ -120,17 +120,13 @@ export function buildCatalog(
   previous?: { readonly catalog: Catalog; readonly touched: Iterable<string> },
 ): Catalog {
   const names = new Set(previous?.touched ?? snapshot.services.keys());
-  const { index: vipIndex, changed } = indexVips(
-    snapshot.services,
-    context.pools,
-    names,
-    previous?.catalog.vipIndex,
-  );
+  const before = previous && { index: previous.catalog.vipIndex, touched: names };
+  const { index: vipIndex, changed } = indexVips(snapshot.services, context.pools, before);
   const touched = new Set([...names, ...changed]);
   const reach = new Reach(context);
   const services = BucketMap.from(previous?.catalog.services ?? new Map()).edit();
   for (const name of touched) {
-    const record = snapshot.services.get(name);
+    const record = vipIndex.records.get(name);
     if (record === undefined) services.delete(name);
     else services.set(name, serviceOf(record, snapshot.backends.get(name) ?? [], reach, vipIndex));
   }

@@ -36,14 +36,12 @@ export interface Outcome {
   readonly lost: ReadonlySet<string>;
 }
 
-type Services = ReadonlyMap<string, ServiceRecord>;
-
 /** Names of the services that recorded a VIP, in order; mostly one. */
 type Claim = string | readonly string[];
 
 export interface VipIndex {
-  /** What the index is of. */
-  readonly records: Services;
+  /** What the index is of: a snapshot's, but for services that were not named as touched yet. */
+  readonly records: BucketMap<ServiceRecord>;
   readonly claims: BucketMap<Claim>;
   /** VIPs with several claims. */
   readonly contested: ReadonlySet<string>;
@@ -55,7 +53,7 @@ export interface VipIndex {
 }
 
 const EMPTY: VipIndex = {
-  records: new Map(),
+  records: new BucketMap(),
   claims: new BucketMap(),
   contested: new Set(),
   candidates: new Set(),
@@ -242,22 +240,26 @@ function changedOutcomes(before: VipIndex['outcomes'], after: VipIndex['outcomes
 }
 
 /**
- * The index of these services. `touched`: names that may differ from those that
- * `before` is of. Answers with the services, touched or not, whose outcome is
- * another one now.
+ * The index of these services. `touched`: names whose records may differ from those
+ * in `before`; of others nothing is taken in, until they are named. Answers with the
+ * services, touched or not, whose outcome is another one now.
  */
 export function indexVips(
-  services: Services,
+  services: ReadonlyMap<string, ServiceRecord>,
   pools: VipPools,
-  touched: Iterable<string> = services.keys(),
-  before: VipIndex = EMPTY,
+  previous?: { readonly index: VipIndex; readonly touched: Iterable<string> },
 ): { readonly index: VipIndex; readonly changed: ReadonlySet<string> } {
+  const before = previous?.index ?? EMPTY;
   const claims = new Claims(before);
-  for (const name of touched) {
+  const records = (previous === undefined ? BucketMap.from(services) : before.records).edit();
+  for (const name of previous?.touched ?? services.keys()) {
     const [was, is] = [before.records.get(name), services.get(name)];
-    if (was !== is) claims.put(name, was?.vips ?? [], is?.vips ?? []);
+    if (was === is) continue;
+    claims.put(name, was?.vips ?? [], is?.vips ?? []);
+    if (is === undefined) records.delete(name);
+    else if (previous !== undefined) records.set(name, is);
   }
-  const now = { ...before, records: services, ...claims.build() };
+  const now = { ...before, records: records.build(), ...claims.build() };
   if (!claims.isDisturbed) return { index: now, changed: new Set() };
   const index = { ...now, ...new Judge(now, pools).decide() };
   return { index, changed: changedOutcomes(before.outcomes, index.outcomes) };

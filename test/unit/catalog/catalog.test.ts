@@ -12,7 +12,7 @@ import { claimedKeys, frontendsOf } from '../../../src/datapath/desired.ts';
 import { applyChanges, EMPTY_SNAPSHOT } from '../../../src/state/changes.ts';
 import type { Change, StateSnapshot } from '../../../src/state/records.ts';
 import { naiveCatalog, plain } from './naive.ts';
-import { anyPools, changes, contextIn, nodeIds, snapshots } from './world.ts';
+import { anyPools, changes, contextIn, names, nodeIds, snapshots } from './world.ts';
 
 type Step =
   | { readonly kind: 'records'; readonly changes: readonly Change[] }
@@ -66,13 +66,41 @@ test('a Catalog made step by step is the one made at once, and the one of a naiv
         assert.deepEqual(plain(world.catalog), plain(whole));
         const { claims, contested, records } = world.catalog.vipIndex;
         assert.deepEqual([claims, contested], [whole.vipIndex.claims, whole.vipIndex.contested]);
-        assert.equal(records, world.snapshot.services);
+        assert.deepEqual(records, world.snapshot.services);
         assert.deepEqual(plain(whole), naiveCatalog(world.snapshot, world.context));
         for (const [name, service] of world.catalog.services)
           if (!world.catalog.touched.has(name)) assert.equal(before.services.get(name), service);
         for (const name of before.services.keys())
           assert.ok(world.catalog.services.has(name) || world.catalog.touched.has(name));
       }
+    }),
+    { numRuns: 500 },
+  );
+});
+
+test('services that are named as touched only later do no harm until then, and are right from then on', () => {
+  const late = anyPools.chain((pools) =>
+    fc.tuple(
+      contextIn(pools),
+      fc.array(fc.tuple(changes, fc.subarray([...names])), { minLength: 1, maxLength: 8 }),
+    ),
+  );
+  fc.assert(
+    fc.property(late, ([context, sequence]) => {
+      let snapshot = EMPTY_SNAPSHOT;
+      let catalog = buildCatalog(snapshot, context);
+      const open = new Set<string>();
+      for (const [some, held] of sequence) {
+        const applied = applyChanges(snapshot, some);
+        snapshot = applied.snapshot;
+        for (const name of applied.touched) open.add(name);
+        const touched = [...open].filter((name) => !held.includes(name as (typeof names)[number]));
+        catalog = buildCatalog(snapshot, context, { catalog, touched });
+        for (const name of touched) open.delete(name);
+        claimedKeys(new Map([...catalog.services].map(([name, one]) => [name, frontendsOf(one)])));
+      }
+      catalog = buildCatalog(snapshot, context, { catalog, touched: open });
+      assert.deepEqual(plain(catalog), plain(buildCatalog(snapshot, context)));
     }),
     { numRuns: 500 },
   );
