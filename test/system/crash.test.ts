@@ -136,7 +136,8 @@ test('an acknowledged change survives kill -9, in the store and in the maps', as
   const [backend] = backends;
   assert.ok(backend !== undefined);
   let acknowledged = 1;
-  for (let round = 0; round < 10; round++) {
+  // On a machine with other work some rounds end before the first answer: more are played then.
+  for (let round = 0; round < 10 || (acknowledged <= 10 && round < 50); round++) {
     let next = acknowledged;
     // Changes one after the other until the agent is gone; the last may be in flight.
     const changes = (async () => {

@@ -189,8 +189,32 @@ export class Pipeline {
       this.state.saveUnsaved();
       const updates = this.state.compactIfDue(Date.now(), isKeeper);
       if (updates.length > 0) this.#spread?.({ updates, changed: [] });
-      return Promise.resolve();
+      return isKeeper ? this.#settleVips() : Promise.resolve();
     });
+  }
+
+  /**
+   * Writes down the VIPs that the catalog gave to services whose own another one has: they keep
+   * them when that one goes. Every host would write the same.
+   */
+  async #settleVips(): Promise<void> {
+    const { conflicts, services } = this.#catalog;
+    const losers = new Set(
+      conflicts.flatMap(({ kind, services: [, loser] }) => (kind === 'reassigned' ? [loser] : [])),
+    );
+    const changes = [...losers].flatMap((name): Change[] => {
+      const record = this.state.snapshot().services.get(name);
+      const vips = services.get(name)?.vips ?? [];
+      if (record === undefined || vips.length === 0) return [];
+      return [{ kind: 'put-service', service: { ...record, vips } }];
+    });
+    if (changes.length === 0) return;
+    try {
+      await this.#commit(changes, false);
+      this.#log.warn({ conflicts }, 'services had one VIP: the later names have others now');
+    } catch (error) {
+      this.#log.error({ error, conflicts }, 'services have one VIP, and new ones were not stored');
+    }
   }
 
   /** Runs what rebase() does, and may look before and after. */
@@ -211,6 +235,8 @@ export class Pipeline {
     const before = this.state.snapshot();
     if (decided.length === 0) return { revision: before.revision, mapWrites: 0, warnings: [] };
     const changes = decided.map((change) => ofNode(change, this.state.node));
+    const problems = this.state.problems(changes);
+    if (problems.length > 0) throw new ProblemError(problems);
     const { snapshot, touched, aclsChanged } = applyChanges(before, changes);
     const catalog = buildCatalog(snapshot, this.#context, { catalog: this.#catalog, touched });
     const acls = aclsChanged
