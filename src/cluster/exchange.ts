@@ -36,6 +36,8 @@ interface Backoff {
 }
 
 interface Peer {
+  /** Whether it has told of all its documents. */
+  isTold: boolean;
   /** Document → the digest it told; what differs from ours is asked for. */
   readonly wanted: Map<string, string>;
   /** As `wanted`, once the backoff is over. */
@@ -83,15 +85,23 @@ export class Exchange {
     return this.#peers.has(peer);
   }
 
-  /** Documents that differ from this peer's, as far as is known: its lag. */
-  lag(id: string): number {
+  /** Documents that differ from this peer's, as far as is known: its lag. undefined until it has told of all. */
+  lag(id: string): number | undefined {
     const peer = this.#peers.get(id);
-    return peer === undefined ? 0 : peer.wanted.size + peer.later.size + peer.asks.size;
+    if (peer === undefined || !peer.isTold) return undefined;
+    return peer.wanted.size + peer.later.size + peer.asks.size;
+  }
+
+  /** A peer has told of the last of its documents. */
+  told(id: string): void {
+    const peer = this.#peers.get(id);
+    if (peer !== undefined) peer.isTold = true;
   }
 
   up(id: string, nowMs: number): void {
     this.down(id);
     this.#peers.set(id, {
+      isTold: false,
       wanted: new Map(),
       later: new Map(),
       laterAtMs: Infinity,

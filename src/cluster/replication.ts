@@ -93,8 +93,8 @@ export class Replication {
     return this.#out;
   }
 
-  /** For each neighbour: documents in which it is known to be ahead, or otherwise different. */
-  lag(): ReadonlyMap<string, number> {
+  /** For each neighbour: documents in which it is known to be ahead, or otherwise different; undefined until it has told of all. */
+  lag(): ReadonlyMap<string, number | undefined> {
     return new Map(this.#exchange.peers.map((id) => [id, this.#exchange.lag(id)]));
   }
 
@@ -303,7 +303,7 @@ export class Replication {
 
   #answerSummary(from: string, theirs: MessageOf<'summary'>): void {
     const ours = this.#summary();
-    if (ours.high === theirs.high && ours.low === theirs.low) return;
+    if (ours.high === theirs.high && ours.low === theirs.low) return this.#exchange.told(from);
     const known = this.#known();
     const pieces = chunks(known, REPLICATION_LIMITS.digestsPerMessage);
     let after = '';
@@ -316,7 +316,9 @@ export class Replication {
 
   #onDigests(from: string, { digests, range }: MessageOf<'digests'>): void {
     for (const { document, digest } of digests) this.#exchange.want(from, document, digest);
-    if (range !== undefined) this.#tellMissing(from, digests, range);
+    if (range === undefined) return;
+    if (range.upTo === '') this.#exchange.told(from);
+    this.#tellMissing(from, digests, range);
   }
 
   /** What they have nothing of, they cannot find different. */

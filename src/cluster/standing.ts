@@ -41,7 +41,7 @@ export interface NeighbourView {
   readonly zone: string;
   readonly suspect: boolean;
   readonly rttMs?: number;
-  /** Documents known to differ; absent while there is no connection to it. */
+  /** Documents known to differ; absent until it has told of all that it has. */
   readonly behind?: number;
   readonly queuedBytes: number;
 }
@@ -100,7 +100,7 @@ export interface Standing {
   readonly aloneSinceMs: number | undefined;
   readonly documents: number;
   readonly revocations: number;
-  readonly lag: ReadonlyMap<string, number>;
+  readonly lag: ReadonlyMap<string, number | undefined>;
   readonly queuedBytes: (id: string) => number;
   readonly metrics: Readonly<Record<TotalOf, number>>;
 }
@@ -150,12 +150,8 @@ function memberOf(id: string, sources: Sources): MemberView {
 
 function stateOf(id: string, { node, liveness }: Sources): MemberState {
   const standing = liveness.standing(id);
-  if (standing === 'unknown' || standing === 'alive') {
-    if (node.detector.isSuspected(id)) return 'suspect';
-    // The overlay may know of somebody who was gone before this node came: no event told so.
-    return standing === 'alive' ? standing : node.members.standing(id);
-  }
-  return standing;
+  const isThere = standing === 'alive' || standing === 'unknown';
+  return isThere && node.detector.isSuspected(id) ? 'suspect' : standing;
 }
 
 /** As the node itself says in this life of the overlay. */
@@ -223,7 +219,7 @@ export function statusOf(sources: Sources, standing: Standing): MemberStatus {
     members,
     neighbours: neighboursOf(sources, standing),
     documents,
-    behind: Math.max(0, ...lag.values()),
+    behind: Math.max(0, ...[...lag.values()].map((count) => count ?? 0)),
     revocations,
     messagesSent: metrics.cluster_messages_sent_total,
     messagesReceived: metrics.cluster_messages_received_total,

@@ -43,8 +43,8 @@ export class Replicator {
     this.#handlers = handlers;
   }
 
-  /** Documents that differ, for each neighbour. */
-  lag(): ReadonlyMap<string, number> {
+  /** Documents that differ, for each neighbour; undefined until it has told of all that it has. */
+  lag(): ReadonlyMap<string, number | undefined> {
     return this.#replication.lag();
   }
 
@@ -82,7 +82,7 @@ export class Replicator {
     this.#settle(id);
   }
 
-  /** No output is done and no timer runs afterwards. */
+  /** No input is taken and no timer runs afterwards. */
   stop(): void {
     this.#stopped = true;
     this.#cancelTimer?.();

@@ -291,6 +291,35 @@ test('a joiner of 1,000 services × 10 backends asks once for each document, wit
   assert.deepEqual([...joiner.replication.lag().values()], [0, 0]);
 });
 
+test('how far a neighbour is ahead is not known before it has told of all that it has', () => {
+  const here = new One('a');
+  const there = new One('bb', cluster());
+  const lag = (): (number | undefined)[] => [...here.replication.lag().values()];
+  const digests = sent(there.give({ type: 'up', peer: 'a' }, 0));
+  const [greeting] = sent(here.give({ type: 'up', peer: 'bb' }, 0));
+  assert.deepEqual(lag(), [undefined]);
+  const [summary] = digests;
+  assert.ok(summary?.type === 'summary' && greeting?.type === 'summary');
+  here.tell('bb', summary, 1);
+  assert.deepEqual(lag(), [undefined], 'a summary that differs does not say in how much');
+  const [all] = sent(there.tell('a', greeting, 1));
+  assert.ok(all?.type === 'digests');
+  const middle = all.digests[49]?.document ?? '';
+  const half = { ...all, digests: all.digests.slice(0, 50), range: { after: '', upTo: middle } };
+  here.tell('bb', half, 2);
+  assert.deepEqual(lag(), [undefined]);
+  const rest = { ...all, digests: all.digests.slice(50), range: { after: middle, upTo: '' } };
+  here.tell('bb', rest, 3);
+  assert.deepEqual(lag(), [all.digests.length]);
+  const same = new One('ccc', cluster());
+  same.give({ type: 'up', peer: 'bb' }, 0);
+  same.tell('bb', summary, 1);
+  assert.deepEqual([...same.replication.lag().values()], [0]);
+  same.give({ type: 'down', peer: 'bb' }, 2);
+  same.give({ type: 'up', peer: 'bb' }, 3);
+  assert.deepEqual([...same.replication.lag().values()], [undefined]);
+});
+
 /** A peer that tells of something new every 10 ms for 10 minutes, and has nothing. */
 function lie(documentAt: (i: number) => string): number {
   const one = new One('a');
