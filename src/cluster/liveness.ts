@@ -75,6 +75,11 @@ export class Liveness {
     return [...this.#heard.keys(), ...this.#silent.keys()];
   }
 
+  /** Nodes that are waited for: known, never heard of, and not missed yet. */
+  awaited(): string[] {
+    return [...this.#silent.keys()].filter((id) => !this.#unreachable.has(id));
+  }
+
   /** What the overlay says. Whether `unreachable` is another one than before. */
   heard(id: string, standing: Exclude<Standing, 'unknown'>, wallMs: number): boolean {
     if (id === this.#self || this.#heard.get(id)?.standing === standing) return false;

@@ -45,6 +45,8 @@ import { Signer, type IssuedToken } from './signer.ts';
 
 /** How often it is looked whether there is something to remember, or to tell of this host. */
 const LOOK_MS = 5000;
+/** How often the overlay is asked about nodes that are waited for. A guess. */
+const AWAITED_LOOK_MS = 500;
 /** How long what is said last may take to get into the kernel, and then to get around. Guesses. */
 const DRAIN_MS = 1000;
 const GOODBYE_MS = 300;
@@ -410,7 +412,6 @@ export class Member {
       message,
     );
     if (isNews) this.#reachability();
-    this.#watchGrace();
   }
 
   /** Both ends greet a new neighbour once the overlay is done with its step: after its own word. */
@@ -436,11 +437,17 @@ export class Member {
   }
 
   #watchGrace(): void {
-    this.#cancelGrace?.();
-    this.#cancelGrace = undefined;
-    const atMs = this.#liveness.nextAtMs;
-    if (atMs === Infinity || this.#stopped !== undefined) return;
-    this.#cancelGrace = this.#clock.after(atMs - this.#clock.now(), () => {
+    if (this.#cancelGrace !== undefined) return;
+    const inMs = this.#liveness.nextAtMs - this.#clock.now();
+    if (inMs === Infinity || this.#stopped !== undefined) return;
+    this.#cancelGrace = this.#clock.after(Math.min(inMs, AWAITED_LOOK_MS), () => {
+      this.#cancelGrace = undefined;
+      // Who was gone before this node came is never told of as an event.
+      for (const id of this.#liveness.awaited()) {
+        const standing = this.#overlay.node.members.standing(id);
+        if (standing === 'dead' || standing === 'left')
+          this.#is(id, standing, 'a member was gone before this one came');
+      }
       if (this.#liveness.expire(this.#clock.now())) this.#reachability();
       this.#watchGrace();
     });

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { parseAddress } from '../../../src/cluster/address.ts';
 import type { FactChanged } from '../../../src/cluster/ephemeral.ts';
 import { systemClock } from '../../../src/cluster/io/clock.ts';
-import { foundCluster } from '../../../src/cluster/io/founding.ts';
+import { foundCluster, type Founded } from '../../../src/cluster/io/founding.ts';
 import type { Identity } from '../../../src/cluster/io/identity.ts';
 import { joinCluster } from '../../../src/cluster/io/joining.ts';
 import type { MemberOptions } from '../../../src/cluster/io/member-options.ts';
@@ -21,6 +21,7 @@ import {
   type Saved,
   type Update,
 } from '../../../src/state/replica/replica.ts';
+import { eventually } from '../../harness/eventually.ts';
 
 export class Host {
   readonly name: string;
@@ -69,6 +70,12 @@ export class Host {
 
   get saved(): Saved {
     return { clock: this.#clock, updates: this.#stored };
+  }
+
+  /** As from a backup. */
+  restore({ clock, updates }: Saved): void {
+    this.#clock = clock;
+    this.#stored = [...updates];
   }
 
   #open(): Replica {
@@ -173,19 +180,47 @@ export function valuesOf(replica: Replica): Map<string, string> {
   return values;
 }
 
+export const SLOW = { timeoutMs: 20_000 };
+
+/** With the host itself. */
+export function alive({ member }: Host): number {
+  return member.members().filter(({ state }) => state === 'alive' || state === 'suspect').length;
+}
+
+export function names({ member }: Host): string {
+  return member
+    .members()
+    .map(({ name }) => name)
+    .sort()
+    .join(' ');
+}
+
+export function unreachable({ member }: Host): string[] {
+  return [...member.unreachable()].sort();
+}
+
 /** Hosts of one cluster; stop() ends them and takes their directories away. */
 export class Hosts {
   readonly all: Host[] = [];
 
   /** The first one, which signs. */
-  async found(name: string): Promise<Host> {
-    const { authority, identity } = await foundCluster(systemClock);
+  async found(name: string, founded?: Founded): Promise<Host> {
+    const { authority, identity } = founded ?? (await foundCluster(systemClock));
     const host = new Host(name, identity, []);
     host.vault.saveAuthorityKey(authority.keyPem);
     host.vault.saveIdentity(identity);
     this.all.push(host);
     await host.start();
     return host;
+  }
+
+  /** Three that know each other. */
+  async three(): Promise<readonly [Host, Host, Host]> {
+    const a = await this.found('a');
+    const three = [a, await this.join('b', a), await this.join('c', a)] as const;
+    await eventually('all to know all', () => three.every((host) => alive(host) === 3), SLOW);
+    await eventually('all records', () => three.every((host) => names(host) === 'a b c'), SLOW);
+    return three;
   }
 
   async join(name: string, through: Host, word?: string): Promise<Host> {

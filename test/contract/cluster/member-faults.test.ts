@@ -1,0 +1,167 @@
+/** Members on hosts where something is wrong: a clock, a disk, a certificate, a backup, bytes of others. */
+import assert from 'node:assert/strict';
+import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { systemClock } from '../../../src/cluster/io/clock.ts';
+import { documentOf, Replica } from '../../../src/state/replica/replica.ts';
+import { NODE_KEY } from '../../../src/state/replica/schema.ts';
+import { eventually } from '../../harness/eventually.ts';
+import { alive, Hosts, SLOW, unreachable, type Host } from './hosts.ts';
+import { TestCluster, TestNode } from './kit.ts';
+
+const DAY_MS = 86_400_000;
+
+const clusters: Hosts[] = [];
+const strangers: TestNode[] = [];
+after(async () => {
+  await Promise.all(strangers.map(({ transport }) => transport.stop()));
+  for (const hosts of clusters) await hosts.stop();
+});
+
+function cluster(): Hosts {
+  const hosts = new Hosts();
+  clusters.push(hosts);
+  return hosts;
+}
+
+const memoryOf = ({ directory }: Host): string => join(directory, 'cluster', 'overlay.json');
+const lived = (host: Host): number => host.member.status().incarnation;
+const warnings = ({ log }: Host, what: RegExp): number =>
+  log.filter((line) => line.startsWith('warn ') && what.test(line)).length;
+
+test('each life counts higher than the one before, also when the clock was set back', async () => {
+  const host = await cluster().found('a');
+  const first = lived(host);
+  assert.ok(Math.abs(first - Date.now() / 1000) < 60, 'seconds of the clock, where that is more');
+  await host.stop(true);
+  const back = { ...systemClock, wallMs: () => Date.now() - DAY_MS };
+  await host.start({ clock: back });
+  assert.equal(lived(host), first + 1);
+  await host.stop(false);
+  await host.start({ clock: back });
+  assert.equal(lived(host), first + 2);
+  assert.equal(statSync(memoryOf(host)).mode & 0o777, 0o600);
+});
+
+test('a memory that cannot be read, or written, is told of and stops nobody', async () => {
+  const host = await cluster().found('a');
+  const path = memoryOf(host);
+  await host.stop(true);
+  writeFileSync(path, readFileSync(path, 'utf8').replace('incarnation', 'incantation'));
+  await host.start();
+  assert.equal(warnings(host, /what was remembered of the cluster cannot be read/), 1);
+  await host.stop(true);
+  assert.match(readFileSync(path, 'utf8'), /"incarnation":\d+/, 'it is written afresh');
+  rmSync(path);
+  mkdirSync(path);
+  await host.start();
+  assert.equal(warnings(host, /peers cannot be remembered for the next start/), 1);
+  assert.equal(alive(host), 1);
+});
+
+test('a document that the disk refuses does not keep a member from starting', async () => {
+  const host = await cluster().found('a');
+  const seen = host.replica.get(host.replica.own, NODE_KEY);
+  await host.stop(true);
+  host.isDiskFull = true;
+  await host.start({ software: '2.0.0' });
+  assert.equal(warnings(host, /what this host is cannot be written down/), 1);
+  assert.equal(host.replica.get(host.replica.own, NODE_KEY), seen);
+});
+
+test('who was gone before a host came, or lost its memory, is known to it from the others', async () => {
+  const hosts = cluster();
+  const [a, b, c] = await hosts.three();
+  await b.stop(true);
+  await a.stop(true);
+  rmSync(memoryOf(a));
+  await a.start();
+  assert.deepEqual(unreachable(a), []);
+  await eventually('c again', () => alive(a) === 2, SLOW);
+  await eventually('b to be missed', () => unreachable(a).join() === b.id, SLOW);
+  assert.equal(a.member.members().find(({ id }) => id === b.id)?.state, 'left');
+  const d = await hosts.join('d', a);
+  await eventually('b to be missed', () => unreachable(d).join() === b.id, SLOW);
+  assert.equal(c.isRunning, true);
+});
+
+test('a node of which there is nothing but a document is missed after a while among others', async () => {
+  const hosts = cluster();
+  const a = await hosts.found('a');
+  const ghost = Replica.open({ node: 'gaaaaaaaaaaaaaaaaaaaaaaaaa', writer: 7 });
+  ghost.transact([{ document: 'own', key: 'x', value: '1' }], Date.now());
+  await a.stop(true);
+  a.restore({ ...a.saved, updates: [...a.saved.updates, ghost.whole(ghost.own)] });
+  await a.start();
+  const told = a.told;
+  const b = await hosts.join('b', a);
+  const stateOnA = (): string | undefined =>
+    a.member.members().find(({ id }) => id === ghost.node)?.state;
+  assert.equal(stateOnA(), 'unknown');
+  assert.deepEqual(unreachable(a), []);
+  const isMissed = (host: Host): boolean => unreachable(host).join() === ghost.node;
+  await eventually('it to be missed', () => isMissed(a) && isMissed(b), SLOW);
+  assert.equal(stateOnA(), 'unknown');
+  assert.equal(a.told, told + 1);
+});
+
+test('bytes that are no message end the connection of whoever sent them', async () => {
+  const made = await TestCluster.found();
+  const { authority, founder: identity } = made;
+  const host = await cluster().found('a', { authority, identity });
+  const member = await TestNode.start(await made.identity());
+  strangers.push(member);
+  const to = { id: host.id, address: host.member.address, zone: '' };
+  member.transport.send(to, 'state', Uint8Array.of(1, 2, 3, 4));
+  await eventually('the end of it', () => member.downs.length === 1);
+  assert.equal(host.member.metrics['cluster_connections_closed_total.protocol'], 1);
+  assert.equal(warnings(host, /a member sent bytes that are no message/), 1);
+});
+
+test('a data directory that was set back is told of as soon as others are there', async () => {
+  const [a, b, c] = await cluster().three();
+  const backup = c.saved;
+  c.write('own', 'backend/web/http/10.0.0.3/80', '{}');
+  const document = documentOf(c.id);
+  const has = (host: Host): boolean =>
+    host.replica.get(document, 'backend/web/http/10.0.0.3/80') === '{}';
+  await eventually('it everywhere', () => has(a) && has(b));
+  await c.stop(true);
+  c.restore(backup);
+  await c.start();
+  assert.equal(has(c), false);
+  const isTold = (): boolean => c.member.status().problems.some((one) => /was set back/.test(one));
+  await eventually('it to be known', isTold, SLOW);
+  assert.equal(warnings(c, /data directory was set back/) > 0, true);
+  await eventually('it to be there again', () => has(c), SLOW);
+});
+
+test('a certificate whose time has come is renewed by a member that has the key, links go on', async () => {
+  const made = await TestCluster.found();
+  const hosts = cluster();
+  const a = await hosts.found('a', { authority: made.authority, identity: made.founder });
+  const b = await hosts.join('b', a);
+  await eventually('both to know both', () => alive(a) === 2 && alive(b) === 2, SLOW);
+  await b.stop(true);
+  const old = { notBeforeMs: Date.now() - 29 * DAY_MS, notAfterMs: Date.now() + DAY_MS };
+  const ending = await made.identity(b.id, old);
+  b.vault.saveIdentity(ending);
+  await b.start();
+  await eventually('a new one', () => b.vault.identity()?.serial !== ending.serial, SLOW);
+  const until = Date.parse(b.member.status().certificateUntil);
+  assert.ok(until > Date.now() + 29 * DAY_MS);
+  assert.equal(a.member.metrics['cluster_renewals_total.granted'], 1);
+  await eventually('both to know both', () => alive(a) === 2 && alive(b) === 2, SLOW);
+  assert.deepEqual(b.member.status().problems, []);
+});
+
+test('a state and a certificate of two nodes are no member', async () => {
+  const host = await cluster().found('a');
+  await host.stop(true);
+  const { founder } = await TestCluster.found();
+  await assert.rejects(
+    host.start({ identity: founder }),
+    new RegExp(`bug: the state is of node ${host.id}, the certificate of ${founder.nodeId}`),
+  );
+});
