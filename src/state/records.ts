@@ -107,16 +107,3 @@ export type Change =
     }
   | { readonly kind: 'put-acl'; readonly acl: AclRecord }
   | { readonly kind: 'remove-acl'; readonly name: string };
-
-/** The seam where replicated state will come: one durable local store for now. */
-export interface StateStore {
-  /** The newest committed snapshot; cheap, immutable. */
-  snapshot(): StateSnapshot;
-  /**
-   * Makes the changes durable, all or none, then `next` visible, which is what
-   * applyChanges() made of them and snapshot(). Returns only after fsync; throws
-   * StoreError (disk full, read-only, damaged) with nothing changed.
-   */
-  commit(changes: readonly Change[], next: StateSnapshot): void;
-  close(): void;
-}

@@ -19,7 +19,7 @@ import {
   writeBackend,
   writeService,
 } from '../replica/schema.ts';
-import type { Meta } from './log-store.ts';
+import type { Meta } from './store.ts';
 import { storeError } from './store-error.ts';
 
 /** What a new file begins with: drawn and read by whoever opens it. */

@@ -26,9 +26,9 @@ import {
 } from '../replica/replica.ts';
 import { rebased, type Rebase } from '../replica/rebase.ts';
 import type { NodeRecord } from '../replica/schema.ts';
-import { StateView, type Viewed } from '../replica/view.ts';
+import { StateView, type Elsewhere, type Viewed } from '../replica/view.ts';
 import { UpdateError } from '../replica/wire.ts';
-import { LogStore, type Meta, type Step } from './log-store.ts';
+import { Store, type Meta, type Step } from './store.ts';
 import { classify, storeError, type StoreError } from './store-error.ts';
 import { syncDirectory } from './sync-directory.ts';
 
@@ -51,7 +51,7 @@ export interface StateOptions {
 }
 
 export class State {
-  readonly #store: LogStore;
+  readonly #store: Store;
   readonly #drawWriter: () => number;
   #replica: Replica;
   #view: StateView;
@@ -61,7 +61,7 @@ export class State {
   #refusal: StoreError | undefined;
   #compactionFromMs = 0;
 
-  private constructor(store: LogStore, replica: Replica, drawWriter: () => number) {
+  private constructor(store: Store, replica: Replica, drawWriter: () => number) {
     this.#store = store;
     this.#drawWriter = drawWriter;
     this.#replica = replica;
@@ -73,7 +73,7 @@ export class State {
   static open(directory: string, options: StateOptions = {}): State {
     const { drawWriter = () => randomInt(1, WRITER_MAX + 1), nowMs = Date.now() } = options;
     const beginning = { node: LOCAL_NODE, writer: drawWriter(), nowMs };
-    const { store, updates } = LogStore.open(directory, beginning);
+    const { store, updates } = Store.open(directory, beginning);
     try {
       const { node, writer, clock } = store.meta;
       return new State(store, Replica.open({ node, writer }, { clock, updates }), drawWriter);
@@ -141,13 +141,22 @@ export class State {
   /** Changes that decide() made; durable, then visible. StoreError or ProblemError: nothing changed. */
   commit(changes: readonly Change[], nowMs: number): Committed {
     const { writes, elsewhere } = this.#view.writes(changes);
-    const problems = elsewhere.flatMap(({ node, change }) =>
+    const problems = this.#problemsOf(elsewhere, changes);
+    if (problems.length > 0) throw new ProblemError(problems);
+    return this.write(writes, nowMs);
+  }
+
+  /** Why commit() would refuse: backends that are for other nodes to change. */
+  problems(changes: readonly Change[]): readonly Problem[] {
+    return this.#problemsOf(this.#view.writes(changes).elsewhere, changes);
+  }
+
+  #problemsOf(elsewhere: readonly Elsewhere[], changes: readonly Change[]): readonly Problem[] {
+    return elsewhere.flatMap(({ node, change }) =>
       isOfGonePort(change, changes, this.snapshot())
         ? []
         : [problemOf(node, change, this.#view.nodes())],
     );
-    if (problems.length > 0) throw new ProblemError(problems);
-    return this.write(writes, nowMs);
   }
 
   /** The same for entries that are no records: the key-value store, node/info, gone/NODE. */

@@ -1,11 +1,12 @@
 /**
- * The durable state of one host: SQLite in one file, `state.db`.
+ * The durable state of one host: a log of updates of its documents, SQLite in one file, `state.db`.
  *
- * - WAL with synchronous=FULL: commit() returns after fsync.
+ * - WAL with synchronous=FULL: write() returns after fsync.
  * - Held exclusively while open: a second agent on the directory is refused.
- * - Each row carries a CRC-32 of its text, since SQLite checks structure only.
- * - Created beside its place and renamed, so that an empty or headless file is
- *   always damage and never a first start.
+ * - SQLite checks structure only: each row carries a CRC-32, and one row those of all together, so
+ *   that a changed row and a lost one are noticed.
+ * - Created beside its place and renamed, so that an empty or headless file is always damage and
+ *   never a first start.
  *
  * Never opens state.db by any other way in this process: closing any descriptor
  * of a file drops its POSIX locks (sqlite.org/howtocorrupt.html, 2.2).
@@ -24,101 +25,110 @@ import {
 import { dirname, join } from 'node:path';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { crc32 } from 'node:zlib';
-import { BucketMap } from '../bucket-map.ts';
-import type {
-  AclRecord,
-  BackendOwner,
-  BackendRecord,
-  Change,
-  ServicePort,
-  ServiceRecord,
-  StateSnapshot,
-  StateStore,
-} from '../records.ts';
+import type { Update } from '../replica/replica.ts';
+import { migrate, type Beginning } from './migrate.ts';
 import { classify, storeError } from './store-error.ts';
 import { syncDirectory } from './sync-directory.ts';
 
-/** Raised by any change of the tables; a file with a higher one is refused. 2: acls. */
-const SCHEMA_VERSION = 2;
+/** Raised by any change of the tables; a file with a higher one is refused. 2: acls, 3: the log. */
+const SCHEMA_VERSION = 3;
 /** "zhop": tells our files from other people's (sqlite.org/fileformat.html, 1.3.16). */
 const APPLICATION_ID = 0x7a686f70;
-/** The log is cut back to this after a checkpoint; a burst may exceed it. */
+/** SQLite's log is cut back to this after a checkpoint; a burst may exceed it. */
 const WAL_BYTES_KEPT = 4 * 1024 * 1024;
-/** SQLite's page cache: all is held in memory as records anyway. */
+/** SQLite's page cache: all is held in memory anyway. */
 const PAGE_CACHE_KIB = 1024;
 
-const ACLS_TABLE = `
-CREATE TABLE acls (
-  name TEXT NOT NULL PRIMARY KEY,
-  rule TEXT NOT NULL,
-  crc INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-`;
+/** What a document may have after its whole copy: updates, and their bytes beside those of the copy. Guesses. */
+const UPDATES_MAX = 1000;
+const BYTES_FACTOR = 4;
+const BYTES_TOLERATED = 64 * 1024;
+/** Of all documents together: what opening takes has a limit. A guess, 0.3 s. */
+const ALL_UPDATES_MAX = 10_000;
 
-const SCHEMA = `
-CREATE TABLE meta (revision INTEGER NOT NULL, crc INTEGER NOT NULL) STRICT;
-INSERT INTO meta VALUES (0, ${crc32('0')});
-CREATE TABLE services (
-  name TEXT NOT NULL PRIMARY KEY,
-  vips TEXT NOT NULL,
-  ports TEXT NOT NULL,
+const TABLES = `
+CREATE TABLE meta (
+  revision INTEGER NOT NULL,
+  clock TEXT NOT NULL,
+  node TEXT NOT NULL,
+  writer INTEGER NOT NULL,
+  row_count INTEGER NOT NULL,
+  row_crcs INTEGER NOT NULL,
   crc INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-CREATE TABLE backends (
-  service TEXT NOT NULL,
-  port_name TEXT NOT NULL,
-  address TEXT NOT NULL,
-  port INTEGER NOT NULL,
-  weight INTEGER NOT NULL,
-  state TEXT NOT NULL,
-  owner TEXT,
-  crc INTEGER NOT NULL,
-  PRIMARY KEY (service, port_name, address, port)
-) STRICT, WITHOUT ROWID;
-${ACLS_TABLE}
-PRAGMA application_id = ${APPLICATION_ID};
+) STRICT;
+CREATE TABLE updates (
+  seq INTEGER PRIMARY KEY,
+  document TEXT NOT NULL,
+  epoch INTEGER NOT NULL,
+  proposer INTEGER NOT NULL,
+  whole INTEGER NOT NULL,
+  bytes BLOB NOT NULL,
+  crc INTEGER NOT NULL
+) STRICT;
 PRAGMA user_version = ${SCHEMA_VERSION};
 `;
 
-/** What brings a file of that version to the next one. */
-const MIGRATIONS: ReadonlyMap<number, string> = new Map([[1, ACLS_TABLE]]);
+/** What there is one of. */
+export interface Meta {
+  readonly revision: number;
+  readonly clock: string;
+  readonly node: string;
+  readonly writer: number;
+}
 
-type ServiceRow = [name: string, vips: string, ports: string, crc: number];
-type BackendRow = [
-  service: string,
-  portName: string,
-  address: string,
-  port: number,
-  weight: number,
-  state: string,
-  owner: string | null,
+export interface Step {
+  readonly meta: Meta;
+  /** Documents of which all that was stored goes first. */
+  readonly clear?: readonly string[] | 'all';
+  readonly append: readonly Update[];
+}
+
+type MetaRow = [...meta: [number, string, string, number], rows: number, sum: number, crc: number];
+type UpdateRow = [
+  seq: number,
+  document: string,
+  epoch: number,
+  proposer: number,
+  whole: number,
+  bytes: Uint8Array,
   crc: number,
 ];
 
-function serviceRow(service: ServiceRecord): ServiceRow {
-  const vips = JSON.stringify(service.vips);
-  const ports = JSON.stringify(service.ports);
-  return [service.name, vips, ports, crc32(`${service.name}\n${vips}\n${ports}`)];
+/** All rows of one document, or of all. */
+interface Extent {
+  readonly rows: number;
+  /** Their CRCs, with exclusive or. */
+  readonly sum: number;
+  readonly wholeBytes: number;
+  readonly logBytes: number;
 }
 
-function backendCrc(row: BackendRow): number {
-  return crc32(`${row[0]}\n${row[1]}\n${row[2]}\n${row[3]}\n${row[4]}\n${row[5]}\n${row[6] ?? ''}`);
+const NO_ROWS: Extent = { rows: 0, sum: 0, wholeBytes: 0, logBytes: 0 };
+
+function metaRow({ revision, clock, node, writer }: Meta, { rows, sum }: Extent): MetaRow {
+  const crc = crc32(`${revision}\n${clock}\n${node}\n${writer}\n${rows}\n${sum}`);
+  return [revision, clock, node, writer, rows, sum, crc];
 }
 
-function backendRow(backend: BackendRecord): BackendRow {
-  const owner = backend.owner === undefined ? null : JSON.stringify(backend.owner);
-  const { service, portName, address, port, weight, state } = backend;
-  const row: BackendRow = [service, portName, address, port, weight, state, owner, 0];
-  row[7] = backendCrc(row);
+function updateRow(seq: number, { document, epoch, whole, bytes }: Update): UpdateRow {
+  const row: UpdateRow = [seq, document, epoch.number, epoch.proposer, whole ? 1 : 0, bytes, 0];
+  row[6] = crcOf(row);
   return row;
 }
 
-/** Everything but its name, as JSON. */
-type AclRow = [name: string, rule: string, crc: number];
+function crcOf([seq, document, epoch, proposer, whole, bytes]: UpdateRow): number {
+  return crc32(bytes, crc32(`${seq}\n${document}\n${epoch}\n${proposer}\n${whole}\n`));
+}
 
-function aclRow({ name, ...rule }: AclRecord): AclRow {
-  const text = JSON.stringify(rule);
-  return [name, text, crc32(`${name}\n${text}`)];
+/** With one row more. */
+function grown(extent: Extent, [, , , , whole, bytes, crc]: UpdateRow): Extent {
+  const { rows, sum, wholeBytes, logBytes } = extent;
+  return {
+    rows: rows + 1,
+    sum: (sum ^ crc) >>> 0,
+    wholeBytes: whole === 1 ? wholeBytes + bytes.length : wholeBytes,
+    logBytes: whole === 1 ? logBytes : logBytes + bytes.length,
+  };
 }
 
 /** The process that holds a POSIX lock on `file`, from /proc/locks (proc(5)). */
@@ -140,13 +150,17 @@ function lockHolder(file: string): string | undefined {
   }
 }
 
-function createFile(file: string): void {
+function createFile(file: string, { node, writer }: Beginning): void {
   const fresh = `${file}.new`;
   rmSync(fresh, { force: true });
   const db = new DatabaseSync(fresh);
   try {
     chmodSync(fresh, 0o600);
-    db.exec(`PRAGMA synchronous = FULL; BEGIN; ${SCHEMA} COMMIT;`);
+    db.exec(`PRAGMA synchronous = FULL; BEGIN; ${TABLES}
+      PRAGMA application_id = ${APPLICATION_ID};`);
+    const meta = metaRow({ revision: 0, clock: '', node, writer }, NO_ROWS);
+    db.prepare('INSERT INTO meta VALUES (?, ?, ?, ?, ?, ?, ?)').run(...meta);
+    db.exec('COMMIT');
   } finally {
     db.close();
   }
@@ -155,7 +169,7 @@ function createFile(file: string): void {
 }
 
 /** Makes the directory (not its parents) and the file where there is none yet. */
-function prepare(directory: string, file: string): void {
+function prepare(directory: string, file: string, beginning: Beginning): void {
   const made = statSync(directory, { throwIfNoEntry: false });
   if (made === undefined) mkdirSync(directory, { mode: 0o700 });
   else if (!made.isDirectory())
@@ -166,7 +180,7 @@ function prepare(directory: string, file: string): void {
   if (stat === undefined) {
     if (existsSync(`${file}-wal`))
       throw storeError('damaged', file, 'the file is gone, its log state.db-wal is there');
-    createFile(file);
+    createFile(file, beginning);
   } else if (stat.size === 0) {
     throw storeError('damaged', file, 'the file is empty');
   }
@@ -176,7 +190,7 @@ function firstValue(db: DatabaseSync, sql: string): unknown {
   return Object.values(db.prepare(sql).get() ?? {})[0];
 }
 
-function open(file: string): DatabaseSync {
+function open(file: string, beginning: Beginning): DatabaseSync {
   const db = new DatabaseSync(file, { timeout: 0 });
   try {
     // Exclusive before the first access: SQLite then keeps the WAL index on the heap, not in a file.
@@ -194,7 +208,7 @@ function open(file: string): DatabaseSync {
       BEGIN IMMEDIATE; COMMIT;`);
     const verdict = firstValue(db, 'PRAGMA quick_check(1)');
     if (verdict !== 'ok') throw storeError('damaged', file, String(verdict).replaceAll('\n', '; '));
-    migrate(db, version);
+    if (version < SCHEMA_VERSION) bringUpToDate(db, version, file, beginning);
     return db;
   } catch (error) {
     db.close();
@@ -202,181 +216,155 @@ function open(file: string): DatabaseSync {
   }
 }
 
-/** All steps or none: a file is never between two versions. */
-function migrate(db: DatabaseSync, from: number): void {
-  if (from === SCHEMA_VERSION) return;
-  const steps = Array.from({ length: SCHEMA_VERSION - from }, (_, i) => MIGRATIONS.get(from + i));
-  db.exec(`BEGIN IMMEDIATE; ${steps.join('')} PRAGMA user_version = ${SCHEMA_VERSION}; COMMIT;`);
-}
-
-function loadRevision(db: DatabaseSync, file: string): number {
-  const row = db.prepare('SELECT revision, crc FROM meta').get();
-  const revision = Number(row?.['revision']);
-  if (row?.['crc'] !== crc32(String(revision))) throw storeError('damaged', file, 'its revision');
-  return revision;
-}
-
-function loadServices(db: DatabaseSync, file: string): BucketMap<ServiceRecord> {
-  const services = new BucketMap<ServiceRecord>().edit();
-  const statement = db.prepare('SELECT name, vips, ports, crc FROM services ORDER BY name');
-  statement.setReturnArrays(true);
-  for (const row of statement.iterate() as Iterable<unknown> as Iterable<ServiceRow>) {
-    const [name, vips, ports, crc] = row;
-    if (crc !== crc32(`${name}\n${vips}\n${ports}`))
-      throw storeError('damaged', file, `the record of service "${name}"`);
-    services.set(name, {
-      name,
-      vips: JSON.parse(vips) as readonly string[],
-      ports: JSON.parse(ports) as readonly ServicePort[],
-    });
+/** All of it or nothing: a file is never between two versions. */
+function bringUpToDate(db: DatabaseSync, from: number, file: string, beginning: Beginning): void {
+  db.exec('BEGIN IMMEDIATE');
+  const { meta, updates } = migrate(db, from, file, beginning);
+  db.exec(TABLES);
+  const insert = db.prepare('INSERT INTO updates VALUES (?, ?, ?, ?, ?, ?, ?)');
+  let all = NO_ROWS;
+  for (const [index, update] of updates.entries()) {
+    const row = updateRow(index + 1, update);
+    insert.run(...row);
+    all = grown(all, row);
   }
-  return services.build();
+  db.prepare('INSERT INTO meta VALUES (?, ?, ?, ?, ?, ?, ?)').run(...metaRow(meta, all));
+  db.exec('COMMIT');
 }
 
-function loadBackends(
-  db: DatabaseSync,
-  file: string,
-  services: ReadonlyMap<string, ServiceRecord>,
-): BucketMap<readonly BackendRecord[]> {
-  const backends = new BucketMap<readonly BackendRecord[]>().edit();
-  const statement = db.prepare(
-    // The order of the primary key is the order of StateSnapshot.backends.
-    'SELECT service, port_name, address, port, weight, state, owner, crc FROM backends ORDER BY service, port_name, address, port',
-  );
-  statement.setReturnArrays(true);
-  let list: BackendRecord[] = [];
-  let service: ServiceRecord | undefined;
-  for (const row of statement.iterate() as Iterable<unknown> as Iterable<BackendRow>) {
-    const name = row[0];
-    if (row[7] !== backendCrc(row) || (row[5] !== 'active' && row[5] !== 'draining')) {
-      throw storeError(
-        'damaged',
-        file,
-        `the record of backend ${row[2]} port ${row[3]} of "${name}"`,
-      );
-    }
-    if (service?.name !== name) {
-      service = services.get(name);
-      if (service === undefined)
-        throw storeError('damaged', file, `backends of a service "${name}" that is not there`);
-      list = [];
-      backends.set(service.name, list);
-    }
-    // One string for the name and the port's name of all backends of a service: 100,000 are held in memory.
-    const portName = service.ports.find((port) => port.name === row[1])?.name ?? row[1];
-    const record = {
-      service: service.name,
-      portName,
-      address: row[2],
-      port: row[3],
-      weight: row[4],
-      state: row[5],
-    } as const;
-    list.push(row[6] === null ? record : { ...record, owner: JSON.parse(row[6]) as BackendOwner });
-  }
-  return backends.build();
-}
-
-function loadAcls(db: DatabaseSync, file: string): BucketMap<AclRecord> {
-  const acls = new BucketMap<AclRecord>().edit();
-  const statement = db.prepare('SELECT name, rule, crc FROM acls ORDER BY name');
-  statement.setReturnArrays(true);
-  for (const row of statement.iterate() as Iterable<unknown> as Iterable<AclRow>) {
-    const [name, rule, crc] = row;
-    if (crc !== crc32(`${name}\n${rule}`))
-      throw storeError('damaged', file, `the record of rule "${name}"`);
-    acls.set(name, { name, ...(JSON.parse(rule) as Omit<AclRecord, 'name'>) });
-  }
-  return acls.build();
-}
-
-interface Statements {
-  readonly putService: StatementSync;
-  readonly removeService: StatementSync;
-  readonly removeBackends: StatementSync;
-  readonly putBackend: StatementSync;
-  readonly removeBackend: StatementSync;
-  readonly putAcl: StatementSync;
-  readonly removeAcl: StatementSync;
-  readonly revision: StatementSync;
-}
-
-function prepareStatements(db: DatabaseSync): Statements {
-  return {
-    putService: db.prepare('INSERT OR REPLACE INTO services VALUES (?, ?, ?, ?)'),
-    removeService: db.prepare('DELETE FROM services WHERE name = ?'),
-    removeBackends: db.prepare('DELETE FROM backends WHERE service = ?'),
-    putBackend: db.prepare('INSERT OR REPLACE INTO backends VALUES (?, ?, ?, ?, ?, ?, ?, ?)'),
-    removeBackend: db.prepare(
-      'DELETE FROM backends WHERE service = ? AND port_name = ? AND address = ? AND port = ?',
-    ),
-    putAcl: db.prepare('INSERT OR REPLACE INTO acls VALUES (?, ?, ?)'),
-    removeAcl: db.prepare('DELETE FROM acls WHERE name = ?'),
-    revision: db.prepare('UPDATE meta SET revision = ?, crc = ?'),
-  };
-}
-
-function write(statements: Statements, change: Change): void {
-  switch (change.kind) {
-    case 'put-service':
-      statements.putService.run(...serviceRow(change.service));
-      return;
-    case 'remove-service':
-      statements.removeBackends.run(change.name);
-      statements.removeService.run(change.name);
-      return;
-    case 'put-backend':
-      statements.putBackend.run(...backendRow(change.backend));
-      return;
-    case 'remove-backend':
-      statements.removeBackend.run(change.service, change.portName, change.address, change.port);
-      return;
-    case 'put-acl':
-      statements.putAcl.run(...aclRow(change.acl));
-      return;
-    case 'remove-acl':
-      statements.removeAcl.run(change.name);
-      return;
-  }
-}
-
-class SqliteStore implements StateStore {
-  readonly #file: string;
+export class Store {
+  readonly file: string;
   readonly #db: DatabaseSync;
-  readonly #statements: Statements;
-  #snapshot: StateSnapshot;
+  readonly #insert: StatementSync;
+  readonly #setMeta: StatementSync;
+  readonly #clear: StatementSync;
+  #meta: Meta;
+  #all: Extent = NO_ROWS;
+  #extents: ReadonlyMap<string, Extent> = new Map();
+  #seq = 0;
 
-  constructor(file: string, db: DatabaseSync) {
-    this.#file = file;
+  private constructor(file: string, db: DatabaseSync) {
+    this.file = file;
     this.#db = db;
-    const services = loadServices(db, file);
-    const backends = loadBackends(db, file, services);
-    const acls = loadAcls(db, file);
-    this.#snapshot = { revision: loadRevision(db, file), services, backends, acls };
-    this.#statements = prepareStatements(db);
+    this.#insert = db.prepare('INSERT INTO updates VALUES (?, ?, ?, ?, ?, ?, ?)');
+    this.#setMeta = db.prepare(
+      'UPDATE meta SET revision = ?, clock = ?, node = ?, writer = ?, row_count = ?, row_crcs = ?, crc = ?',
+    );
+    this.#clear = db.prepare('DELETE FROM updates WHERE document = ?');
+    this.#meta = { revision: 0, clock: '', node: '', writer: 0 };
   }
 
-  snapshot(): StateSnapshot {
-    return this.#snapshot;
-  }
-
-  commit(changes: readonly Change[], next: StateSnapshot): void {
-    if (changes.length === 0) return;
-    const { revision } = this.#snapshot;
-    if (next.revision !== revision + 1) {
-      throw new Error(`bug: revision ${next.revision} was not made from ${revision}`);
+  /** Opens the store in `directory`, with all that is in it, or throws StoreError with what to do. */
+  static open(
+    directory: string,
+    beginning: Beginning,
+  ): { readonly store: Store; readonly updates: readonly Update[] } {
+    const file = join(directory, 'state.db');
+    let db: DatabaseSync | undefined;
+    try {
+      prepare(directory, file, beginning);
+      db = open(file, beginning);
+      const store = new Store(file, db);
+      return { store, updates: store.#load() };
+    } catch (error) {
+      db?.close();
+      const problem = classify(error, file);
+      if (problem.reason === 'in-use') throw storeError('in-use', file, lockHolder(file), error);
+      throw problem.reason === 'missing' && problem.cause !== undefined
+        ? storeError('missing', directory, 'nor can it be made', error)
+        : problem;
     }
+  }
+
+  get meta(): Meta {
+    return this.#meta;
+  }
+
+  #load(): readonly Update[] {
+    const updates: Update[] = [];
+    const extents = new Map<string, Extent>();
+    const rows = this.#db.prepare(
+      'SELECT seq, document, epoch, proposer, whole, bytes, crc FROM updates ORDER BY seq',
+    );
+    rows.setReturnArrays(true);
+    for (const row of rows.iterate() as Iterable<unknown> as Iterable<UpdateRow>) {
+      const [seq, document, number, proposer, whole, bytes, crc] = row;
+      if (crc !== crcOf(row)) throw storeError('damaged', this.file, `update ${seq} of its log`);
+      updates.push({ document, epoch: { number, proposer }, whole: whole === 1, bytes });
+      extents.set(document, grown(extents.get(document) ?? NO_ROWS, row));
+      this.#all = grown(this.#all, row);
+      this.#seq = seq;
+    }
+    this.#extents = extents;
+    this.#meta = this.#loadMeta();
+    return updates;
+  }
+
+  #loadMeta(): Meta {
+    const statement = this.#db.prepare(
+      'SELECT revision, clock, node, writer, row_count, row_crcs, crc FROM meta',
+    );
+    statement.setReturnArrays(true);
+    const [row, ...others] = statement.all() as unknown as MetaRow[];
+    if (row === undefined || others.length > 0)
+      throw storeError('damaged', this.file, 'its revision');
+    const [revision, clock, node, writer, rows, sum, crc] = row;
+    const meta = { revision, clock, node, writer };
+    if (crc !== metaRow(meta, { ...NO_ROWS, rows, sum })[6])
+      throw storeError('damaged', this.file, 'its revision');
+    if (rows !== this.#all.rows || sum !== this.#all.sum)
+      throw storeError('damaged', this.file, 'updates of its log are missing');
+    return meta;
+  }
+
+  /** Everything of the step is durable when this returns; nothing of it when it throws StoreError. */
+  write({ meta, clear = [], append }: Step): void {
+    const extents = new Map(clear === 'all' ? [] : this.#extents);
+    const cleared = clear === 'all' ? [] : clear.filter((document) => extents.delete(document));
+    let all = clear === 'all' ? NO_ROWS : without(this.#all, this.#extents, cleared);
+    let seq = this.#seq;
     try {
       this.#db.exec('BEGIN IMMEDIATE');
-      for (const change of changes) write(this.#statements, change);
-      this.#statements.revision.run(next.revision, crc32(String(next.revision)));
+      if (clear === 'all') this.#db.exec('DELETE FROM updates');
+      for (const document of cleared) this.#clear.run(document);
+      for (const update of append) {
+        const row = updateRow(++seq, update);
+        this.#insert.run(...row);
+        all = grown(all, row);
+        extents.set(update.document, grown(extents.get(update.document) ?? NO_ROWS, row));
+      }
+      this.#setMeta.run(...metaRow(meta, all));
       this.#db.exec('COMMIT');
     } catch (error) {
       // SQLite rolls back by itself after some errors (full disk among them).
       if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
-      throw classify(error, this.#file);
+      throw classify(error, this.file);
     }
-    this.#snapshot = next;
+    this.#meta = meta;
+    this.#extents = extents;
+    this.#all = all;
+    this.#seq = seq;
+  }
+
+  /** Documents to be stored whole with the next step, one of `documents` among its own updates. */
+  tooLong(documents: Iterable<string>): readonly string[] {
+    const long = [...new Set(documents)].filter((document) => {
+      const { rows, wholeBytes, logBytes } = this.#extents.get(document) ?? NO_ROWS;
+      return rows > UPDATES_MAX || logBytes > BYTES_FACTOR * wholeBytes + BYTES_TOLERATED;
+    });
+    if (this.#all.rows <= ALL_UPDATES_MAX) return long;
+    let most: readonly [string, Extent] | undefined;
+    for (const entry of this.#extents)
+      if (most === undefined || entry[1].rows > most[1].rows) most = entry;
+    return most === undefined || long.includes(most[0]) ? long : [...long, most[0]];
+  }
+
+  has(document: string): boolean {
+    return this.#extents.has(document);
+  }
+
+  get isOpen(): boolean {
+    return this.#db.isOpen;
   }
 
   close(): void {
@@ -384,20 +372,16 @@ class SqliteStore implements StateStore {
   }
 }
 
-/** Opens the store in `directory`, or throws StoreError with what to do. */
-export function openStore(directory: string): StateStore {
-  const file = join(directory, 'state.db');
-  let db: DatabaseSync | undefined;
-  try {
-    prepare(directory, file);
-    db = open(file);
-    return new SqliteStore(file, db);
-  } catch (error) {
-    db?.close();
-    const problem = classify(error, file);
-    if (problem.reason === 'in-use') throw storeError('in-use', file, lockHolder(file), error);
-    throw problem.reason === 'missing' && problem.cause !== undefined
-      ? storeError('missing', directory, 'nor can it be made', error)
-      : problem;
+function without(
+  all: Extent,
+  extents: ReadonlyMap<string, Extent>,
+  documents: readonly string[],
+): Extent {
+  let { rows, sum } = all;
+  for (const document of documents) {
+    const gone = extents.get(document) ?? NO_ROWS;
+    rows -= gone.rows;
+    sum = (sum ^ gone.sum) >>> 0;
   }
+  return { ...NO_ROWS, rows, sum };
 }

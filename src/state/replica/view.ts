@@ -34,6 +34,12 @@ export interface Viewed extends Applied {
   readonly touchedNodes: ReadonlySet<string>;
 }
 
+/** A change that is for another node to make. */
+export interface Elsewhere {
+  readonly node: string;
+  readonly change: Change;
+}
+
 interface Claim {
   readonly entry: Entry;
   readonly backend: BackendRecord;
@@ -263,10 +269,10 @@ export class StateView {
   /** What a decision of commands.ts writes; `elsewhere`: for the node that has the backend to do. */
   writes(changes: readonly Change[]): {
     readonly writes: readonly Write[];
-    readonly elsewhere: readonly { readonly node: string; readonly change: Change }[];
+    readonly elsewhere: readonly Elsewhere[];
   } {
     const writes: Write[] = [];
-    const elsewhere: { node: string; change: Change }[] = [];
+    const elsewhere: Elsewhere[] = [];
     /** Backends written so far that the snapshot does not have, for a removal of their service. */
     const fresh = new Map<string, string[]>();
     for (const change of changes) {
@@ -284,9 +290,8 @@ export class StateView {
     const there = list.find((backend) => compareBackends(backend, id) === 0);
     if (change.kind === 'remove-backend' || change.backend.owner === undefined) return there?.node;
     const { node, owner } = change.backend;
-    if (node !== undefined) return node;
-    // A document about a backend says nothing of its process, and leaves it the one that it has.
-    return there?.owner !== undefined && sameOwner(there.owner, owner) ? there.node : undefined;
+    // A command about a backend says nothing of its process, and leaves it the one that it has.
+    return there?.owner !== undefined && sameOwner(there.owner, owner) ? there.node : node;
   }
 
   #writesOf(change: Change, fresh: Map<string, string[]>): readonly Write[] {

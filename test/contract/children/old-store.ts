@@ -5,6 +5,8 @@ import { DatabaseSync } from 'node:sqlite';
 import { crc32 } from 'node:zlib';
 import type { StateSnapshot } from '../../../src/state/records.ts';
 
+const APPLICATION_ID = 0x7a686f70;
+
 const TABLES = `
 CREATE TABLE meta (revision INTEGER NOT NULL, crc INTEGER NOT NULL) STRICT;
 CREATE TABLE services (
@@ -40,7 +42,7 @@ export function makeOldStore(directory: string, schema: 1 | 2, snapshot: StateSn
   const db = new DatabaseSync(file);
   chmodSync(file, 0o600);
   db.exec(`PRAGMA journal_mode = WAL; BEGIN; ${TABLES} ${schema === 2 ? ACLS : ''}
-    PRAGMA application_id = ${0x7a686f70}; PRAGMA user_version = ${schema};`);
+    PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${schema};`);
   const { revision } = snapshot;
   db.prepare('INSERT INTO meta VALUES (?, ?)').run(revision, crc32(String(revision)));
   const putService = db.prepare('INSERT INTO services VALUES (?, ?, ?, ?)');

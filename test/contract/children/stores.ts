@@ -40,7 +40,7 @@ export function everything(state: State): unknown {
     node: state.node,
     writer: state.replica.writer,
     clock: state.replica.clockState(),
-    digests: [...state.replica.digests()].toSorted(),
+    digests: new Map(state.replica.digests()),
     kv: state.kv.all(),
     nodes: [...state.view.nodes()],
   };
