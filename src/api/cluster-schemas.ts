@@ -38,6 +38,11 @@ const neighbourAnswer = z.object({
   rttMs: z.number().min(0).optional(),
   /** Documents that differ from this neighbour's; absent until it has told what it has. */
   behind: count.optional(),
+  address: z.string().optional(),
+  zone: z.string().optional(),
+  suspect: z.boolean().optional(),
+  /** Not sent yet. */
+  queuedBytes: count.optional(),
 });
 
 const outside = z.object({ member: z.literal(false), ...z.object(cares).partial().shape });
@@ -53,9 +58,27 @@ const inside = z.object({
   /** Whether this host has the CA's key: it makes tokens and renews certificates. */
   signer: z.boolean(),
   certificateUntil: z.string(),
+  /** When the next one is asked for. */
+  certificateRenewAt: z.string(),
+  /** As a member; counts the starts of this node. */
+  startedAt: z.string(),
+  incarnation: count,
+  /** What somebody should do something about, in sentences. */
+  problems: textList,
   /** By state, this host included. */
   members: z.object({ alive: count, suspect: count, dead: count, left: count, unknown: count }),
   neighbours: z.array(neighbourAnswer),
+  /** Of the replicated state: the shared one, and one for each node. */
+  documents: count,
+  /** Documents that differ from the neighbour that differs most, as far as is known. */
+  behind: count,
+  revocations: count,
+  /** Since this start. */
+  messagesSent: count,
+  messagesReceived: count,
+  messagesDropped: count,
+  sentBytes: count,
+  receivedBytes: count,
   ...cares,
 });
 

@@ -70,7 +70,9 @@ export function conflictText({ vip, kind, services, port, protocol, now }: Confl
 /** One line for each thing that somebody may have to look after. */
 export function caresOf(cluster: ClusterAnswer): string[] {
   const { conflicts = [], failOpen = [], unsavedDocuments = 0, unreadable = 0 } = cluster;
+  const problems = cluster.member ? cluster.problems : [];
   return [
+    ...problems.map((problem) => `problem: ${problem}`),
     ...conflicts.map((conflict) => `conflict: ${conflictText(conflict)}`),
     ...failOpen.map(
       (port) => `fail open: no host with a backend of ${port} is reachable, so all stay in use`,

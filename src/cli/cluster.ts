@@ -75,7 +75,10 @@ function facts(cluster: MembershipAnswer, signers: readonly string[]): string[][
   return [
     ['cluster', cluster.clusterId],
     ['this host', `${cluster.name}, node ${cluster.nodeId}, at ${cluster.address}${zone}`],
-    ['certificate', `until ${cluster.certificateUntil}, renewed before that`],
+    [
+      'certificate',
+      `until ${cluster.certificateUntil}, to be renewed at ${cluster.certificateRenewAt}`,
+    ],
     ['CA key', signers.length === 0 ? 'on no known member' : `on ${signers.join(', ')}`],
     [
       'members',

@@ -238,11 +238,11 @@ test('cluster status shows this host, its neighbours, and what to look after', a
     member('d', 'web4', { state: 'left', neighbour: false, signer: true }),
   ];
   cluster.behind = [2];
-  cluster.told = { failOpen: ['web:http'] };
+  cluster.told = { failOpen: ['web:http'], problems: ['the network is cut'] };
   assert.deepEqual((await zerohop(['cluster', 'status'])).out.split('\n'), [
     `cluster      ${ID}`,
     `this host    web1, node ${A}, at 10.0.0.1:7946, zone east`,
-    'certificate  until 2026-01-31T00:00:00.000Z, renewed before that',
+    'certificate  until 2026-01-31T00:00:00.000Z, to be renewed at 2026-01-20T00:00:00.000Z',
     'CA key       on web1, web2',
     'members      2 of 3 members alive, 1 dead, 1 left',
     'links        1 neighbour, behind: 2 documents differ from web2',
@@ -250,6 +250,7 @@ test('cluster status shows this host, its neighbours, and what to look after', a
     'NEIGHBOUR  ID                          RTT      STATE',
     `web2       ${B}  0.42 ms  2 documents differ`,
     '',
+    'problem: the network is cut',
     'fail open: no host with a backend of web:http is reachable, so all stay in use',
     '',
   ]);
