@@ -37,8 +37,8 @@ function parametersOf(schema: z.ZodType, place: 'path' | 'query'): Json[] {
   }));
 }
 
-function jsonContent(schema: Json): Json {
-  return { content: { 'application/json': { schema } } };
+function content(schema: Json, type = 'application/json'): Json {
+  return { content: { [type]: { schema } } };
 }
 
 function operationOf(route: Route): Json {
@@ -48,12 +48,15 @@ function operationOf(route: Route): Json {
     ...(parameters.length === 0 ? {} : { parameters }),
     ...(route.body === undefined
       ? {}
-      : { requestBody: { required: true, ...jsonContent(bodySchema(route)) } }),
+      : { requestBody: { required: true, ...content(bodySchema(route)) } }),
     responses: {
-      [route.status]: { description: 'done', ...jsonContent(answerSchema(route.answer)) },
+      [route.status]: {
+        description: 'done',
+        ...content(answerSchema(route.answer), route.contentType),
+      },
       default: {
         description: 'refused; nothing was changed',
-        ...jsonContent({ $ref: '#/components/schemas/Error' }),
+        ...content({ $ref: '#/components/schemas/Error' }),
       },
     },
   };

@@ -30,6 +30,8 @@ export interface Route {
   readonly body?: z.ZodType;
   readonly bodyBytesMax: number;
   readonly answer: z.ZodType;
+  /** Of an answer that is text; absent: JSON. */
+  readonly contentType?: string;
   /** Checks the request and does it; rejects with ProblemError. */
   run(engine: Engine, request: RawRequest): Promise<unknown>;
   /**
@@ -53,6 +55,7 @@ interface Definition<P, Q, B> {
   readonly body?: z.ZodType<B>;
   readonly bodyBytesMax?: number;
   readonly answer: z.ZodType;
+  readonly contentType?: string;
   readonly handle: (engine: Engine, request: Checked<P, Q, B>) => unknown;
   readonly stream?: (
     engine: Engine,
@@ -72,7 +75,7 @@ export function route<P, Q, B = undefined>(
   path: string,
   definition: Definition<P, Q, B>,
 ): Route {
-  const { params, query, body, handle, stream } = definition;
+  const { params, query, body, handle, stream, contentType } = definition;
   return {
     method,
     path,
@@ -83,6 +86,7 @@ export function route<P, Q, B = undefined>(
     ...(body === undefined ? {} : { body }),
     bodyBytesMax: definition.bodyBytesMax ?? BODY_BYTES_MAX,
     answer: definition.answer,
+    ...(contentType === undefined ? {} : { contentType }),
     run: async (engine, request) => await handle(engine, checked(definition, request)),
     ...(stream === undefined
       ? {}

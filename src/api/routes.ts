@@ -2,7 +2,7 @@
  * Every path of the API: what it takes, what it answers, what it does. Pure:
  * the server (io/server.ts) brings requests in and answers out.
  */
-import type * as z from 'zod';
+import * as z from 'zod';
 import { ProblemError } from '../state/problem.ts';
 import { exportDocuments } from '../state/export.ts';
 import { unknownService } from '../state/commands.ts';
@@ -13,6 +13,7 @@ import { ACLS } from './acl-routes.ts';
 import { CLUSTER } from './cluster-routes.ts';
 import { KV } from './kv-routes.ts';
 import { route, submit, type Route } from './route.ts';
+import { METRICS_TYPE } from '../telemetry/metrics.ts';
 import * as s from './schemas.ts';
 
 /** 10,000 services × 10 backends are 4 MB. */
@@ -181,6 +182,17 @@ const REST: readonly Route[] = [
     query: s.noQuery,
     answer: s.statusAnswer,
     handle: (engine) => engine.status(),
+  }),
+  route('GET', '/metrics', {
+    summary: 'What Prometheus is told, in its text format',
+    params: s.noParams,
+    query: s.noQuery,
+    answer: z.string(),
+    contentType: METRICS_TYPE,
+    handle: async (engine) => {
+      if (engine.metrics !== undefined) return await engine.metrics();
+      throw new ProblemError([{ code: 'unavailable', message: 'this agent has no metrics' }]);
+    },
   }),
   route('POST', '/v1/apply', {
     summary: 'Make every document so, all or none; what no document names stays as it is',

@@ -6,3 +6,4 @@ export const DEFAULT_CONFIG_PATH = '/etc/zerohop/zerohop.yaml';
 export const DEFAULT_SOCKET_PATH = '/run/zerohop/agent.sock';
 export const DEFAULT_DATA_DIR = '/var/lib/zerohop';
 export const DEFAULT_PIN_DIR = '/sys/fs/bpf/zerohop';
+export const DEFAULT_METRICS_PORT = 9477;

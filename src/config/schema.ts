@@ -10,7 +10,12 @@ import { whyNoBackend } from '../net/classes.ts';
 import { formatIp, parseIp } from '../net/ip.ts';
 import { ProblemError } from '../state/problem.ts';
 import { show, strict } from '../state/validate.ts';
-import { DEFAULT_DATA_DIR, DEFAULT_PIN_DIR, DEFAULT_SOCKET_PATH } from './defaults.ts';
+import {
+  DEFAULT_DATA_DIR,
+  DEFAULT_METRICS_PORT,
+  DEFAULT_PIN_DIR,
+  DEFAULT_SOCKET_PATH,
+} from './defaults.ts';
 
 function absolutePath(what: string): z.ZodString {
   const error = (issue: { input?: unknown }): string =>
@@ -155,6 +160,20 @@ const clusterSchema = strict({
   return { ...rest, listen: bound, advertise: told && formatAddress(told) };
 });
 
+const metricsSchema = strict({
+  /**
+   * IP[:PORT] where GET /metrics is answered to everybody who can connect; absent: only on the
+   * agent's socket. Off by default, as a TCP port has no owner and no group, and the text tells names
+   * of hosts and how full and how old things are. The port is one of the 9100–9999 that exporters
+   * have; all of these are given out by now, so that some rare exporter has it too.
+   */
+  listen: ipPort('metrics.listen').optional(),
+}).transform(({ listen }): { listen?: HostPort } =>
+  listen === undefined
+    ? {}
+    : { listen: { host: listen.host, port: listen.port ?? DEFAULT_METRICS_PORT } },
+);
+
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
@@ -191,6 +210,7 @@ export const configSchema = strict({
   ).default(parsedCidr('fd7a:6572:6f68:6f70::/64')),
   acl: aclSchema.default(() => aclSchema.parse({})),
   cluster: clusterSchema.default(() => clusterSchema.parse({})),
+  metrics: metricsSchema.default(() => metricsSchema.parse({})),
   maps: mapsSchema.default(() => mapsSchema.parse({})),
   /** Milliseconds between full comparisons with the kernel's maps. A guess; it reads every entry once. */
   fullCheckIntervalMs: count('fullCheckIntervalMs', 100, 86_400_000).default(30_000),

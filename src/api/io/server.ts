@@ -131,6 +131,7 @@ function addRoute(app: FastifyInstance, engine: Engine, route: Route, streams: S
         return reply;
       }
       const answer = await route.run(engine, raw);
+      if (route.contentType !== undefined) reply.type(route.contentType);
       return await reply.code(route.status).send(answer);
     },
   });

@@ -64,9 +64,11 @@ async function ask(
       (incoming) => {
         let all = '';
         incoming.setEncoding('utf8').on('data', (chunk: string) => (all += chunk));
-        incoming.on('end', () =>
-          resolve({ status: incoming.statusCode ?? 0, text: all, json: JSON.parse(all) }),
-        );
+        incoming.on('end', () => {
+          const type = incoming.headers['content-type'] ?? '';
+          const json: unknown = type.startsWith('application/json') ? JSON.parse(all) : all;
+          resolve({ status: incoming.statusCode ?? 0, text: all, json });
+        });
       },
     );
     outgoing.on('error', reject);
@@ -127,6 +129,7 @@ test('every answer keeps the schema that the description promises', async () => 
     ['GET', '/v1/services/{name}', '/v1/services/schema'],
     ['GET', '/v1/backends', '/v1/backends?service=schema'],
     ['GET', '/v1/status', '/v1/status'],
+    ['GET', '/metrics', '/metrics'],
     [
       'PUT',
       '/v1/acls/{name}',

@@ -102,6 +102,17 @@ test('where the cluster listens, and what others dial, is an IP with or without 
   }
 });
 
+test('metrics are served over TCP only where the file says so', () => {
+  assert.deepEqual(load('').metrics, {});
+  assert.deepEqual(load('metrics: {}').metrics, {});
+  for (const [text, host, port] of [
+    ["'127.0.0.1:9100'", '127.0.0.1', 9100],
+    ['127.0.0.1', '127.0.0.1', 9477],
+    ["'[::]:9100'", '::', 9100],
+  ] as const)
+    assert.deepEqual(load(`metrics: {listen: ${text}}`).metrics, { listen: { host, port } });
+});
+
 test('a configuration file that was named must exist', () => {
   const missing = join(directory, 'none.yaml');
   assert.match(
@@ -140,6 +151,8 @@ test('malformed values are told with what they should be', () => {
     [`cluster: {zone: ${'z'.repeat(33)}}`, /cluster\.zone .* is not 0–32/],
     ["cluster: {name: ''}", /cluster\.name "" is not 1–64 of letters/],
     ['cluster: {port: 1}', /1:11 \(cluster\.port\): unknown field "port"/],
+    ["metrics: {listen: ':9477'}", /metrics\.listen ":9477" is not an IP address/],
+    ['metrics: 9477', /metrics\): 9477 is not an object with fields/],
     ['- a', /a configuration is a map of knobs/],
     ['a: 1\n---\nb: 1', /one YAML document/],
     ['dataDir: /a\ndataDir: /b', /2:1.*unique/],
