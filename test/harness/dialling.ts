@@ -1,5 +1,6 @@
 /** Clients that keep connecting at a steady pace, and what they saw; see test/system/clients/steady.c. */
 import type { Child } from './child.ts';
+import { patience } from './eventually.ts';
 import type { TestHost } from './host.ts';
 import { steadyClient } from './programs.ts';
 
@@ -70,7 +71,7 @@ export class Dialler {
     host: TestHost,
     addr: string,
     port: number,
-    { everyMs = 10, waitMs = 1000 }: Pace = {},
+    { everyMs = 10, waitMs = 2000 * patience }: Pace = {},
   ): Promise<Dialler> {
     const words = [addr, port, Math.round(everyMs * 1000), waitMs].map(String);
     const client = host.spawn([await steadyClient(), ...words]);
@@ -82,6 +83,11 @@ export class Dialler {
   failures(): Failure[] {
     const lines = this.#client.stdout.split('\n').slice(1, -1);
     return lines.filter((line) => line.startsWith('{"from"')).map(failureOf);
+  }
+
+  /** Waits until each of these backends has answered. */
+  async hears(...names: readonly string[]): Promise<void> {
+    for (const name of names) await this.#client.says(new RegExp(`^{"answered":"${name}"}$`, 'm'));
   }
 
   /** Lets it end, those under way included. */

@@ -10,7 +10,8 @@
  * for each attempt that failed, at once, with times of CLOCK_MONOTONIC:
  *   {"from":NS,"to":NS,"error":"connect ETIMEDOUT","backend":"10.77.0.2:8080"}
  * backend: whom the socket was talking to, from /proc/net/tcp, where a VIP is
- * what it was rewritten to; "" when the socket was closed by then. At the end
+ * what it was rewritten to; "" when the socket was closed by then. When a
+ * backend answers for the first time: {"answered":"a"}. At the end
  *   {"attempts":N,"skipped":N,"unlisted":N,"answers":{"a":{"count":N,"firstNs":NS,"lastNs":NS},…}}
  * answers: the first and the last began then. skipped: too many were under way;
  * unlisted: failed after LISTED_MAX others.
@@ -69,6 +70,8 @@ static void answered(const char *name, long long from)
     snprintf(names[i].name, NAME_BYTES, "%.47s", name);
     names[i].first = from;
     names_used++;
+    printf("{\"answered\":\"%s\"}\n", names[i].name);
+    fflush(stdout);
   }
   names[i].count++;
   if (from < names[i].first)
