@@ -50,6 +50,10 @@ function plain({ services, backends, acls }: StateSnapshot): unknown {
   return { services: sorted(services), backends: sorted(backends), acls: sorted(acls) };
 }
 
+function isNoLoopback(value: unknown): boolean {
+  return (value as { address?: unknown } | null)?.address !== '127.0.0.1';
+}
+
 const web: ServiceRecord = {
   name: 'web',
   vips: ['240.0.0.80'],
@@ -128,8 +132,14 @@ suite('view', () => {
             [2, 0],
           ] as const)
             meet(at(a), at(b));
-        for (const { view } of hosts)
-          assert.deepEqual(plain(view.snapshot()), plain(hosts[0].view.snapshot()));
+        // Of loopback addresses each host sees its own.
+        const common = ({ view }: Host): unknown =>
+          JSON.parse(
+            JSON.stringify(plain(view.snapshot()), (_, value: unknown) =>
+              Array.isArray(value) ? value.filter(isNoLoopback) : value,
+            ),
+          );
+        for (const one of hosts) assert.deepEqual(common(one), common(hosts[0]));
       }),
     );
   });
