@@ -23,6 +23,8 @@ import { ProblemError } from './state/problem.ts';
 import type { StateSnapshot } from './state/records.ts';
 import type { Logger } from './telemetry/io/log.ts';
 import { releaseMemorySoon } from './telemetry/io/memory.ts';
+import { startMetrics } from './telemetry/io/metrics-server.ts';
+import { MetricsText } from './telemetry/io/metrics.ts';
 import { notifySystemd } from './telemetry/io/notify.ts';
 import { version } from './version.ts';
 
@@ -44,6 +46,7 @@ export class Agent implements Engine {
   readonly #pipeline: Pipeline;
   readonly #kernel: HostKernel;
   readonly #startedAt = new Date();
+  readonly #metrics = new MetricsText(this);
 
   constructor(config: Config, log: Logger, state: State, cgroup: Cgroup, pins: Pins) {
     this.#config = config;
@@ -126,6 +129,10 @@ export class Agent implements Engine {
       cluster: this.cluster.status(),
       memory: { rssBytes: memory.rss, heapUsedBytes: memory.heapUsed },
     };
+  }
+
+  metrics(): Promise<string> {
+    return this.#metrics.text();
   }
 
   /** `goodbye`: other hosts let go of this one's backends before it ends. */
@@ -221,6 +228,8 @@ export async function runAgent(config: Config, log: Logger): Promise<number> {
     version: version(),
     log,
   });
+  const { listen } = config.metrics;
+  const metrics = listen && startMetrics(() => agent.metrics(), { ...listen, log });
   const stopped = untilStopped(agent, config, log);
   const timers = [
     setInterval(() => {
@@ -244,7 +253,7 @@ export async function runAgent(config: Config, log: Logger): Promise<number> {
   for (const timer of timers) clearInterval(timer);
   // Before the API ends: what it answers last was told to the others.
   await agent.close(true);
-  await api.close();
+  await Promise.all([api.close(), metrics?.close()]);
   lock.release();
   return 0;
 }

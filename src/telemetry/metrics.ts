@@ -288,10 +288,30 @@ const CLUSTER: readonly Metric[] = [
   neighbours('zerohop_cluster_neighbour_rtt_seconds', 'Round trip to a neighbour.', ({ rttMs }) =>
     rttMs === undefined ? undefined : rttMs / 1000,
   ),
+  neighbours(
+    'zerohop_cluster_neighbour_queued_bytes',
+    'Not sent to a neighbour yet.',
+    ({ queuedBytes }) => queuedBytes,
+  ),
+  gauge(
+    'zerohop_cluster_problems',
+    'What somebody should do something about: zerohop cluster status tells.',
+    (reading) => membership(reading)?.problems.length,
+  ),
+  gauge(
+    'zerohop_cluster_revocations',
+    'Nodes put out for good, as far as they are known here.',
+    (reading) => membership(reading)?.revocations,
+  ),
   gauge(
     'zerohop_cluster_certificate_expiry_timestamp_seconds',
     "When this host's certificate ends.",
     ({ certificateUntilS }) => certificateUntilS,
+  ),
+  gauge(
+    'zerohop_replication_documents',
+    'Documents of the replicated state: the shared one, and one for each node.',
+    (reading) => membership(reading)?.documents,
   ),
   neighbours(
     'zerohop_replication_behind_documents',

@@ -7,7 +7,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { METRICS_TYPE } from '../metrics.ts';
 
 export interface MetricsServerOptions {
-  readonly address: string;
+  readonly host: string;
   readonly port: number;
   readonly log: {
     info(fields: object, message: string): void;
@@ -68,7 +68,7 @@ export function startMetrics(
   read: () => Promise<string>,
   options: MetricsServerOptions,
 ): MetricsServer {
-  const { address, port, log } = options;
+  const { host, port, log } = options;
   const limits = { ...LIMITS, ...options.limits };
   const text = shared(read, limits.sameTextMs);
   const handle = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
@@ -99,26 +99,26 @@ export function startMetrics(
   );
   server.maxConnections = limits.connectionsMax;
   server.setTimeout(limits.idleTimeoutMs);
-  return listen(server, { address, port, log, retryMs: limits.retryMs });
+  return listen(server, { host, port, log, retryMs: limits.retryMs });
 }
 
 function listen(
   server: Server,
   {
-    address,
+    host,
     port,
     log,
     retryMs,
-  }: Pick<MetricsServerOptions, 'address' | 'port' | 'log'> & { retryMs: number },
+  }: Pick<MetricsServerOptions, 'host' | 'port' | 'log'> & { retryMs: number },
 ): MetricsServer {
   let retry: NodeJS.Timeout | undefined;
   let said = false;
   const begin = (): void => {
-    if (!server.listening) server.listen({ host: address, port });
+    if (!server.listening) server.listen({ host, port });
   };
   server.on('listening', () => log.info({ address: server.address() }, 'metrics are served'));
   server.on('error', (error) => {
-    const details = { error, address, port, retryMs };
+    const details = { error, host, port, retryMs };
     if (!said) log.error(details, 'metrics cannot be served at metrics.listen; tried again');
     said = true;
     clearTimeout(retry);

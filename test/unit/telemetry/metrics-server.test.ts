@@ -33,7 +33,7 @@ async function start(
   limits: Partial<typeof LIMITS> = {},
   port = 0,
 ): Promise<MetricsServer> {
-  const options = { address: '127.0.0.1', port, log, limits: { ...LIMITS, ...limits } };
+  const options = { host: '127.0.0.1', port, log, limits: { ...LIMITS, ...limits } };
   const server = startMetrics(read, options);
   open.push(server);
   if (port === 0) while (server.port() === undefined) await pause(2);

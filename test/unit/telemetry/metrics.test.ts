@@ -126,12 +126,15 @@ test('a member tells of its cluster, and no longer when it has left', async () =
   cluster.told = {
     certificateUntil: '2026-01-31T00:00:00.000Z',
     neighbours: [
-      { id: nodeId('b'), name: 'web2', rttMs: 1.5, behind: 2 },
+      { id: nodeId('b'), name: 'web2', rttMs: 1.5, behind: 2, queuedBytes: 6 },
       { id: nodeId('d'), name: 'a "name"\\n\nof somebody' },
     ],
     failOpen: ['web:http'],
     unsavedDocuments: 3,
     unreadable: 4,
+    problems: ['a', 'b', 'c', 'd', 'e'],
+    revocations: 7,
+    documents: 8,
     conflicts: [{ vip: '240.0.0.1', kind: 'reassigned', services: ['a', 'b'] }],
   };
   const counters = newMetrics();
@@ -151,6 +154,10 @@ test('a member tells of its cluster, and no longer when it has left', async () =
     [`zerohop_cluster_neighbour_rtt_seconds{peer=${nodeId('b')},name=web2}`]: 0.0015,
     [`zerohop_replication_behind_documents{peer=${nodeId('b')},name=web2}`]: 2,
     'zerohop_cluster_certificate_expiry_timestamp_seconds{}': 1_769_817_600,
+    [`zerohop_cluster_neighbour_queued_bytes{peer=${nodeId('b')},name=web2}`]: 6,
+    'zerohop_cluster_problems{}': 5,
+    'zerohop_cluster_revocations{}': 7,
+    'zerohop_replication_documents{}': 8,
     'zerohop_fail_open_ports{}': 1,
     'zerohop_state_unsaved_documents{}': 3,
     'zerohop_state_unreadable_records{}': 4,
