@@ -78,7 +78,7 @@ export const DEFAULTS: Config = {
   optimiseMs: 10_000, // a guess
   randomLinks: 2, // a guess: X-BOT leaves the dearest few links alone, so that the overlay stays one
   broadcast: 'source-tree', // measured: fewer hops and less redundancy than Plumtree, see test/sim/REPORT.md
-  multicastNodesMax: 1000, // a guess: a tree costs a search of all links, for each origin and each change
+  multicastNodesMax: 16_384, // as statesMax; measured with 10,000, see test/sim/REPORT.md
   payloadBytesMax: 1_048_576, // a guess
   graftFirstMs: 200, // a guess: PT p. 8 wants the overlay's diameter in time; iroh-gossip has 80
   graftNextMs: 100, // a guess: PT p. 9 wants a round trip; iroh-gossip has 40

@@ -8,11 +8,16 @@ import type { NodeId } from './types.ts';
 
 interface Tree {
   readonly digest: number;
+  readonly at: number;
   readonly children: ReadonlySet<NodeId>;
 }
 
 const NONE: readonly number[] = [];
 const TREES_MAX = 64; // a guess: origins that broadcast often at the same time
+/** Up to so many nodes each change of a link makes the trees anew. */
+const EXACT_NODES_MAX = 1000; // a guess
+/** Above, a tree is kept for so long times the nodes, though links change. */
+const KEEP_PER_NODE_MS = 0.1; // formula: a tree takes 0.1 to 0.5 µs times the nodes (REPORT.md), 64 of them 6 to 32 % of a core
 
 export class Multicast {
   readonly #self: NodeId;
@@ -29,15 +34,18 @@ export class Multicast {
   }
 
   /** The neighbours that get the payload from me; undefined when the origin's tree is not known here. */
-  children(origin: NodeId): ReadonlySet<NodeId> | undefined {
+  children(origin: NodeId, now: number): ReadonlySet<NodeId> | undefined {
     const { digest, size } = this.#states;
     if (size > this.#nodesMax) return undefined;
     const known = this.#trees.get(origin);
-    if (known?.digest === digest) return known.children;
+    const keepMs = size > EXACT_NODES_MAX ? size * KEEP_PER_NODE_MS : 0;
+    if (known !== undefined && (known.digest === digest || now - known.at < keepMs)) {
+      return known.children;
+    }
     const children = this.#compute(origin);
     this.#trees.delete(origin);
     if (children === undefined) return undefined;
-    this.#trees.set(origin, { digest, children });
+    this.#trees.set(origin, { digest, at: now, children });
     if (this.#trees.size > TREES_MAX) {
       const oldest = this.#trees.keys().next().value;
       if (oldest !== undefined) this.#trees.delete(oldest);

@@ -79,7 +79,7 @@ export class Node {
     const table = names ?? new Names();
     const life = lifeName(incarnation, random.next());
     this.tree = new Plumtree(life, active, this.config, random, effects, (id) =>
-      this.#multicast.children(id),
+      this.#multicast.children(id, this.members.now),
     );
     this.members = new Members(self, active, this.config, random, effects, table, {
       incarnation: () => this.detector.incarnation,

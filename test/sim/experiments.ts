@@ -1,12 +1,15 @@
 // The experiments of the report. Each is a function of its options that gives back plain numbers; report.ts runs
 // them, keeps what they measured, and report-text.ts sets it next to the published figures.
 import { PAPER, sfc32 } from '../../src/hyparview-ts/index.ts';
+import { below } from '../../src/hyparview-ts/random.ts';
 import { Violation } from './checks.ts';
 import { Cluster } from './cluster.ts';
 import { asymmetries, clustering, components, inDegrees, meanPath, overlay } from './graph.ts';
 import { broadcasts, churn, cost, failAtOnce } from './measure.ts';
 import type { BroadcastQuality, Cost } from './measure.ts';
 import { badDaySwim, killsSwim, readySwim } from './swim.ts';
+import { walkTrees } from './walk.ts';
+import type { WalkQuality } from './walk.ts';
 import { lone } from './lone.ts';
 import type { LoneResult } from './lone.ts';
 import { CALM } from './simulator.ts';
@@ -126,9 +129,9 @@ function failure(options: Options, part: number): FailureResult {
 export interface TreeResult {
   readonly what: string;
   readonly nodes: number;
-  readonly one: BroadcastQuality;
-  readonly many: BroadcastQuality;
-  readonly failed: BroadcastQuality;
+  readonly one?: BroadcastQuality;
+  readonly many: BroadcastQuality | WalkQuality;
+  readonly failed?: BroadcastQuality;
 }
 
 /** Plumtree as in its paper; and both kinds of tree as this package ships them. */
@@ -161,6 +164,13 @@ export function trees(options: Options): Step<TreeResult>[] {
         ready(seed, small, { config: { broadcast: 'source-tree' } }),
       ),
     ),
+    step('origins at rest', () => {
+      const cluster = ready(seed, nodes, { config: plain, everyMs: 2, restMs: 60_000 });
+      const what = 'a tree for each origin, default overlay, all told of all links';
+      const random = sfc32(seed, 42);
+      const origins = Array.from({ length: 20 }, () => below(random, nodes));
+      return { what, nodes, many: walkTrees(cluster, origins) };
+    }),
   ];
 }
 

@@ -30,7 +30,7 @@ test('what all nodes hand on, each by its own reckoning, is one shortest-path tr
           const peer = { id: name(at), address: '', zone: '' };
           states.put({ origin: peer, incarnation: 1, sequence: 1, left: false, neighbours: ids });
         }
-        return new Multicast(name(self), states, names, 100).children(name(origin));
+        return new Multicast(name(self), states, names, 100).children(name(origin), 0);
       };
       const depth = new Map([[name(origin), 0]]);
       let front = [origin];
@@ -62,6 +62,38 @@ test('with more nodes than the limit there is no tree', () => {
   const states = new LinkStates(names, 10);
   const peer = { id: 'a', address: '', zone: '' };
   states.put({ origin: peer, incarnation: 1, sequence: 1, left: false, neighbours: [] });
-  assert.deepEqual(new Multicast('a', states, names, 1).children('a'), new Set());
-  assert.equal(new Multicast('a', states, names, 0).children('a'), undefined);
+  assert.deepEqual(new Multicast('a', states, names, 1).children('a', 0), new Set());
+  assert.equal(new Multicast('a', states, names, 0).children('a', 0), undefined);
+});
+
+/** A ring of so many nodes, as the second sees it; a function that takes its link to the third away. */
+function ring(nodes: number): { tree: Multicast; cut: () => void } {
+  const names = new Names();
+  const states = new LinkStates(names, nodes);
+  const say = (n: number, sequence: number, others: readonly number[]): void => {
+    const origin = { id: name(n), address: '', zone: '' };
+    const neighbours = others.map((other) => name((other + nodes) % nodes));
+    states.put({ origin, incarnation: 1, sequence, left: false, neighbours });
+  };
+  for (let n = 0; n < nodes; n++) say(n, 1, [n - 1, n + 1]);
+  const cut = (): void => {
+    say(1, 2, [0]);
+    say(2, 2, [3]);
+  };
+  return { tree: new Multicast(name(1), states, names, nodes), cut };
+}
+
+test('up to 1,000 nodes a tree is made anew as soon as a link has changed', () => {
+  const { tree, cut } = ring(1000);
+  assert.deepEqual(tree.children(name(0), 5000), new Set([name(2)]));
+  cut();
+  assert.deepEqual(tree.children(name(0), 5000), new Set());
+});
+
+test('above 1,000 nodes a tree is made anew after a tenth of a millisecond times the nodes', () => {
+  const { tree, cut } = ring(2000);
+  assert.deepEqual(tree.children(name(0), 5000), new Set([name(2)]));
+  cut();
+  assert.deepEqual(tree.children(name(0), 5199.9), new Set([name(2)]));
+  assert.deepEqual(tree.children(name(0), 5200), new Set());
 });
