@@ -46,7 +46,8 @@ async function untilInStep(agent: ApiClient): Promise<MembershipAnswer> {
         "the agent's log says why: journalctl -u zerohop",
       );
     }
-    const text = standingText(cluster);
+    const isLinked = cluster.neighbours.length > 0;
+    const text = isLinked ? standingText(cluster) : 'connecting to its members';
     if (text !== told) note(`zerohop: ${text}`);
     told = text;
     if (isInStep(cluster)) return cluster;

@@ -50,7 +50,7 @@ async function leave(options: LeaveOptions): Promise<void> {
   else if (before.member) {
     print(`left the cluster ${before.clusterId}`);
     note(
-      'services, rules and keys stay on this host as they are; the others take no connections to it',
+      'services, rules and keys stay on this host as they are; what `zerohop run` runs here serves this host alone',
     );
   }
 }
