@@ -22,6 +22,17 @@ interface Follower {
   readonly sink: (change: KvChange) => void;
 }
 
+/** By path, name by name, then as in LEAF_TYPES. */
+function inOrder(a: KvEntry, b: KvEntry): number {
+  const at = a.path.findIndex((name, i) => name !== b.path[i]);
+  const [mine, other] = [a.path[at] ?? '', b.path[at]];
+  if (at >= 0 && other !== undefined) return mine < other ? -1 : 1;
+  const shorter = a.path.length - b.path.length;
+  return shorter === 0
+    ? LEAF_TYPES.indexOf(a.value.type) - LEAF_TYPES.indexOf(b.value.type)
+    : shorter;
+}
+
 function entriesOf(fields: readonly KvField[], at: Path): readonly KvEntry[] {
   return fields.flatMap(({ name, value }) => {
     const path = [...at, name];
@@ -59,7 +70,9 @@ export class KvStore {
       const map = kv.get(path, 'map');
       return [...here, ...(map?.type === 'map' ? entriesOf(map.fields, path) : [])];
     });
-    return entries.filter((entry) => isOfType(entry.path, entry.value.type, path, type));
+    return entries
+      .filter((entry) => isOfType(entry.path, entry.value.type, path, type))
+      .toSorted(inOrder);
   }
 
   /** All of it or nothing; rejects with ProblemError. */
