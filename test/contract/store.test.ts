@@ -319,6 +319,21 @@ test('an old record whose bytes were changed is refused by its name, and stays i
   }
 });
 
+test('an old file on a full disk is left as it is', asRoot, async () => {
+  await withTmpfs(512, (mount) => {
+    const directory = join(mount, 'data');
+    const { snapshot } = applyChanges(
+      EMPTY_SNAPSHOT,
+      Array.from({ length: 200 }, (_, i) => changeOf(i + 1)),
+    );
+    makeOldStore(directory, 2, snapshot);
+    const makeRoom = fillUp(mount);
+    refused(directory, 'full', /the disk is full/);
+    makeRoom();
+    assert.deepEqual(content(reopened(directory)), content(snapshot));
+  });
+});
+
 test('rows of the log that were changed, lost, or are older ones are refused', () => {
   const { directory, file, before } = filled();
   const whole = join(directory, 'whole');

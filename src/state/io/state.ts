@@ -251,7 +251,7 @@ export class State {
       // One more than may be shown once this is followed: no revision is ever shown twice.
       const revision = this.#store.meta.revision + 1;
       const meta = { ...this.#meta(this.#replica.clockState(), 0), revision };
-      this.#write({ meta, clear, append });
+      this.#write({ meta, clear, append, lazy: true });
       return true;
     } catch (error) {
       for (const document of documents) this.#unsaved.add(document);

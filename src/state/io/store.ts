@@ -1,7 +1,7 @@
 /**
  * The durable state of one host: a log of updates of its documents, SQLite in one file, `state.db`.
  *
- * - WAL with synchronous=FULL: write() returns after fsync.
+ * - WAL with synchronous=FULL: write() returns after fsync, but for what other hosts have too.
  * - Held exclusively while open: a second agent on the directory is refused.
  * - SQLite checks structure only: each row carries a CRC-32, and one row those of all together, so
  *   that a changed row and a lost one are noticed.
@@ -81,6 +81,11 @@ export interface Step {
   /** Documents of which all that was stored goes first. */
   readonly clear?: readonly string[] | 'all';
   readonly append: readonly Update[];
+  /**
+   * What others have too: no fsync, the next step that has one brings it to the disk. A power cut
+   * takes the last of these, never one before another (WAL: sqlite.org/pragma.html#pragma_synchronous).
+   */
+  readonly lazy?: boolean;
 }
 
 type MetaRow = [...meta: [number, string, string, number], rows: number, sum: number, crc: number];
@@ -242,6 +247,8 @@ export class Store {
   #all: Extent = NO_ROWS;
   #extents: ReadonlyMap<string, Extent> = new Map();
   #seq = 0;
+  /** As open() sets it. */
+  #syncs = true;
 
   private constructor(file: string, db: DatabaseSync) {
     this.file = file;
@@ -318,12 +325,13 @@ export class Store {
   }
 
   /** Everything of the step is durable when this returns; nothing of it when it throws StoreError. */
-  write({ meta, clear = [], append }: Step): void {
+  write({ meta, clear = [], append, lazy = false }: Step): void {
     const extents = new Map(clear === 'all' ? [] : this.#extents);
     const cleared = clear === 'all' ? [] : clear.filter((document) => extents.delete(document));
     let all = clear === 'all' ? NO_ROWS : without(this.#all, this.#extents, cleared);
     let seq = this.#seq;
     try {
+      this.#syncEach(!lazy);
       this.#db.exec('BEGIN IMMEDIATE');
       if (clear === 'all') this.#db.exec('DELETE FROM updates');
       for (const document of cleared) this.#clear.run(document);
@@ -344,6 +352,12 @@ export class Store {
     this.#extents = extents;
     this.#all = all;
     this.#seq = seq;
+  }
+
+  #syncEach(sync: boolean): void {
+    if (sync === this.#syncs) return;
+    this.#db.exec(`PRAGMA synchronous = ${sync ? 'FULL' : 'NORMAL'}`);
+    this.#syncs = sync;
   }
 
   /** Documents to be stored whole with the next step, one of `documents` among its own updates. */

@@ -274,7 +274,7 @@ export class StateView {
     const writes: Write[] = [];
     const elsewhere: Elsewhere[] = [];
     /** Backends written so far that the snapshot does not have, for a removal of their service. */
-    const fresh = new Map<string, string[]>();
+    const fresh = new Map<string, Set<string>>();
     for (const change of changes) {
       const node = this.#nodeOf(change);
       if (node !== undefined && node !== this.#replica.node) elsewhere.push({ node, change });
@@ -294,7 +294,7 @@ export class StateView {
     return there?.owner !== undefined && sameOwner(there.owner, owner) ? there.node : node;
   }
 
-  #writesOf(change: Change, fresh: Map<string, string[]>): readonly Write[] {
+  #writesOf(change: Change, fresh: Map<string, Set<string>>): readonly Write[] {
     const replica = this.#replica;
     switch (change.kind) {
       case 'put-service': {
@@ -309,10 +309,9 @@ export class StateView {
       }
       case 'put-backend': {
         const { service } = change.backend;
-        const keys = fresh.get(service) ?? [];
+        const keys = fresh.get(service) ?? new Set();
         fresh.set(service, keys);
-        keys.push(backendKeyOf(change.backend));
-        return this.#putBackend(change.backend);
+        return this.#putBackend(change.backend, keys);
       }
       case 'remove-backend':
         return removalsOf(backendKeyOf(change));
@@ -331,16 +330,17 @@ export class StateView {
   }
 
   /** What lives with a process is of its node, everything else of all. */
-  #putBackend(backend: BackendRecord): readonly Write[] {
+  #putBackend(backend: BackendRecord, fresh: Set<string>): readonly Write[] {
     const key = backendKeyOf(backend);
-    const document = backend.owner === undefined ? 'shared' : 'own';
-    const other = document === 'own' ? 'shared' : 'own';
-    const id = document === 'own' ? this.#replica.own : SHARED;
+    const [document, id, other, otherId] =
+      backend.owner === undefined
+        ? (['shared', SHARED, 'own', this.#replica.own] as const)
+        : (['own', this.#replica.own, 'shared', SHARED] as const);
     const value = writeBackend(backend, this.#replica.get(id, key));
-    return [
-      { document, key, value },
-      { document: other, key, value: undefined },
-    ];
+    const isInOther = fresh.has(key) || this.#replica.entry(otherId, key) !== undefined;
+    fresh.add(key);
+    const removal: Write = { document: other, key, value: undefined };
+    return isInOther ? [{ document, key, value }, removal] : [{ document, key, value }];
   }
 
   /** Keys of this node's backends whose service is gone: for their owner to remove. */

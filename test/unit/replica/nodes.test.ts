@@ -181,6 +181,20 @@ suite('writes of changes', () => {
     assert.equal(view.snapshot().backends.size, 0);
   });
 
+  test('a backend that is put twice, by hand and with a process, is what it was last', () => {
+    const put = (backend: BackendRecord): Change => ({ kind: 'put-backend', backend });
+    const [byHand, process] = [put(local), put({ ...local, owner })];
+    for (const [changes, ofAll, own] of [
+      [[putWeb, byHand, process], 1, 1],
+      [[putWeb, process, byHand], 2, 0],
+    ] as const) {
+      const { replica, view } = host();
+      view.follow(replica.transact(view.writes(changes).writes, 1).changed);
+      const counts = [SHARED, replica.own].map((id) => [...replica.winners(id)].length);
+      assert.deepEqual(counts, [ofAll, own]);
+    }
+  });
+
   test('a backend with a process is of this node unless it says another, or has one already', () => {
     const { replica, view } = host();
     const other = Replica.open({ node: 'b', writer: 2 });
