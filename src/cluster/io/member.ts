@@ -306,6 +306,11 @@ export class Member {
       const hint = 'leave with `zerohop cluster leave`, or revoke it on another host';
       throw new ProblemError([{ code: 'conflict', message, path: 'node', hint }]);
     }
+    if (this.#roll.record(node)?.signer === true)
+      this.#options.log.warn(
+        { member: node },
+        'the member that is revoked has the CA key: if others have that now, found a new cluster',
+      );
     const revokedAtMs = this.#clock.wallMs();
     const untilMs = revokedAtMs + NODE_VALIDITY_MS; // its last certificate may have been made just now
     const revocation = { kind: 'node', id: node, revokedAtMs, untilMs, reason } as const;

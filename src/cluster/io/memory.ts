@@ -6,7 +6,7 @@
  * and a disk that refuses it stops nobody.
  */
 import { join } from 'node:path';
-import type { Peer } from '../../hyparview-ts/index.ts';
+import { LIMITS, type Peer } from '../../hyparview-ts/index.ts';
 import type { Remembered } from '../liveness.ts';
 import { peerOf } from '../sign-wire.ts';
 import type { Clock } from './clock.ts';
@@ -26,6 +26,7 @@ const SAVE_KNOWN_MS = 60_000; // a guess
 
 export class Memory {
   readonly #path: string;
+  readonly #clusterId: string;
   readonly #clock: Clock;
   readonly #log: ClusterLog;
   readonly #found: Memories & { readonly incarnation: number };
@@ -41,11 +42,9 @@ export class Memory {
     this.#path = join(directory, 'overlay.json');
     this.#clock = clock;
     this.#log = log;
-    this.#found = this.#read(clusterId);
     this.#clusterId = clusterId;
+    this.#found = this.#read();
   }
-
-  readonly #clusterId: string;
 
   get found(): Memories {
     return this.#found;
@@ -55,7 +54,8 @@ export class Memory {
   begin(): number {
     // Wall seconds too: when the file was lost, or the disk was full, they have grown all the same.
     const seconds = Math.floor(this.#clock.wallMs() / 1000);
-    this.#incarnation = Math.max(this.#found.incarnation + 1, seconds);
+    const next = Math.max(this.#found.incarnation + 1, seconds);
+    this.#incarnation = Math.min(LIMITS.incarnation, next);
     this.#write(this.#found);
     return this.#incarnation;
   }
@@ -101,11 +101,11 @@ export class Memory {
     this.#written = { absent, known };
   }
 
-  #read(clusterId: string): Memories & { readonly incarnation: number } {
+  #read(): Memories & { readonly incarnation: number } {
     try {
       const text = readSecret(this.#path);
       if (text === undefined) return NOTHING;
-      return memoriesOf(JSON.parse(text), clusterId);
+      return memoriesOf(JSON.parse(text), this.#clusterId);
     } catch (error) {
       this.#log.warn(
         { path: this.#path, error },
@@ -124,7 +124,8 @@ function textOf({ absent, known }: Memories): { absent: string; known: string } 
 function memoriesOf(value: unknown, clusterId: string): Memories & { incarnation: number } {
   const { version, cluster, incarnation, known, absent } = value as Record<string, unknown>;
   if (version !== 1) throw new Error(`version ${String(version)} is not known here`);
-  if (!Number.isSafeInteger(incarnation)) throw new Error('the incarnation is no number');
+  if (!Number.isSafeInteger(incarnation) || Number(incarnation) < 0)
+    throw new Error('the incarnation is no number');
   // Of a cluster that this host was in before: only its number of lives goes on.
   if (cluster !== clusterId) return { ...NOTHING, incarnation: Number(incarnation) };
   if (!Array.isArray(known) || !Array.isArray(absent)) throw new Error('a list is missing');

@@ -34,6 +34,8 @@ export class Host {
   /** What the agent holds: it follows `changed` and nothing else. */
   seen = new Map<string, string>();
   facts: FactChanged[] = [];
+  /** Keys that others wrote. */
+  readonly heard: string[] = [];
   /** How often it was told that others can be reached, or not. */
   told = 0;
   isDiskFull = false;
@@ -128,7 +130,10 @@ export class Host {
       random: systemRandom(),
       log: { debug: note('debug'), info: note('info'), warn: note('warn') },
       handlers: {
-        changed: (changed) => this.#follow(changed),
+        changed: (changed) => {
+          this.heard.push(...changed.map(({ key }) => key));
+          this.#follow(changed);
+        },
         reachability: () => {
           this.told += 1;
         },

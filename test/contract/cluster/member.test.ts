@@ -36,6 +36,8 @@ test('what one host writes is on all, stored there, and told to their agents', a
         host.seen.get(`${documentOf(b.id)} backend/web/http/10.0.0.2/80`) === '{}',
     ),
   );
+  const heardOf = ({ heard }: Host): number => heard.filter((key) => key === 'kv/colour').length;
+  assert.deepEqual([a, b, c].map(heardOf), [1, 0, 1], 'who wrote it knows');
   c.write('shared', 'kv/colour', undefined);
   await eventually('the removal', () =>
     [a, b, c].every((host) => host.reads('kv/colour') === undefined),

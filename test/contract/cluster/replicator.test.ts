@@ -2,7 +2,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Ephemeral } from '../../../src/cluster/ephemeral.ts';
-import type { Clock } from '../../../src/cluster/io/clock.ts';
 import { Replicator } from '../../../src/cluster/io/replicator.ts';
 import {
   decodeReplication,
@@ -12,35 +11,7 @@ import {
 import { Replication } from '../../../src/cluster/replication.ts';
 import { sfc32 } from '../../../src/hyparview-ts/random.ts';
 import { Replica, type Write } from '../../../src/state/replica/replica.ts';
-
-/** Time stands still until it is told to go on. */
-class StillClock implements Clock {
-  nowMs = 0;
-  readonly timers = new Map<object, { readonly atMs: number; readonly run: () => void }>();
-
-  now(): number {
-    return this.nowMs;
-  }
-
-  wallMs(): number {
-    return 1_000_000 + this.nowMs;
-  }
-
-  after(ms: number, run: () => void): () => void {
-    const key = {};
-    this.timers.set(key, { atMs: this.nowMs + ms, run });
-    return () => this.timers.delete(key);
-  }
-
-  go(ms: number): void {
-    this.nowMs += ms;
-    for (const [key, { atMs, run }] of this.timers) {
-      if (atMs > this.nowMs) continue;
-      this.timers.delete(key);
-      run();
-    }
-  }
-}
+import { StillClock } from './still-clock.ts';
 
 class One {
   readonly clock = new StillClock();
