@@ -34,7 +34,7 @@ enum zh_backend_state {
   ZH_BACKEND_FREE = 0,     /* index not in use */
   ZH_BACKEND_ACTIVE = 1,   /* takes new connections as its weight says */
   ZH_BACKEND_DRAINING = 2, /* no new connections; flows of UDP sockets stay */
-  ZH_BACKEND_DOWN = 3,     /* like draining, as it is unreachable or unhealthy */
+  ZH_BACKEND_DOWN = 3,     /* unreachable or unhealthy: no new connections, no flows */
 };
 
 struct zh_vip_key {

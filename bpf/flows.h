@@ -3,9 +3,10 @@
  * What an unconnected UDP socket talks to: up to ZH_FLOWS VIPs at a time, kept
  * with the socket itself, so it dies with it.
  *
- * A flow (socket, VIP) stays with its backend until that backend is removed:
- * protocols of more than one datagram (QUIC, DTLS, DNS retries) need it, and
- * IPVS and conntrack behave so too.
+ * A flow (socket, VIP) stays with its backend until that one is removed or down;
+ * draining keeps it. Protocols of more than one datagram (QUIC, DTLS, DNS
+ * retries) need it, and IPVS and conntrack behave so too. Of a backend that is
+ * down nobody would answer, and the sender would not hear of it: nothing closes.
  */
 #ifndef ZH_FLOWS_H
 #define ZH_FLOWS_H
@@ -73,14 +74,14 @@ static __always_inline int zh_flow_put(struct zh_flows *flows, const struct zh_p
   return evicts;
 }
 
-/* Whether the flow's backend still is what it was when the flow began. The
- * address counts too: maps made anew count their indices and incarnations from
+/* Whether the flow's backend still is what it was when the flow began, and can
+ * be reached. The address counts too: maps made anew count their indices and incarnations from
  * the start, and the flow outlives them. */
 static __always_inline int zh_flow_valid(const struct zh_pair *pair)
 {
   __u32 id = pair->backend;
   struct zh_backend *backend = bpf_map_lookup_elem(&zh_backends, &id);
-  return backend && backend->state != ZH_BACKEND_FREE &&
+  return backend && backend->state != ZH_BACKEND_FREE && backend->state != ZH_BACKEND_DOWN &&
          backend->incarnation == pair->incarnation && backend->service == pair->service &&
          backend->port == pair->port && zh_same_addr(backend->addr, pair->addr);
 }

@@ -11,7 +11,7 @@ import type { IpBytes } from '../net/ip.ts';
 import { bytesToKey, encodeVipKey, protocolNumber } from './abi.ts';
 import type { BackendState } from '../state/records.ts';
 
-/** Down ones are kept, without a share: their sockets are not touched. */
+/** Down ones are kept, without a share: connected sockets are not touched. */
 export type TargetState = BackendState | 'down';
 
 export interface Target {

@@ -5,14 +5,9 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { openObject } from '../../addon/index.ts';
 import { buildCatalog } from '../../src/catalog/catalog.ts';
-import { hooks } from '../../src/datapath/hooks.ts';
-import { KernelTables } from '../../src/datapath/io/kernel.ts';
-import { objectPath } from '../../src/datapath/io/object.ts';
-import { Reconciler } from '../../src/datapath/io/reconciler.ts';
 import { ask, steps } from '../harness/clients.ts';
-import { smallMaps } from '../harness/config.ts';
+import { attachDirectly } from '../harness/direct.ts';
 import { TestHost } from '../harness/host.ts';
 import { languages } from '../harness/programs.ts';
 import { VIP4, VIP6 } from '../harness/services.ts';
@@ -37,26 +32,9 @@ const catalog = buildCatalog({
   acls: new Map(),
 });
 
-/** Attaches the programs to the host's cgroup without an agent; they go with the returned stack. */
-function attachOldWay(host: TestHost): DisposableStack {
-  const stack = new DisposableStack();
-  const open = openObject(objectPath());
-  open.setGlobal('zh_have_set_retval', Uint8Array.of(0));
-  const object = stack.adopt(open.load(), (loaded) => loaded.close());
-  const kernel = stack.adopt(new KernelTables((name) => object.map(name)), (maps) => maps.close());
-  const options = { limits: smallMaps, inVipRange: () => true };
-  new Reconciler(kernel, options, () => performance.now()).prepareWhole(catalog).apply();
-  for (const hook of hooks) {
-    const program = object.program(hook.program);
-    stack.adopt(program.attachCgroup(host.cgroup), (link) => link.close());
-    program.close();
-  }
-  return stack;
-}
-
 test('without bpf_set_retval too, every client sees ECONNREFUSED and never EPERM', async () => {
   await using host = await TestHost.create();
-  using _programs = attachOldWay(host);
+  using _direct = attachDirectly(host, catalog, { zh_have_set_retval: Uint8Array.of(0) });
   for (const vip of [VIP4, VIP6, `::ffff:${VIP4}`]) {
     const family = vip === VIP4 ? 4 : 6;
     for (const how of ['connect', 'nonblock', 'uring', 'fastopen']) {

@@ -13,7 +13,8 @@
  *     recvfrom            recvfrom()
  *     recvmsg             recvmsg() with a name
  *     peer                getpeername(), getsockname()
- * Every wait is bounded by 2 s. Exit code 0 unless the usage is wrong.
+ *     line                a line from standard input, or its end
+ * Every other wait is bounded by 2 s. Exit code 0 unless the usage is wrong.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -215,6 +216,10 @@ static void step(int fd, char *text)
     print_address("from", &to);
   } else if (!strcmp(text, "peer")) {
     print_names(fd);
+  } else if (!strcmp(text, "line")) {
+    fflush(stdout);
+    if (!fgets(reply, sizeof(reply), stdin))
+      clearerr(stdin);
   } else {
     usage("unknown step");
   }
