@@ -88,6 +88,8 @@ export class LogDocument {
   #entries = 0;
   #hash1 = 0;
   #hash2 = 0;
+  /** Until the next update. */
+  #digest: string | undefined;
   #before = new Map<string, Entry | undefined>();
   #newest: Cell | undefined;
 
@@ -180,6 +182,11 @@ export class LogDocument {
 
   /** Equal if and, but for one in 2^64, only if the documents are. Not against forgery. */
   digest(): string {
+    this.#digest ??= this.#digestNow();
+    return this.#digest;
+  }
+
+  #digestNow(): string {
     let [hash1, hash2] = [this.#hash1, this.#hash2];
     for (const [client, clock] of this.vector()) {
       hash1 ^= mix(3, client, clock, 0, 0);
@@ -195,6 +202,7 @@ export class LogDocument {
     this.check(update);
     this.#before = new Map();
     this.#newest = undefined;
+    this.#digest = undefined;
     Y.applyUpdate(this.#doc, bytes);
     const dropped = this.pendingBytes > this.#limits.pendingBytesMax;
     if (dropped) {
