@@ -10,6 +10,7 @@ export const SKEW_MS = 10 * 60_000;
 const RENEW_PART = 2 / 3; // what is left is for signers that are away
 const RENEW_JITTER = 0.05; // a guess: nodes made together do not renew together
 const RETRY_MS = 3_600_000; // a guess
+const ENDED_RETRY_MS = 60_000; // a guess: as soon as anybody notices
 
 export interface Validity {
   readonly notBeforeMs: number;
@@ -26,8 +27,9 @@ export function renewAtMs({ notBeforeMs, notAfterMs }: Validity, unit: number): 
   return notBeforeMs + lengthMs * (RENEW_PART - RENEW_JITTER * unit);
 }
 
-/** How long to wait after a renewal that failed: an hour, less when the end is near. */
+/** How long to wait after a renewal that failed: an hour, less when the end is near. After it only a clock put right helps. */
 export function retryAfterMs({ notAfterMs }: Validity, nowMs: number, unit: number): number {
-  const leftMs = Math.max(0, notAfterMs - nowMs);
+  const leftMs = notAfterMs - nowMs;
+  if (leftMs <= 0) return ENDED_RETRY_MS;
   return Math.max(1000, Math.min(RETRY_MS, leftMs / 10) * (1 - unit / 2));
 }

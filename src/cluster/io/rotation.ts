@@ -84,11 +84,23 @@ export class Rotation {
     } catch (error) {
       const nowMs = clock.wallMs();
       this.#dueAtMs = nowMs + retryAfterMs(this.#identity, nowMs, unit());
-      const leftHours = Math.round((this.#identity.notAfterMs - nowMs) / 3_600_000);
       const why = error instanceof Error ? error.message : String(error);
-      this.#log.warn({ why, leftHours }, 'the certificate could not be renewed; it is tried again');
+      this.#tellFailure(why, this.#identity.notAfterMs - nowMs);
     }
     this.start();
+  }
+
+  #tellFailure(why: string, leftMs: number): void {
+    if (leftMs > 0) {
+      const leftHours = Math.round(leftMs / 3_600_000);
+      this.#log.warn({ why, leftHours }, 'the certificate could not be renewed; it is tried again');
+      return;
+    }
+    const endedAt = new Date(this.#identity.notAfterMs).toISOString();
+    this.#log.warn(
+      { why, endedAt },
+      "this host's certificate has ended: leave, and join with a new token (or put the clock right)",
+    );
   }
 
   async #next(): Promise<Identity> {

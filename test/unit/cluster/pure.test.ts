@@ -359,7 +359,8 @@ test('certificates are valid ten minutes back and renewed before two thirds of t
   assert.ok(renewAtMs(validity, 0.999) > validity.notBeforeMs + length * 0.6);
   assert.equal(retryAfterMs(validity, 1e12, 0), 3_600_000);
   assert.equal(retryAfterMs(validity, validity.notAfterMs - 600_000, 0), 60_000);
-  assert.equal(retryAfterMs(validity, validity.notAfterMs + 1, 0), 1000);
+  assert.equal(retryAfterMs(validity, validity.notAfterMs - 1, 0), 1000);
+  assert.equal(retryAfterMs(validity, validity.notAfterMs, 0), 60_000);
 });
 
 test('backoff doubles up to its limit, and draws from the upper half', () => {
