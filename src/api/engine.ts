@@ -133,7 +133,7 @@ export interface ClusterEngine {
   members(): readonly MemberAnswer[];
   routes(): readonly RouteAnswer[];
   /** What the transport counted since the membership began; undefined outside a cluster. */
-  counters?(): Readonly<Metrics> | undefined;
+  counters(): Readonly<Metrics> | undefined;
 }
 
 /** The key-value store; KvStore of state/kv.ts is one. A path of no names is all of it. */
@@ -148,8 +148,7 @@ export interface KvEngine {
 
 export interface Engine {
   readonly acls: AclEngine;
-  /** Absent until agent.ts has it. */
-  readonly kv?: KvEngine;
+  readonly kv: KvEngine;
   /** Absent until agent.ts has it. */
   readonly cluster?: ClusterEngine;
   snapshot(): StateSnapshot;
@@ -160,6 +159,6 @@ export interface Engine {
    */
   submit(command: Command, options?: SubmitOptions): Promise<Outcome>;
   status(): AgentStatus;
-  /** What GET /metrics answers: telemetry/io/metrics.ts. Absent until agent.ts has it. */
-  metrics?(): Promise<string>;
+  /** What GET /metrics answers: telemetry/io/metrics.ts. */
+  metrics(): Promise<string>;
 }

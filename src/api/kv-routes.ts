@@ -2,18 +2,13 @@
 import { formatPath, isOfType } from '../state/kv-text.ts';
 import { ProblemError } from '../state/problem.ts';
 import type { KvType, Path } from '../state/replica/kv.ts';
-import type { Engine, KvEngine } from './engine.ts';
+import type { Engine } from './engine.ts';
 import * as k from './kv-schemas.ts';
 import { route, type Route } from './route.ts';
 import * as s from './schemas.ts';
 
-function storeOf(engine: Engine): KvEngine {
-  if (engine.kv !== undefined) return engine.kv;
-  throw new ProblemError([{ code: 'unavailable', message: 'this agent has no key-value store' }]);
-}
-
 function read(engine: Engine, path: Path, type: KvType | undefined): unknown {
-  const entries = storeOf(engine).read(path, type);
+  const entries = engine.kv.read(path, type);
   if (entries.length > 0 || path.length === 0) return { entries };
   const what = type === undefined ? 'nothing' : `no ${type}`;
   throw new ProblemError([
@@ -32,10 +27,9 @@ export const KV: readonly Route[] = [
     stream: (engine, { query }, sink) => {
       const { path, type, follow, initial } = query;
       if (!follow) return undefined;
-      const store = storeOf(engine);
-      const entries = initial ? store.read(path, type) : [];
+      const entries = initial ? engine.kv.read(path, type) : [];
       for (const { path: at, value } of entries) sink({ path: at, type: value.type, after: value });
-      return store.follow(path, (change) => {
+      return engine.kv.follow(path, (change) => {
         if (isOfType(change.path, change.type, path, type)) sink(change);
       });
     },
@@ -48,7 +42,7 @@ export const KV: readonly Route[] = [
     body: k.kvWriteBody,
     answer: k.kvWriteAnswer,
     handle: async (engine, { body }) => ({
-      changes: await storeOf(engine).write(k.operationsOf(body)),
+      changes: await engine.kv.write(k.operationsOf(body)),
     }),
   }),
 ];

@@ -189,10 +189,7 @@ const REST: readonly Route[] = [
     query: s.noQuery,
     answer: z.string(),
     contentType: METRICS_TYPE,
-    handle: async (engine) => {
-      if (engine.metrics !== undefined) return await engine.metrics();
-      throw new ProblemError([{ code: 'unavailable', message: 'this agent has no metrics' }]);
-    },
+    handle: (engine) => engine.metrics(),
   }),
   route('POST', '/v1/apply', {
     summary: 'Make every document so, all or none; what no document names stays as it is',

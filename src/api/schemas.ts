@@ -61,6 +61,8 @@ export const backendAnswer = z.object({
   port: z.int(),
   weight: z.int(),
   state: backendState,
+  /** Whose process it is, if it is one's: a node id, `local` on a host that is in no cluster. */
+  node: z.string().optional(),
   owner: z
     .object({ pid: z.int(), startTicks: z.int(), bootId: z.string(), command: z.string() })
     .optional(),

@@ -84,7 +84,7 @@ export class MetricsText {
       certificateUntilS: seconds(
         membership?.member === true ? membership.certificateUntil : undefined,
       ),
-      clusterCounters: cluster?.counters?.(),
+      clusterCounters: cluster?.counters(),
     };
   }
 }

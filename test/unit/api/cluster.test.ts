@@ -72,6 +72,8 @@ test('a member neither founds nor joins another cluster', async () => {
 test('an agent without a cluster answers that it cannot be in one', async () => {
   const without: Engine = {
     acls: engine.acls,
+    kv: engine.kv,
+    metrics: () => engine.metrics(),
     snapshot: () => engine.snapshot(),
     submit: (command) => engine.submit(command),
     status: () => engine.status(),

@@ -9,6 +9,7 @@ import type {
   TokenAnswer,
   TokenBody,
 } from '../../../src/api/cluster-schemas.ts';
+import type { Metrics } from '../../../src/cluster/io/metrics.ts';
 import type { ClusterEngine } from '../../../src/api/engine.ts';
 
 /** 26 letters, as ids have. */
@@ -44,6 +45,8 @@ export const SELF = member('a', 'web1', { self: true, neighbour: false, signer: 
 export class FakeCluster implements ClusterEngine {
   list: readonly MemberAnswer[] = [];
   issued: readonly TokenAnswer[] = [];
+  /** What the transport counted. */
+  seen: Metrics | undefined;
   /** Laid over what status() says of a member. */
   told: Partial<MembershipAnswer> = {};
   ways: readonly RouteAnswer[] = [];
@@ -145,6 +148,10 @@ export class FakeCluster implements ClusterEngine {
   async revoke(who: { readonly node: string; readonly reason: string }): Promise<void> {
     this.#called('revoke', who.node, who.reason);
     await Promise.resolve();
+  }
+
+  counters(): Readonly<Metrics> | undefined {
+    return this.seen;
   }
 
   members(): readonly MemberAnswer[] {

@@ -6,10 +6,10 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import type { AclCounters, AgentStatus } from '../../../src/api/engine.ts';
 import { openApi } from '../../../src/api/openapi.ts';
-import { COUNTERS, newMetrics, type Metrics } from '../../../src/cluster/io/metrics.ts';
+import { COUNTERS, newMetrics } from '../../../src/cluster/io/metrics.ts';
 import { MetricsText } from '../../../src/telemetry/io/metrics.ts';
 import { METRICS, VerdictTotals } from '../../../src/telemetry/metrics.ts';
-import { FakeCluster, member, nodeId, SELF } from '../api/fake-cluster.ts';
+import { member, nodeId, SELF } from '../api/fake-cluster.ts';
 import { FakeEngine } from '../api/fake-engine.ts';
 import { parseExposition, type Family } from './exposition.ts';
 
@@ -30,16 +30,7 @@ async function scrape(engine: FakeEngine): Promise<ReadonlyMap<string, Family>> 
   return parseExposition(await engine.metrics());
 }
 
-class CountingCluster extends FakeCluster {
-  seen: Metrics | undefined;
-
-  counters(): Metrics | undefined {
-    return this.seen;
-  }
-}
-
 class StatusEngine extends FakeEngine {
-  override readonly cluster = new CountingCluster();
   datapath: Partial<AgentStatus['datapath']> = {};
 
   override status(): AgentStatus {
