@@ -19,12 +19,13 @@ export async function kvWrite(host: TestHost, ...operations: readonly object[]):
 export const kvSet = (host: TestHost, path: readonly string[], value: unknown): Promise<void> =>
   kvWrite(host, { do: 'set', path, value });
 
-/** What is at `path` and below, with names that have no slash. */
+/** What is at `path` and below, with names that have no slash; nothing if nothing is there. */
 export async function kvEntries(
   host: TestHost,
   path: readonly string[] = [],
 ): Promise<readonly KvEntrySeen[]> {
   const answer = await host.api('GET', `/v1/kv?path=${encodeURIComponent(path.join('/'))}`);
+  if (answer.status === 404) return [];
   if (answer.status !== 200) throw new Error(`kv: ${answer.status} ${answer.text}`);
   return (answer.json() as { entries: KvEntrySeen[] }).entries;
 }

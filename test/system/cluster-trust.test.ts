@@ -5,9 +5,10 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import type { CliResult, TestHost } from '../harness/host.ts';
 import type { LogLine } from '../harness/agent.ts';
-import { TestCluster } from '../harness/cluster.ts';
+import { type MemberSeen, TestCluster } from '../harness/cluster.ts';
 import { addService, expectedOn } from '../harness/cluster-services.ts';
 import { eventually } from '../harness/eventually.ts';
+import { FakeClock } from '../harness/fake-clock.ts';
 import { found, joinCluster, tokenFrom } from '../harness/forming.ts';
 import { kvEntries, kvSet } from '../harness/kv.ts';
 import { putService } from '../harness/services.ts';
@@ -27,6 +28,15 @@ async function logged(host: TestHost, pattern: RegExp): Promise<void> {
     host.agent.log().some((line) => pattern.test(text(line))),
   );
 }
+
+/** The names of the members in one state. */
+const namesOf =
+  (wanted: string) =>
+  (members: readonly MemberSeen[]): string[] =>
+    members
+      .filter(({ state }) => state === wanted)
+      .map(({ name }) => name)
+      .toSorted();
 
 const isMember = async (host: TestHost): Promise<boolean> =>
   ((await host.api('GET', '/v1/cluster')).json() as { member: boolean }).member;
@@ -225,6 +235,40 @@ test(
     }
   },
 );
+
+const DAY_S = 86_400;
+
+test('certificates are renewed in time; a host that was off until its own had ended is refused, is told why, and may join anew', async () => {
+  await using cluster = await TestCluster.formed(3);
+  await cluster.everywhere((host) => host.agent.stop());
+  const clocks = cluster.hosts.map((host) => new FakeClock(host, 25 * DAY_S));
+  const start = async (at: number): Promise<void> =>
+    cluster.start([at], { env: clocks[at]?.env ?? {} });
+  const until = async (host: TestHost): Promise<number> => {
+    const status = (await host.api('GET', '/v1/cluster')).json() as { certificateUntil: string };
+    return Date.parse(status.certificateUntil);
+  };
+  await start(0);
+  await start(1);
+  const renewed = Date.now() + 50 * DAY_S * 1000;
+  await cluster.settled(
+    'to have a new certificate',
+    async (host) => (await until(host)) > renewed,
+    [0, 1],
+  );
+  assert.deepEqual(await cluster.membersOf(cluster.host(0)).then(namesOf('alive')), ['h1', 'h2']);
+
+  for (const clock of clocks) clock.set(31 * DAY_S);
+  await start(2);
+  await logged(cluster.host(2), /certificate has ended: leave, and join/);
+  await logged(cluster.host(0), /CERT_HAS_EXPIRED/);
+  assert.deepEqual(await cluster.membersOf(cluster.host(0)).then(namesOf('alive')), ['h1', 'h2']);
+  await cluster.host(2).must('cluster', 'leave', '--yes', '--force');
+  await joinCluster(cluster.host(0), cluster.listenOf(0), cluster.host(2), { state: 'discard' });
+  await cluster.allAlive();
+  await addService(cluster, 2, 'web', [1]);
+  await cluster.backendsBecome('web', expectedOn(cluster, [1]));
+});
 
 test('the CLI says what a host outside of a cluster cannot do, and what to do', async () => {
   await using cluster = await TestCluster.create(1);
