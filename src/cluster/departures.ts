@@ -1,20 +1,30 @@
 /**
  * Who is out of the cluster for good, as shared keys that every node reads and acts on:
  *
- *     gone/NODE        { at, why: left | revoked }   its document is forgotten and not taken again
+ *     gone/NODE        { at, why: left | revoked, addresses }   its document is forgotten and not
+ *                      taken again; what is at its addresses is as unreachable as it is
  *     revocation/NODE  a Revocation                  its certificate counts no more
  *
  * What is read was written by others: a value that says nothing is as good as none.
  */
+import { canonicalIp } from '../net/ip.ts';
 import { isNodeId } from './names.ts';
 import type { Revocation } from './revocation.ts';
 
 const GONE = 'gone/';
 const REVOCATION = 'revocation/';
+/** As in a NodeRecord. */
+const ADDRESSES_MAX = 256;
 const REASON_CHARS_MAX = 512; // a guess: a sentence or two
 
 export type Departure =
-  | { readonly type: 'gone'; readonly node: string; readonly at: string; readonly why: string }
+  | {
+      readonly type: 'gone';
+      readonly node: string;
+      readonly at: string;
+      readonly why: string;
+      readonly addresses: readonly string[];
+    }
   | { readonly type: 'revoked'; readonly revocation: Revocation };
 
 export function isDepartureKey(key: string): boolean {
@@ -30,9 +40,13 @@ export function readDeparture(key: string, json: string | undefined): Departure 
   return revocationOf(key.slice(REVOCATION.length), fields);
 }
 
-function goneOf(node: string, { at, why }: Record<string, unknown>): Departure | undefined {
+function goneOf(node: string, fields: Record<string, unknown>): Departure | undefined {
+  const { at, why, addresses: told } = fields;
   if (!isNodeId(node) || typeof at !== 'string' || typeof why !== 'string') return undefined;
-  return { type: 'gone', node, at, why };
+  const list = Array.isArray(told) ? (told as readonly unknown[]) : [];
+  const isAddress = (one: unknown): one is string =>
+    typeof one === 'string' && canonicalIp(one) === one;
+  return { type: 'gone', node, at, why, addresses: list.slice(0, ADDRESSES_MAX).filter(isAddress) };
 }
 
 function revocationOf(name: string, fields: Record<string, unknown>): Departure | undefined {
@@ -51,8 +65,13 @@ export interface SharedWrite {
   readonly value: string;
 }
 
-export function writeGone(node: string, why: 'left' | 'revoked', at: string): SharedWrite {
-  return { document: 'shared', key: GONE + node, value: JSON.stringify({ at, why }) };
+export function writeGone(
+  node: string,
+  why: 'left' | 'revoked',
+  at: string,
+  addresses: readonly string[] = [],
+): SharedWrite {
+  return { document: 'shared', key: GONE + node, value: JSON.stringify({ at, why, addresses }) };
 }
 
 export function writeRevocation(revocation: Revocation): SharedWrite {

@@ -34,7 +34,7 @@ export class Roll {
   readonly #replica: Replica;
   readonly #liveness: Liveness;
   readonly #revocations: Revocations;
-  readonly #gone = new Map<string, string>();
+  readonly #gone = new Map<string, Extract<Departure, { type: 'gone' }>>();
   readonly #documents = new Set<string>();
 
   constructor({ replica, liveness, revocations }: RollOptions) {
@@ -49,7 +49,12 @@ export class Roll {
 
   /** left, revoked, or what a newer version calls it. */
   whyGone(id: string): string | undefined {
-    return this.#gone.get(id);
+    return this.#gone.get(id)?.why;
+  }
+
+  /** Nodes that are gone for good, with the addresses that they had. */
+  get gone(): ReadonlyMap<string, { readonly addresses: readonly string[] }> {
+    return this.#gone;
   }
 
   /** Whether a document is one to have. */
@@ -133,9 +138,9 @@ export class Roll {
         isRevocation = this.#revocations.add(departure.revocation) || isRevocation;
         continue;
       }
-      const { node, why } = departure;
+      const { node } = departure;
       if (!this.#gone.has(node)) gone.push(node);
-      this.#gone.set(node, why);
+      this.#gone.set(node, departure);
       this.#documents.delete(documentOf(node));
       isReachability = this.#liveness.forget(node) || isReachability;
     }

@@ -235,6 +235,11 @@ export class Member {
     this.#replicator.give({ type: 'fact', key, value, forMs, priority });
   }
 
+  /** Nodes that are gone for good, with the addresses that they had: not among unreachable(). */
+  gone(): Roll['gone'] {
+    return this.#roll.gone;
+  }
+
   /** Nodes whose backends are of no use now. The same set until it changes. */
   unreachable(): ReadonlySet<string> {
     return this.#liveness.unreachable;
@@ -314,7 +319,12 @@ export class Member {
     const revokedAtMs = this.#clock.wallMs();
     const untilMs = revokedAtMs + NODE_VALIDITY_MS; // its last certificate may have been made just now
     const revocation = { kind: 'node', id: node, revokedAtMs, untilMs, reason } as const;
-    this.#write([writeRevocation(revocation), writeGone(node, 'revoked', iso(revokedAtMs))]);
+    this.#write([writeRevocation(revocation), this.#writeGone(node, 'revoked')]);
+  }
+
+  #writeGone(node: string, why: 'left' | 'revoked'): ReturnType<typeof writeGone> {
+    const { addresses = [] } = this.#roll.record(node) ?? {};
+    return writeGone(node, why, iso(this.#clock.wallMs()), addresses);
   }
 
   /** With a goodbye, others have let go of this host's backends when it resolves, or soon after. */
@@ -342,7 +352,7 @@ export class Member {
   async leave(): Promise<LeaveResult> {
     this.#isLeaving = true;
     try {
-      this.#write([writeGone(this.nodeId, 'left', iso(this.#clock.wallMs()))]);
+      this.#write([this.#writeGone(this.nodeId, 'left')]);
     } catch (error) {
       this.#isLeaving = false;
       throw error;
@@ -476,7 +486,7 @@ export class Member {
         state.forget(node);
       }
     }
-    if (isReachability) this.#reachability();
+    if (isReachability || gone.length > 0) this.#reachability();
   }
 
   #notice(notice: ReplicationNotice, from: string): void {

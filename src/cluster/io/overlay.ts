@@ -82,8 +82,14 @@ export class Overlay {
       },
     });
     const bound = await transport.listen(listen);
-    transport.setAddress(advertise?.(bound) ?? formatAddress(bound));
-    const overlay = new Overlay(options, transport);
+    let overlay: Overlay;
+    try {
+      transport.setAddress(advertise?.(bound) ?? formatAddress(bound));
+      overlay = new Overlay(options, transport);
+    } catch (error) {
+      await transport.stop(); // nobody holds it: it would listen for ever
+      throw error;
+    }
     made.overlay = overlay;
     overlay.give({ type: 'start', known });
     if (seeds.length > 0) overlay.join(seeds);

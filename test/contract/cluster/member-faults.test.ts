@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { parseAddress } from '../../../src/cluster/address.ts';
 import { systemClock } from '../../../src/cluster/io/clock.ts';
 import { documentOf, Replica } from '../../../src/state/replica/replica.ts';
 import { NODE_KEY } from '../../../src/state/replica/schema.ts';
@@ -154,6 +155,16 @@ test('a certificate whose time has come is renewed by a member that has the key,
   assert.equal(a.member.metrics['cluster_renewals_total.granted'], 1);
   await eventually('both to know both', () => alive(a) === 2 && alive(b) === 2, SLOW);
   assert.deepEqual(b.member.status().problems, []);
+});
+
+test('an address that nobody can dial is refused, and the port is free again', async () => {
+  const host = await cluster().found('a');
+  const listen = parseAddress(host.member.address);
+  await host.stop(true);
+  const settings = { listen, advertise: 'here.example', zone: '', name: 'a' };
+  await assert.rejects(host.start({ settings }), /"here.example" is not an address/);
+  await host.start({ settings: { ...settings, advertise: undefined } });
+  assert.deepEqual(parseAddress(host.member.address), listen);
 });
 
 test('a state and a certificate of two nodes are no member', async () => {

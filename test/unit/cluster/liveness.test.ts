@@ -120,7 +120,7 @@ test('whatever happened, unreachable are those that are out, and those that were
           standing.delete(id);
           since.delete(id);
         } else {
-          told = one.heard(id, what as 'alive', nowMs);
+          told = one.heard(id, what, nowMs);
           standing.set(id, what);
         }
         if (what !== 'known' && what !== 'linked')
