@@ -20,11 +20,11 @@ const KILLS = 12;
 class Writer {
   readonly done: string[] = [];
   readonly #end: Promise<void>;
-  #going = true;
+  readonly #stop = new AbortController();
 
   constructor(host: TestHost, name: string) {
     this.#end = (async () => {
-      for (let i = 0; this.#going; i++) {
+      for (let i = 0; !this.#stop.signal.aborted; i++) {
         const key = `${name}-${i}`;
         try {
           await kvWrite(
@@ -42,7 +42,7 @@ class Writer {
   }
 
   async stop(): Promise<readonly string[]> {
-    this.#going = false;
+    this.#stop.abort();
     await this.#end;
     return this.done;
   }
@@ -197,7 +197,7 @@ test('a full disk refuses writes of its own and goes on applying those of others
   await cluster.cut(2);
   // Alone, from its own disk.
   await cluster.start([2], { data });
-  const keys = (await kvEntries(full, ['mine'])).map(({ path }) => path[1]);
+  const keys = (await kvEntries(full, ['mine'])).map(({ path }) => path[1] ?? '');
   assert.deepEqual(keys.toSorted(), mine.toSorted());
   const { backends: stored } = (await full.api('GET', '/v1/backends?service=web')).json() as {
     backends: object[];
