@@ -31,9 +31,7 @@ import { LOCAL_NODE } from '../../state/io/state.ts';
 import { ProblemError } from '../../state/problem.ts';
 import type { Logger } from '../../telemetry/io/log.ts';
 import { version } from '../../version.ts';
-import type { Pipeline } from './pipeline.ts';
-
-const NOBODY: ReadonlySet<string> = new Set();
+import { ALL_REACHABLE, type Pipeline } from './pipeline.ts';
 
 /** Whether the data directory is one of a member; throws ProblemError where that cannot be read. */
 export function isMember({ dataDir }: Config): boolean {
@@ -68,10 +66,9 @@ export class Cluster implements ClusterEngine {
 
   /** Ends as a member for now: with a goodbye others let go of this host's backends before it ends. */
   async stop(goodbye: boolean): Promise<void> {
-    const member = this.#member;
-    this.#member = undefined;
+    await this.#member?.stop(goodbye);
     this.#pipeline.spreadBy(undefined);
-    await member?.stop(goodbye);
+    this.#member = undefined;
   }
 
   status(): ClusterAnswer {
@@ -114,7 +111,7 @@ export class Cluster implements ClusterEngine {
         this.#member = undefined;
         this.#pipeline.spreadBy(undefined);
         this.#rebase(LOCAL_NODE, 'keep');
-        this.#pipeline.reachability(NOBODY, NOBODY);
+        this.#pipeline.reachability(ALL_REACHABLE);
         this.#log.info({}, 'left the cluster; its services stay here as they were last known');
         return Promise.resolve(this.status());
       });
@@ -282,7 +279,9 @@ export class Cluster implements ClusterEngine {
   }
 
   #tellReachability(member: Member): void {
-    this.#pipeline.reachability(member.unreachable(), NOBODY);
+    const { unhealthy } = ALL_REACHABLE;
+    const unreachable = member.unreachable();
+    this.#pipeline.reachability({ unreachable, gone: member.gone(), unhealthy });
   }
 
   #settings(): Parameters<typeof Member.start>[0]['settings'] {

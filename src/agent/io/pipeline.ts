@@ -34,7 +34,21 @@ export interface Written {
   readonly changed: readonly Changed[];
 }
 
-const NOBODY: ReadonlySet<string> = new Set();
+/** What this host knows of the others, beside what they write. */
+export interface Reachability {
+  /** Node ids. */
+  readonly unreachable: ReadonlySet<string>;
+  /** Nodes that are gone for good, by id: who is at their addresses is no more. */
+  readonly gone: ReadonlyMap<string, { readonly addresses: readonly string[] }>;
+  /** endpointText() of backends that the node that has them found not to work. */
+  readonly unhealthy: ReadonlySet<string>;
+}
+
+export const ALL_REACHABLE: Reachability = {
+  unreachable: new Set(),
+  gone: new Map(),
+  unhealthy: new Set(),
+};
 
 export class Pipeline {
   readonly state: State;
@@ -46,8 +60,7 @@ export class Pipeline {
   #spread: ((written: Written) => void) | undefined;
   #catalog: Catalog;
   #context: CatalogContext;
-  #unreachable: ReadonlySet<string> = NOBODY;
-  #unhealthy: ReadonlySet<string> = NOBODY;
+  #known: Reachability = ALL_REACHABLE;
   #queue: Promise<unknown> = Promise.resolve();
   #isWoken = false;
   /** What is in the replica and not yet in the snapshot. */
@@ -160,9 +173,8 @@ export class Pipeline {
   }
 
   /** What is known of other hosts and their backends. */
-  reachability(unreachable: ReadonlySet<string>, unhealthy: ReadonlySet<string>): void {
-    this.#unreachable = unreachable;
-    this.#unhealthy = unhealthy;
+  reachability(known: Reachability): void {
+    this.#known = known;
     this.#wake();
   }
 
@@ -360,12 +372,14 @@ export class Pipeline {
 
   #contextNow(): CatalogContext {
     const { vipCidr4, vipPrefix6 } = this.#config;
+    const { unreachable, gone, unhealthy } = this.#known;
+    const nodes = this.state.view.nodes();
     return {
       pools: { v4: vipCidr4, v6: vipPrefix6 },
       self: this.state.node,
-      nodes: this.state.view.nodes(),
-      unreachable: this.#unreachable,
-      unhealthy: this.#unhealthy,
+      nodes: gone.size === 0 ? nodes : new Map([...gone, ...nodes]),
+      unreachable: gone.size === 0 ? unreachable : new Set([...unreachable, ...gone.keys()]),
+      unhealthy,
     };
   }
 

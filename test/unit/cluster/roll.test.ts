@@ -14,13 +14,14 @@ const revocation = (id: string) =>
   ({ kind: 'node', id, revokedAtMs: 1000, untilMs: 5000, reason: 'stolen' }) as const;
 
 test('what is written of a departure is read again', () => {
-  const gone = writeGone(A, 'left', '2026-01-01T00:00:00.000Z');
+  const gone = writeGone(A, 'left', '2026-01-01T00:00:00.000Z', ['10.0.0.1']);
   assert.equal(gone.key, `gone/${A}`);
   assert.deepEqual(readDeparture(gone.key, gone.value), {
     type: 'gone',
     node: A,
     at: '2026-01-01T00:00:00.000Z',
     why: 'left',
+    addresses: ['10.0.0.1'],
   });
   const out = writeRevocation(revocation(A));
   assert.equal(out.key, `revocation/${A}`);
@@ -101,8 +102,10 @@ test('all that the replica holds is looked at, at the start and when it changes'
   );
   assert.equal(roll.isWelcome(SHARED), true);
   liveness.heard(B, 'dead', 1);
-  const done = replica.transact([writeGone(B, 'left', 'now')], 2000);
+  const addresses = ['10.0.0.2', 'fd00::2', 'not one', 7] as string[];
+  const done = replica.transact([writeGone(B, 'left', 'now', addresses)], 2000);
   const followed = roll.follow(done.changed, 0);
+  assert.deepEqual(roll.gone.get(B)?.addresses, ['10.0.0.2', 'fd00::2']);
   assert.deepEqual(followed, { gone: [B], isRevocation: false, isReachability: true });
   assert.deepEqual([...liveness.unreachable], []);
   assert.deepEqual(roll.follow(done.changed, 0), {
