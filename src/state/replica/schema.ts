@@ -9,7 +9,8 @@
  * What is read was written by others: a record that this version would not have written is
  * unreadable, left out and left alone.
  */
-import { canonicalIp, formatEndpoint, parseEndpoint } from '../../net/ip.ts';
+import { addressClass, whyNoBackend, whyNoVip } from '../../net/classes.ts';
+import { canonicalIp, formatEndpoint, parseEndpoint, parseIp, type IpBytes } from '../../net/ip.ts';
 import { aclSpec } from '../acl-validate.ts';
 import { aclDocument } from '../export.ts';
 import type { AclRecord, BackendRecord, ServicePort, ServiceRecord } from '../records.ts';
@@ -101,7 +102,7 @@ export function readService(key: string, json: string): ServiceRecord | undefine
   if (whyNoServiceName(name) !== undefined) return undefined;
   if (!isList(vips, VIPS_PER_SERVICE_MAX) || !isList(raw, PORTS_PER_SERVICE_MAX)) return undefined;
   const isVip = (vip: unknown): vip is string =>
-    typeof vip === 'string' && canonicalIp(vip) === vip;
+    typeof vip === 'string' && isCanonical(vip, (ip) => whyNoVip(ip) === undefined);
   const ports = raw.map(portOf).filter((port) => port !== undefined);
   if (!vips.every(isVip) || ports.length < raw.length) return undefined;
   const isSound =
@@ -111,11 +112,18 @@ export function readService(key: string, json: string): ServiceRecord | undefine
   return isSound ? { name, vips, ports } : undefined;
 }
 
-const CANONICAL_V4 = /^(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?=.)|$)){4}$/;
+function isCanonical(address: string, isFit: (ip: IpBytes) => boolean): boolean {
+  const ip = canonicalIp(address) === address ? parseIp(address) : undefined;
+  return ip !== undefined && isFit(ip);
+}
 
-/** The short way for what most addresses are. */
-function isAddress(address: string): boolean {
-  return CANONICAL_V4.test(address) || canonicalIp(address) === address;
+/** Canonical IPv4, but for those that start with 0, 169 and 224–255. */
+const ORDINARY_V4 =
+  /^(?!0\.|169\.|22[4-9]\.|2[3-5]\d\.)(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?=.)|$)){4}$/;
+
+/** The short way for what most addresses are: a tenth of the time. */
+function isBackend(address: string): boolean {
+  return ORDINARY_V4.test(address) || isCanonical(address, (ip) => whyNoBackend(ip) === undefined);
 }
 
 export function readBackend(
@@ -129,7 +137,7 @@ export function readBackend(
   if (fields === undefined || rest.length > 0 || String(port) !== portText) return undefined;
   if (whyNoServiceName(service) !== undefined || whyNoPortName(portName) !== undefined)
     return undefined;
-  if (!isAddress(address)) return undefined;
+  if (!isBackend(address)) return undefined;
   const { weight = 1, state = 'active', owner } = fields;
   if (!isWhole(port, 1, 65_535) || !isWhole(weight, 0, 65_535)) return undefined;
   if (state !== 'active' && state !== 'draining') return undefined;
@@ -176,8 +184,10 @@ export function readNode(json: string): NodeRecord | undefined {
   if (endpoint === undefined || formatEndpoint(endpoint.address, endpoint.port) !== address)
     return undefined;
   if (!Array.isArray(addresses) || addresses.length > NODE_ADDRESSES_MAX) return undefined;
-  const isCanonical = (one: unknown): one is string => typeof one === 'string' && isAddress(one);
-  if (!addresses.every(isCanonical) || !isDistinct(addresses)) return undefined;
+  // Of a node that claims loopback, every host's own server there would share the fate.
+  const isAddress = (one: unknown): one is string =>
+    typeof one === 'string' && isCanonical(one, (ip) => addressClass(ip) === 'unicast');
+  if (!addresses.every(isAddress) || !isDistinct(addresses)) return undefined;
   return { name, zone, version, address, addresses, signer };
 }
 
