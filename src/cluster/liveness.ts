@@ -75,9 +75,12 @@ export class Liveness {
     return [...this.#heard.keys(), ...this.#silent.keys()];
   }
 
-  /** Nodes that are waited for: known, never heard of, and not missed yet. */
-  awaited(): string[] {
-    return [...this.#silent.keys()].filter((id) => !this.#unreachable.has(id));
+  /** Nodes that are waited for: known, never heard of, and not missed yet; and for how long. */
+  *awaited(nowMs: number): Iterable<{ readonly id: string; readonly forMs: number }> {
+    if (this.#linkedAtMs === undefined) return;
+    for (const [id, sinceMs] of this.#silent)
+      if (!this.#unreachable.has(id))
+        yield { id, forMs: nowMs - Math.max(sinceMs, this.#linkedAtMs) };
   }
 
   /** What the overlay says. Whether `unreachable` is another one than before. */

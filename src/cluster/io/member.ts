@@ -47,6 +47,8 @@ import { Signer, type IssuedToken } from './signer.ts';
 const LOOK_MS = 5000;
 /** How often the overlay is asked about nodes that are waited for. A guess. */
 const AWAITED_LOOK_MS = 500;
+/** How long one that it calls dead is waited for all the same. A guess. */
+const AWAITED_DEAD_MS = 3000;
 /** How long what is said last may take to get into the kernel, and then to get around. Guesses. */
 const DRAIN_MS = 1000;
 const GOODBYE_MS = 300;
@@ -457,15 +459,21 @@ export class Member {
     if (inMs === Infinity || this.#stopped !== undefined) return;
     this.#cancelGrace = this.#clock.after(Math.min(inMs, AWAITED_LOOK_MS), () => {
       this.#cancelGrace = undefined;
-      // Who was gone before this node came is never told of as an event.
-      for (const id of this.#liveness.awaited()) {
-        const standing = this.#overlay.node.members.standing(id);
-        if (standing === 'dead' || standing === 'left')
-          this.#is(id, standing, 'a member was gone before this one came');
-      }
+      this.#askOfAwaited();
       if (this.#liveness.expire(this.#clock.now())) this.#reachability();
       this.#watchGrace();
     });
+  }
+
+  /** Who was gone before this node came is never told of as an event. */
+  #askOfAwaited(): void {
+    const { members } = this.#overlay.node;
+    for (const { id, forMs } of [...this.#liveness.awaited(this.#clock.now())]) {
+      const standing = members.standing(id);
+      // Who is just joining may look dead for a moment: known, and not yet linked to anybody.
+      if (standing === 'left' || (standing === 'dead' && forMs >= AWAITED_DEAD_MS))
+        this.#is(id, standing, 'a member was gone before this one came');
+    }
   }
 
   #follow(changed: readonly Changed[]): void {

@@ -57,14 +57,17 @@ test('who only has a document counts as reachable for ten seconds from the first
   const one = liveness();
   one.known('a', 100);
   assert.equal(one.nextAtMs, Infinity);
+  assert.deepEqual([...one.awaited(1e9)], []);
   assert.equal(one.expire(1e9), false, 'nobody is missed without a neighbour');
   one.linked(5000);
   one.linked(9000);
   assert.equal(one.nextAtMs, 15_000);
   assert.equal(one.expire(14_999), false);
+  assert.deepEqual([...one.awaited(14_999)], [{ id: 'a', forMs: 9999 }]);
   one.known('late', 14_000);
   assert.equal(one.expire(15_000), true);
   assert.deepEqual(out(one), ['a']);
+  assert.deepEqual([...one.awaited(15_000)], [{ id: 'late', forMs: 1000 }]);
   assert.equal(one.nextAtMs, 24_000);
   assert.equal(one.heard('late', 'alive', 1), false);
   assert.equal(one.nextAtMs, Infinity);
