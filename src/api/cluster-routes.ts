@@ -6,15 +6,9 @@ import type { ClusterEngine, Engine } from './engine.ts';
 import { route, type Route } from './route.ts';
 import * as s from './schemas.ts';
 
-function clusterOf(engine: Engine): ClusterEngine {
-  if (engine.cluster !== undefined) return engine.cluster;
-  const message = 'this agent cannot be in a cluster';
-  throw new ProblemError([{ code: 'unavailable', message }]);
-}
-
 /** Throws ProblemError outside a cluster. */
 function membershipOf(engine: Engine): ClusterEngine {
-  const cluster = clusterOf(engine);
+  const { cluster } = engine;
   if (cluster.status().member) return cluster;
   const hint = '`zerohop cluster init` founds one, `zerohop cluster join` joins one';
   throw new ProblemError([{ code: 'conflict', message: 'this host is in no cluster', hint }]);
@@ -22,7 +16,7 @@ function membershipOf(engine: Engine): ClusterEngine {
 
 /** For what makes a member of this host. */
 function outsiderOf(engine: Engine): ClusterEngine {
-  const cluster = clusterOf(engine);
+  const { cluster } = engine;
   const status = cluster.status();
   if (!status.member) return cluster;
   const message = `this host is in the cluster ${status.clusterId} already`;
@@ -73,7 +67,7 @@ const MEMBERSHIP: readonly Route[] = [
     params: s.noParams,
     query: s.noQuery,
     answer: c.clusterAnswer,
-    handle: (engine) => clusterOf(engine).status(),
+    handle: (engine) => engine.cluster.status(),
   }),
   route('POST', '/v1/cluster', {
     summary: 'Found a cluster with this host as its first member',
@@ -119,7 +113,7 @@ const TOKENS: readonly Route[] = [
     query: s.noQuery,
     answer: c.tokenListAnswer,
     handle: (engine): c.TokenListAnswer => {
-      const cluster = clusterOf(engine);
+      const { cluster } = engine;
       return { tokens: cluster.status().member ? [...cluster.tokens()] : [] };
     },
   }),
@@ -150,13 +144,13 @@ export const CLUSTER: readonly Route[] = [
     params: s.noParams,
     query: s.noQuery,
     answer: c.memberListAnswer,
-    handle: (engine): c.MemberListAnswer => ({ members: [...clusterOf(engine).members()] }),
+    handle: (engine): c.MemberListAnswer => ({ members: [...engine.cluster.members()] }),
   }),
   route('GET', '/v1/routes', {
     summary: 'Over which members this host reaches each of the others; nobody outside a cluster',
     params: s.noParams,
     query: s.noQuery,
     answer: c.routeListAnswer,
-    handle: (engine): c.RouteListAnswer => ({ routes: [...clusterOf(engine).routes()] }),
+    handle: (engine): c.RouteListAnswer => ({ routes: [...engine.cluster.routes()] }),
   }),
 ];

@@ -80,7 +80,7 @@ export interface AgentStatus {
     readonly degradedFeatures: readonly string[];
   };
   readonly acl: AclStatusAnswer;
-  readonly cluster?: ClusterAnswer;
+  readonly cluster: ClusterAnswer;
   readonly memory: { readonly rssBytes: number; readonly heapUsedBytes: number };
 }
 
@@ -149,8 +149,7 @@ export interface KvEngine {
 export interface Engine {
   readonly acls: AclEngine;
   readonly kv: KvEngine;
-  /** Absent until agent.ts has it. */
-  readonly cluster?: ClusterEngine;
+  readonly cluster: ClusterEngine;
   snapshot(): StateSnapshot;
   /**
    * Checks the command, plans the kernel's writes, stores durably, applies to

@@ -135,7 +135,7 @@ export const statusAnswer = z.object({
     degradedFeatures: textList,
   }),
   acl: aclStatusAnswer,
-  cluster: clusterAnswer.optional(),
+  cluster: clusterAnswer,
   memory: z.object({ rssBytes: z.number(), heapUsedBytes: z.number() }),
 });
 export type StatusAnswer = z.output<typeof statusAnswer>;

@@ -15,7 +15,7 @@ export interface Reading {
   readonly lastFullCheckS: number | undefined;
   /** Of all rules together, and what is denied as no rule names it. */
   readonly verdicts: AclCounters;
-  readonly cluster: ClusterAnswer | undefined;
+  readonly cluster: ClusterAnswer;
   readonly certificateUntilS: number | undefined;
   readonly clusterCounters: ClusterCounters | undefined;
 }
@@ -95,7 +95,7 @@ function oneOf(states: readonly string[], now: string): readonly (readonly [stri
 }
 
 function membership({ cluster }: Reading): MembershipAnswer | undefined {
-  return cluster?.member === true ? cluster : undefined;
+  return cluster.member ? cluster : undefined;
 }
 
 /** A hook may have several programs: effective if all are. */
@@ -137,22 +137,22 @@ const AGENT: readonly Metric[] = [
   gauge(
     'zerohop_vip_conflicts',
     'VIPs that two services claim.',
-    ({ cluster }) => cluster?.conflicts?.length,
+    ({ cluster }) => cluster.conflicts?.length,
   ),
   gauge(
     'zerohop_fail_open_ports',
     'Ports of services of which no backend is reachable, so that all are kept.',
-    ({ cluster }) => cluster?.failOpen?.length,
+    ({ cluster }) => cluster.failOpen?.length,
   ),
   gauge(
     'zerohop_state_unsaved_documents',
     'Documents of other hosts that the disk refused.',
-    ({ cluster }) => cluster?.unsavedDocuments,
+    ({ cluster }) => cluster.unsavedDocuments,
   ),
   gauge(
     'zerohop_state_unreadable_records',
     'Records that this version cannot read.',
-    ({ cluster }) => cluster?.unreadable,
+    ({ cluster }) => cluster.unreadable,
   ),
 ];
 

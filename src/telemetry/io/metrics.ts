@@ -75,16 +75,14 @@ export class MetricsText {
     );
     // No rule has a name with a blank.
     const byDefault = { denied: acls.deniedByDefault(), allowed: 0, audited: 0 };
-    const membership = status.cluster ?? cluster?.status();
+    const membership = status.cluster;
     return {
       status,
       lastFullCheckS: seconds(status.datapath.lastFullCheckAt),
       verdicts: this.#totals.add([...rules, ['by default', byDefault] as const]),
       cluster: membership,
-      certificateUntilS: seconds(
-        membership?.member === true ? membership.certificateUntil : undefined,
-      ),
-      clusterCounters: cluster?.counters(),
+      certificateUntilS: seconds(membership.member ? membership.certificateUntil : undefined),
+      clusterCounters: cluster.counters(),
     };
   }
 }

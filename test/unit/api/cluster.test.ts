@@ -69,22 +69,6 @@ test('a member neither founds nor joins another cluster', async () => {
   assert.deepEqual(engine.cluster.calls, [['init']]);
 });
 
-test('an agent without a cluster answers that it cannot be in one', async () => {
-  const without: Engine = {
-    acls: engine.acls,
-    kv: engine.kv,
-    metrics: () => engine.metrics(),
-    snapshot: () => engine.snapshot(),
-    submit: (command) => engine.submit(command),
-    status: () => engine.status(),
-  };
-  for (const what of ['GET /v1/cluster', 'GET /v1/members', 'GET /v1/routes']) {
-    assert.deepEqual(await refused(what, {}, without), [
-      'unavailable -: this agent cannot be in a cluster',
-    ]);
-  }
-});
-
 test('joining takes an address, a token, and what becomes of what the host has', async () => {
   await ask('POST /v1/cluster/join', { body: { ...join, state: 'merge' } });
   assert.deepEqual(engine.cluster.calls, [['join', { ...join, state: 'merge' }]]);
