@@ -37,6 +37,7 @@ import type { MemberOptions, Spreadable, TokenView } from './member-options.ts';
 import { Memory } from './memory.ts';
 import { newMetrics, type Metrics } from './metrics.ts';
 import { Overlay } from './overlay.ts';
+import { Presence } from './presence.ts';
 import { unitOf } from './random.ts';
 import { Replicator } from './replicator.ts';
 import { Rotation } from './rotation.ts';
@@ -45,10 +46,6 @@ import { Signer, type IssuedToken } from './signer.ts';
 
 /** How often it is looked whether there is something to remember, or to tell of this host. */
 const LOOK_MS = 5000;
-/** How often the overlay is asked about nodes that are waited for. A guess. */
-const AWAITED_LOOK_MS = 500;
-/** How long one that it calls dead is waited for all the same. A guess. */
-const AWAITED_DEAD_MS = 3000;
 /** How long what is said last may take to get into the kernel, and then to get around. Guesses. */
 const DRAIN_MS = 1000;
 const GOODBYE_MS = 300;
@@ -69,6 +66,7 @@ export class Member {
   readonly #revocations: Revocations;
   readonly #liveness: Liveness;
   readonly #roll: Roll;
+  readonly #presence: Presence;
   readonly #replicator: Replicator;
   readonly #signer: Signer;
   readonly #rotation: Rotation;
@@ -78,13 +76,9 @@ export class Member {
   readonly #peers = new Map<string, Peer>();
   /** Links that came or went in the step of the overlay that is under way. */
   #relinked: { readonly id: string; readonly isLinked: boolean }[] = [];
-  /** Since when there is no neighbour; of the wall clock. */
-  #aloneSinceMs: number | undefined;
   #overlayOrNone: Overlay | undefined;
-  #isReachabilityNews = false;
   #wasSetBack = false;
   #isLeaving = false;
-  #cancelGrace: (() => void) | undefined;
   #cancelLook: (() => void) | undefined;
   #stopped: Promise<void> | undefined;
 
@@ -105,7 +99,6 @@ export class Member {
     this.#clock = clock;
     this.#braked = new BrakedLog(log, clock);
     this.#startedAtMs = clock.wallMs();
-    this.#aloneSinceMs = this.#startedAtMs;
     this.#memory = new Memory(dataDirectory, clusterId, clock, log);
     this.#incarnation = this.#memory.begin();
     const revocations = new Revocations(options.revocations);
@@ -113,6 +106,14 @@ export class Member {
     this.#revocations = revocations;
     this.#liveness = liveness;
     this.#roll = new Roll({ replica, liveness, revocations });
+    this.#presence = new Presence({
+      liveness,
+      roll: this.#roll,
+      clock,
+      log: this.#braked,
+      node: () => this.#overlay.node,
+      changed: () => options.handlers.reachability(),
+    });
     const isWelcome = (document: string): boolean => this.#roll.isWelcome(document);
     const ephemeral = new Ephemeral(nodeId, this.#incarnation);
     const replication = new Replication({ replica, ephemeral, random, isWelcome });
@@ -267,7 +268,7 @@ export class Member {
       nowMs: this.#clock.wallMs(),
       whyGone: this.#roll.whyGone(this.nodeId),
       wasSetBack: this.#wasSetBack,
-      aloneSinceMs: this.#aloneSinceMs,
+      aloneSinceMs: this.#presence.aloneSinceMs,
       documents: state.replica.documents().length,
       revocations: this.#revocations.size,
       lag: this.#replicator.lag(),
@@ -336,7 +337,7 @@ export class Member {
   }
 
   async #stop(goodbye: boolean): Promise<void> {
-    this.#cancelGrace?.();
+    this.#presence.stop();
     this.#cancelLook?.();
     this.#rotation.stop();
     this.#remember(true); // the goodbye forgets the neighbours
@@ -391,19 +392,17 @@ export class Member {
   #heard(event: Event): void {
     switch (event.type) {
       case 'link-up':
-        this.#aloneSinceMs = undefined;
-        this.#liveness.linked(this.#clock.now());
-        this.#watchGrace();
+        this.#presence.linkUp();
         return this.#relink(event.peer.id, true);
       case 'link-down':
-        if (this.#overlay.node.views.active.size === 0) this.#aloneSinceMs = this.#clock.wallMs();
+        this.#presence.linkDown();
         return this.#relink(event.peer.id, false);
       case 'member-up':
-        return this.#is(event.id, 'alive', 'a member is there');
+        return this.#presence.heard(event.id, 'alive');
       case 'member-dead':
-        return this.#is(event.id, 'dead', 'a member cannot be reached any more');
+        return this.#presence.heard(event.id, 'dead');
       case 'member-left':
-        return this.#is(event.id, 'left', 'a member said goodbye');
+        return this.#presence.heard(event.id, 'left');
       case 'delivered': {
         const { origin, payload } = event;
         if (origin === this.nodeId) return undefined;
@@ -418,19 +417,6 @@ export class Member {
     }
   }
 
-  #is(id: string, standing: 'alive' | 'dead' | 'left', message: string): void {
-    if (this.#roll.isGone(id)) return;
-    const isNews = this.#liveness.heard(id, standing, this.#clock.wallMs());
-    const name = this.#roll.record(id)?.name;
-    this.#braked.write(
-      'info',
-      standing,
-      { member: id, ...(name !== undefined && { name }) },
-      message,
-    );
-    if (isNews) this.#reachability();
-  }
-
   /** Both ends greet a new neighbour once the overlay is done with its step: after its own word. */
   #relink(id: string, isLinked: boolean): void {
     if (this.#relinked.length === 0) queueMicrotask(() => this.#settleLinks());
@@ -443,42 +429,9 @@ export class Member {
     for (const { id, isLinked } of relinked) this.#replicator.linked(id, isLinked);
   }
 
-  /** Once for all that one step brought. */
-  #reachability(): void {
-    if (this.#isReachabilityNews) return;
-    this.#isReachabilityNews = true;
-    queueMicrotask(() => {
-      this.#isReachabilityNews = false;
-      if (this.#stopped === undefined) this.#options.handlers.reachability();
-    });
-  }
-
-  #watchGrace(): void {
-    if (this.#cancelGrace !== undefined) return;
-    const inMs = this.#liveness.nextAtMs - this.#clock.now();
-    if (inMs === Infinity || this.#stopped !== undefined) return;
-    this.#cancelGrace = this.#clock.after(Math.min(inMs, AWAITED_LOOK_MS), () => {
-      this.#cancelGrace = undefined;
-      this.#askOfAwaited();
-      if (this.#liveness.expire(this.#clock.now())) this.#reachability();
-      this.#watchGrace();
-    });
-  }
-
-  /** Who was gone before this node came is never told of as an event. */
-  #askOfAwaited(): void {
-    const { members } = this.#overlay.node;
-    for (const { id, forMs } of [...this.#liveness.awaited(this.#clock.now())]) {
-      const standing = members.standing(id);
-      // Who is just joining may look dead for a moment: known, and not yet linked to anybody.
-      if (standing === 'left' || (standing === 'dead' && forMs >= AWAITED_DEAD_MS))
-        this.#is(id, standing, 'a member was gone before this one came');
-    }
-  }
-
   #follow(changed: readonly Changed[]): void {
     this.#act(this.#roll.follow(changed, this.#clock.now()));
-    this.#watchGrace();
+    this.#presence.watch();
   }
 
   #act({ gone, isRevocation, isReachability }: Followed): void {
@@ -494,7 +447,7 @@ export class Member {
         state.forget(node);
       }
     }
-    if (isReachability || gone.length > 0) this.#reachability();
+    if (isReachability || gone.length > 0) this.#presence.tell();
   }
 
   #notice(notice: ReplicationNotice, from: string): void {
