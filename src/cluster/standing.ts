@@ -252,10 +252,14 @@ function problemsOf(
       'others know writes of this host that its disk has not: its data directory was set back; ' +
         'leave the cluster and join again',
     );
-  if (certificate.notAfterMs < nowMs + CERTIFICATE_WORRY_MS)
+  const until = iso(certificate.notAfterMs);
+  if (certificate.notAfterMs <= nowMs)
     problems.push(
-      `the certificate ends at ${iso(certificate.notAfterMs)} and could not be renewed: start a ` +
-        'host that has the CA key',
+      `the certificate has ended at ${until}: leave, and join with a new token, or put the clock right`,
+    );
+  else if (certificate.notAfterMs < nowMs + CERTIFICATE_WORRY_MS)
+    problems.push(
+      `the certificate ends at ${until} and could not be renewed: start a host that has the CA key`,
     );
   return problems;
 }
