@@ -70,6 +70,10 @@ function overrideExits(command: Command): void {
 
 /** Runs one command line; never throws. */
 export async function runCli(argv: readonly string[]): Promise<number> {
+  // Help is written by commander: its reader may go, as with `| head`.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+  });
   const program = createProgram();
   overrideExits(program);
   let json = false;
