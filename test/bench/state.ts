@@ -3,8 +3,8 @@
  *
  *     node --expose-gc test/bench/state.ts [SERVICES BACKENDS [DIRECTORY]]
  *
- * Prints JSON lines. Wall times, as a commit waits for the disk: DIRECTORY says which. Opened in a
- * process of its own each time, five times; the middle one counts.
+ * Prints JSON lines. Wall times, as a commit waits for the disk (DIRECTORY says which), and of one core
+ * for opening: in a process of its own each time, five times; the middle one counts.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, statSync } from 'node:fs';
@@ -49,13 +49,16 @@ function fill(state: State, services: number, perService: number): void {
 function openOnce(directory: string): void {
   globalThis.gc?.();
   const before = process.memoryUsage().heapUsed;
-  const start = performance.now();
+  const [start, cpu] = [performance.now(), process.threadCpuUsage()];
   const state = State.open(directory);
   const ms = performance.now() - start;
+  const { user, system } = process.threadCpuUsage(cpu);
   globalThis.gc?.();
   const { heapUsed, rss } = process.memoryUsage();
   state.close();
-  process.stdout.write(JSON.stringify([ms, (heapUsed - before) / 2 ** 20, rss / 2 ** 20]));
+  process.stdout.write(
+    JSON.stringify([ms, (heapUsed - before) / 2 ** 20, rss / 2 ** 20, (user + system) / 1000]),
+  );
 }
 
 function measure(services: number, perService: number, directory: string): void {
@@ -84,6 +87,7 @@ function measure(services: number, perService: number, directory: string): void 
     commitMsWorst: round(Math.max(...times)),
     fileMiB: round(statSync(join(directory, 'state.db')).size / 2 ** 20),
     openMs: round(column(0)),
+    openCpuMs: round(column(3)),
     heapMiB: round(column(1)),
     rssMiB: round(column(2)),
   };

@@ -92,6 +92,7 @@ export class LogDocument {
   #digest: string | undefined;
   #before = new Map<string, Entry | undefined>();
   #newest: Cell | undefined;
+  #tellsChanges = true;
 
   constructor(id: string, epoch: Epoch, limits: ReplicaLimits) {
     this.id = id;
@@ -106,7 +107,7 @@ export class LogDocument {
   /** A document from a whole copy of it; throws UpdateError, also where something is missing. */
   static from(id: string, epoch: Epoch, bytes: Uint8Array, limits: ReplicaLimits): LogDocument {
     const document = new LogDocument(id, epoch, limits);
-    document.apply(parseUpdate(bytes, limits, limits.snapshotBytesMax), bytes);
+    document.restore(bytes);
     if (document.pendingBytes > 0) throw new UpdateError('a copy with something missing');
     return document;
   }
@@ -212,6 +213,16 @@ export class LogDocument {
     return { before: this.#before, newest: this.#newest, dropped };
   }
 
+  /** The same for bytes that were stored, or are a whole copy: without what changed by it. */
+  restore(bytes: Uint8Array): void {
+    this.#tellsChanges = false;
+    try {
+      this.apply(parseUpdate(bytes, this.#limits, this.#limits.snapshotBytesMax), bytes);
+    } finally {
+      this.#tellsChanges = true;
+    }
+  }
+
   /** The same for an update made here. */
   applyOwn(update: LogUpdate): { readonly delta: Delta; readonly bytes: Uint8Array } {
     const bytes = buildUpdate(update);
@@ -278,7 +289,7 @@ export class LogDocument {
   }
 
   #touch(key: string): void {
-    if (!this.#before.has(key)) this.#before.set(key, this.winner(key));
+    if (this.#tellsChanges && !this.#before.has(key)) this.#before.set(key, this.winner(key));
   }
 
   #add(cell: Cell, at: number, seeded: boolean): void {

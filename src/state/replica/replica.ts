@@ -499,8 +499,7 @@ export class Replica {
       return;
     }
     const into = there ?? this.#create(id);
-    const { snapshotBytesMax } = this.#limits;
-    into.apply(parseUpdate(bytes, this.#limits, snapshotBytesMax), bytes);
+    into.restore(bytes);
     this.#put(into);
   }
 

@@ -61,8 +61,10 @@ export function backendKeyOf(
 
 /** What a key is about: the first part, and the service or rule that the second one names. */
 export function subjectOf(key: string): { readonly kind: string; readonly name: string } {
-  const [kind = '', name = ''] = key.split('/', 2);
-  return { kind, name };
+  const slash = key.indexOf('/');
+  if (slash < 0) return { kind: key, name: '' };
+  const end = key.indexOf('/', slash + 1);
+  return { kind: key.slice(0, slash), name: key.slice(slash + 1, end < 0 ? undefined : end) };
 }
 
 function fieldsOf(json: string): Fields | undefined {

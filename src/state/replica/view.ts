@@ -6,8 +6,9 @@
  * has its port: what is written concurrently with a removal waits unseen until it makes sense.
  */
 import { applyChanges, compareBackends, EMPTY_SNAPSHOT, type Applied } from '../changes.ts';
+import { BucketMap } from '../bucket-map.ts';
 import { removalOf, sameOwner } from '../draft.ts';
-import type { BackendRecord, Change, ServiceRecord, StateSnapshot } from '../records.ts';
+import type { AclRecord, BackendRecord, Change, ServiceRecord, StateSnapshot } from '../records.ts';
 import { valueOf } from './cell.ts';
 import { compareStamps } from './hlc.ts';
 import type { Entry } from './log-document.ts';
@@ -27,6 +28,7 @@ import {
   writeService,
   type NodeRecord,
 } from './schema.ts';
+import { differences, loadBackends, same, withNamesOf } from './view-load.ts';
 
 export interface Viewed extends Applied {
   readonly changes: readonly Change[];
@@ -52,7 +54,7 @@ export class StateView {
   #snapshot: StateSnapshot;
   #nodes: ReadonlyMap<string, NodeRecord> = new Map();
   /** Backends that do not count now, by service and key: without their service, or its port. */
-  readonly #unseen = new Map<string, Map<string, BackendRecord>>();
+  #unseen = new Map<string, Map<string, BackendRecord>>();
   /** Entries that this version cannot read: `DOCUMENT KEY`. */
   readonly #unreadable = new Set<string>();
 
@@ -64,39 +66,49 @@ export class StateView {
   /** What a replica holds, as the given revision: that of the host's last life. */
   static open(replica: Replica, revision = 0): StateView {
     const view = new StateView(replica, EMPTY_SNAPSHOT);
-    view.#all([], []);
-    view.#snapshot = { ...view.#snapshot, revision };
+    view.#load(revision);
     return view;
   }
 
   /** The view of another replica that takes this one's place, and what is different in it. */
   replaced(replica: Replica): { readonly view: StateView; readonly viewed: Viewed } {
-    const { services, acls, backends } = this.#snapshot;
-    const view = new StateView(replica, this.#snapshot);
-    view.#nodes = this.#nodes;
-    const keys = [...[...services.keys()].map(serviceKey), ...[...acls.keys()].map(aclKey)];
-    for (const list of backends.values()) keys.push(...list.map(backendKeyOf));
-    return { view, viewed: view.#all(keys, [...this.#nodes.keys()].map(documentOf)) };
+    const view = StateView.open(replica);
+    const changes = differences(this.#snapshot, view.#snapshot);
+    const applied = applyChanges(this.#snapshot, changes);
+    view.#snapshot = applied.snapshot;
+    const names = new Set([...this.#nodes.keys(), ...view.#nodes.keys()]);
+    const isOther = (name: string): boolean =>
+      JSON.stringify(this.#nodes.get(name)) !== JSON.stringify(view.#nodes.get(name));
+    const touchedNodes = new Set([...names].filter(isOther));
+    return { view, viewed: { ...applied, changes, touchedNodes } };
   }
 
-  /** Everything, with keys of records and documents of nodes that may have been there and be gone. */
-  #all(goneKeys: readonly string[], goneNodes: readonly string[]): Viewed {
-    const keys = new Set(goneKeys);
-    const nodes = new Set(goneNodes);
-    const best = new Map<string, Claim>();
+  #load(revision: number): void {
+    const services = new BucketMap<ServiceRecord>().edit();
+    const acls = new BucketMap<AclRecord>().edit();
+    const claims = new Map<string, Map<string, Claim>>();
+    const nodes: string[] = [];
     for (const id of this.#replica.documents()) {
       for (const entry of this.#replica.winners(id)) {
-        const { kind } = subjectOf(entry.key);
-        if (kind === 'backend') this.#contend(best, id, entry);
-        else if (id === SHARED) keys.add(entry.key);
-        else if (entry.key === NODE_KEY) nodes.add(id);
+        const { kind, name } = subjectOf(entry.key);
+        if (kind === 'backend') {
+          const best = claims.get(name) ?? new Map<string, Claim>();
+          claims.set(name, best);
+          this.#contend(best, id, entry);
+        } else if (id === SHARED && kind === 'service') {
+          const service = this.#read(entry.key, readService);
+          if (service !== undefined) services.set(service.name, service);
+        } else if (id === SHARED && kind === 'acl') {
+          const acl = this.#read(entry.key, readAcl);
+          if (acl !== undefined) acls.set(acl.name, acl);
+        } else if (id !== SHARED && entry.key === NODE_KEY) nodes.push(id);
       }
     }
-    for (const key of best.keys()) keys.add(key);
-    return {
-      ...this.#update(keys, (key) => best.get(key)),
-      touchedNodes: this.#readNodes([...nodes]),
-    };
+    const records = services.build();
+    const { backends, unseen } = loadBackends(records, claims);
+    this.#unseen = unseen;
+    this.#snapshot = { revision, services: records, backends, acls: acls.build() };
+    this.#readNodes(nodes);
   }
 
   snapshot(): StateSnapshot {
@@ -250,10 +262,9 @@ export class StateView {
       if (service === undefined || portName === undefined) {
         unseen.set(key, backend);
       } else if (!same(seen.get(key), backend)) {
-        // Strings of the service, shared by all its backends.
         changes.push({
           kind: 'put-backend',
-          backend: { ...backend, service: service.name, portName },
+          backend: withNamesOf(service, portName, backend),
         });
       }
     }
@@ -379,9 +390,4 @@ function serviceChanges(
 ): readonly Change[] {
   if (is === undefined) return was === undefined ? [] : [{ kind: 'remove-service', name }];
   return same(was, is) ? [] : [{ kind: 'put-service', service: is }];
-}
-
-/** Records are plain, and made here with their fields in one order. */
-function same(a: unknown, b: unknown): boolean {
-  return a !== undefined && JSON.stringify(a) === JSON.stringify(b);
 }
