@@ -3,12 +3,13 @@
  * a write is in agent/io/pipeline.ts, with other hosts in agent/io/cluster.ts.
  */
 import { hostname } from 'node:os';
-import type { AgentStatus, Engine, Outcome, SubmitOptions } from './api/engine.ts';
+import type { AgentStatus, Engine, Nodes, Outcome, SubmitOptions } from './api/engine.ts';
 import { startApi } from './api/io/server.ts';
 import { claimSocketPath } from './api/io/socket.ts';
 import { Cluster, isMember } from './agent/io/cluster.ts';
 import { HostKernel } from './agent/io/host-kernel.ts';
 import { Pipeline } from './agent/io/pipeline.ts';
+import type { Catalog } from './catalog/catalog.ts';
 import { loadServicesDir } from './config/io/load.ts';
 import type { Config } from './config/schema.ts';
 import { openCgroup, type Cgroup } from './datapath/io/cgroup.ts';
@@ -84,6 +85,15 @@ export class Agent implements Engine {
 
   snapshot(): StateSnapshot {
     return this.#state.snapshot();
+  }
+
+  catalog(): Catalog {
+    return this.#pipeline.catalog;
+  }
+
+  nodes(): Nodes {
+    const { node, view } = this.#state;
+    return { self: node, records: view.nodes() };
   }
 
   submit(command: Command, options: SubmitOptions = { dryRun: false }): Promise<Outcome> {

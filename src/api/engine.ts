@@ -1,6 +1,7 @@
 /**
  * What the API asks of the agent. agent.ts implements it; tests may fake it.
  */
+import type { Catalog } from '../catalog/catalog.ts';
 import type { StateSnapshot } from '../state/records.ts';
 import type { Command } from '../state/commands.ts';
 import type { Action } from '../state/draft.ts';
@@ -8,6 +9,7 @@ import type { Problem } from '../state/problem.ts';
 import type { AclLogEntry } from '../acl/event.ts';
 import type { Metrics } from '../cluster/io/metrics.ts';
 import type { KvEntry } from '../state/kv-text.ts';
+import type { NodeRecord } from '../state/replica/schema.ts';
 import type { KvChange, KvOperation, KvType, Path } from '../state/replica/kv.ts';
 import type { AclLogAnswer, AclStatusAnswer, AclTestAnswer, AclTestBody } from './acl-schemas.ts';
 import type {
@@ -146,11 +148,21 @@ export interface KvEngine {
   follow(path: Path, sink: (change: KvChange) => void): () => void;
 }
 
+export interface Nodes {
+  /** This host's id; `local` in no cluster. */
+  readonly self: string;
+  /** By id, what each says of itself. */
+  readonly records: ReadonlyMap<string, NodeRecord>;
+}
+
 export interface Engine {
   readonly acls: AclEngine;
   readonly kv: KvEngine;
   readonly cluster: ClusterEngine;
   snapshot(): StateSnapshot;
+  /** What of the snapshot counts on this host; what others wrote just now may not be in it yet. */
+  catalog(): Catalog;
+  nodes(): Nodes;
   /**
    * Checks the command, plans the kernel's writes, stores durably, applies to
    * the kernel, in that order; resolves when connect() already obeys.

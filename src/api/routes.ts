@@ -5,59 +5,23 @@
 import * as z from 'zod';
 import { ProblemError } from '../state/problem.ts';
 import { exportDocuments } from '../state/export.ts';
-import { unknownService } from '../state/commands.ts';
-import type { BackendOwner, BackendRecord, StateSnapshot } from '../state/records.ts';
+import type { BackendOwner } from '../state/records.ts';
 import { parseDocuments } from '../state/documents.ts';
 import { serviceBody, serviceSpec } from '../state/validate.ts';
 import { ACLS } from './acl-routes.ts';
 import { CLUSTER } from './cluster-routes.ts';
+import type { Engine } from './engine.ts';
 import { KV } from './kv-routes.ts';
 import { route, submit, type Route } from './route.ts';
+import { listBackends, listServices, showService, type Seen } from './service-answers.ts';
 import { METRICS_TYPE } from '../telemetry/metrics.ts';
 import * as s from './schemas.ts';
 
 /** 10,000 services × 10 backends are 4 MB. */
 const APPLY_BYTES_MAX = 16 * 1024 * 1024;
 
-function isUsable(backend: BackendRecord): boolean {
-  return backend.state === 'active' && backend.weight > 0;
-}
-
-function listServices(snapshot: StateSnapshot): s.ServiceListAnswer {
-  const services = [...snapshot.services.values()].map(({ name, vips, ports }) => {
-    const backends = snapshot.backends.get(name) ?? [];
-    const total = backends.length;
-    const usable = backends.filter(isUsable).length;
-    const draining = backends.filter((backend) => backend.state === 'draining').length;
-    return { name, vips: [...vips], ports: [...ports], backends: { total, usable, draining } };
-  });
-  services.sort((a, b) => (a.name < b.name ? -1 : 1));
-  return { revision: snapshot.revision, services };
-}
-
-function showService(snapshot: StateSnapshot, name: string): s.ServiceAnswer {
-  const service = snapshot.services.get(name);
-  if (service === undefined)
-    throw new ProblemError([unknownService(snapshot.services.keys(), name)]);
-  const backends = [...(snapshot.backends.get(name) ?? [])];
-  return {
-    revision: snapshot.revision,
-    service: { name, vips: [...service.vips], ports: [...service.ports], backends },
-  };
-}
-
-function listBackends(snapshot: StateSnapshot, service: string | undefined): s.BackendListAnswer {
-  if (service !== undefined) {
-    return {
-      revision: snapshot.revision,
-      backends: showService(snapshot, service).service.backends,
-    };
-  }
-  const names = [...snapshot.services.keys()].toSorted();
-  return {
-    revision: snapshot.revision,
-    backends: names.flatMap((name) => snapshot.backends.get(name) ?? []),
-  };
+function seenBy(engine: Engine): Seen {
+  return { snapshot: engine.snapshot(), catalog: engine.catalog(), nodes: engine.nodes() };
 }
 
 function ownerOf(query: z.output<typeof s.backendRemovalQuery>): BackendOwner | undefined {
@@ -82,7 +46,7 @@ const SERVICES: readonly Route[] = [
     params: s.noParams,
     query: s.noQuery,
     answer: s.serviceListAnswer,
-    handle: (engine) => listServices(engine.snapshot()),
+    handle: (engine) => listServices(seenBy(engine)),
   }),
   route('POST', '/v1/services', {
     summary:
@@ -100,7 +64,7 @@ const SERVICES: readonly Route[] = [
     params: s.serviceParams,
     query: s.noQuery,
     answer: s.serviceAnswer,
-    handle: (engine, { params }) => showService(engine.snapshot(), params.name),
+    handle: (engine, { params }) => showService(seenBy(engine), params.name),
   }),
   route('PUT', '/v1/services/{name}', {
     summary:
@@ -132,7 +96,7 @@ const BACKENDS: readonly Route[] = [
     params: s.noParams,
     query: s.backendListQuery,
     answer: s.backendListAnswer,
-    handle: (engine, { query }) => listBackends(engine.snapshot(), query.service),
+    handle: (engine, { query }) => listBackends(seenBy(engine), query.service),
   }),
   route('PUT', '/v1/services/{name}/backends/{endpoint}', {
     summary:

@@ -63,19 +63,27 @@ export const backendAnswer = z.object({
   state: backendState,
   /** Whose process it is, if it is one's: a node id, `local` on a host that is in no cluster. */
   node: z.string().optional(),
+  /** As that node calls itself. */
+  nodeName: z.string().optional(),
+  /** Why it takes no new connections, whatever its weight and state. */
+  down: z.enum(['unreachable', 'unhealthy']).optional(),
+  /** At a loopback address of another host: used there alone. */
+  elsewhere: z.boolean().optional(),
   owner: z
     .object({ pid: z.int(), startTicks: z.int(), bootId: z.string(), command: z.string() })
     .optional(),
 });
+export type BackendAnswer = z.output<typeof backendAnswer>;
 
 export const serviceListAnswer = z.object({
   revision: count,
   services: z.array(
     z.object({
       name: z.string(),
+      /** Those that it has on this host, not those that are recorded, should another service have one of these. */
       vips: textList,
       ports: z.array(servicePortAnswer),
-      /** usable: active and of a weight above 0. */
+      /** usable: given connections to its VIPs by this host now. */
       backends: z.object({ total: count, usable: count, draining: count }),
     }),
   ),
@@ -87,7 +95,12 @@ export const serviceAnswer = z.object({
   service: z.object({
     name: z.string(),
     vips: textList,
-    ports: z.array(servicePortAnswer),
+    ports: z.array(
+      servicePortAnswer.extend({
+        /** All backends of a VIP that would take connections are down: they get them all the same. */
+        failOpen: z.boolean().optional(),
+      }),
+    ),
     backends: z.array(backendAnswer),
   }),
 });

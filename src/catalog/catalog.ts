@@ -6,7 +6,7 @@
 import { BucketMap } from '../state/bucket-map.ts';
 import type { BackendRecord, BackendState, Protocol, StateSnapshot } from '../state/records.ts';
 import type { ServicePort, ServiceRecord } from '../state/records.ts';
-import { indexVips, type Conflict, type VipIndex } from './conflicts.ts';
+import { indexVips, isServed, type Conflict, type VipIndex } from './conflicts.ts';
 import { ALONE, Reach, type CatalogContext, type Down } from './context.ts';
 
 export interface CatalogBackend {
@@ -70,6 +70,16 @@ function failedOpen(
     if (takers.every((i) => downs[i] !== undefined)) for (const i of takers) open.add(i);
   }
   return open;
+}
+
+/** Those of a port that connects to the service's VIPs are given to now. */
+export function takersOf(service: CatalogService, port: CatalogPort): CatalogBackend[] {
+  const vips = service.vips.filter((vip) => isServed(service, vip, port));
+  const families = new Set(vips.map(familyOf));
+  return port.backends.filter(
+    ({ address, state, weight, down }) =>
+      state === 'active' && weight > 0 && down === undefined && families.has(familyOf(address)),
+  );
 }
 
 function portOf(

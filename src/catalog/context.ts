@@ -44,6 +44,14 @@ function isLoopback(address: string): boolean {
   return address.startsWith('127.') || address === '::1';
 }
 
+/** The loopback of another host, which is not this one's: no backend here. */
+export function isOfOtherHost(
+  self: string,
+  { node, address }: Pick<BackendRecord, 'node' | 'address'>,
+): boolean {
+  return node !== undefined && node !== self && isLoopback(address);
+}
+
 function* addressesOf(context: CatalogContext, nodes: Iterable<string>): Iterable<string> {
   for (const id of nodes) yield* context.nodes.get(id)?.addresses ?? [];
 }
@@ -75,9 +83,9 @@ export class Reach {
     return this.#nodes.size === 0 && this.#unhealthy.size === 0;
   }
 
-  /** Whether it counts on this node at all: the loopback of another host is not this one's. */
-  counts({ node, address }: BackendRecord): boolean {
-    return node === undefined || node === this.#self || !isLoopback(address);
+  /** Whether it counts on this node at all. */
+  counts(backend: BackendRecord): boolean {
+    return !isOfOtherHost(this.#self, backend);
   }
 
   /** A report about a backend whose node is unreachable is old: that it cannot be reached counts. */

@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import type { BackendListAnswer, OutcomeAnswer } from '../api/schemas.ts';
 import { formatEndpoint, parseEndpoint } from '../net/ip.ts';
+import { BACKEND_HEADERS, backendCells } from './backend-text.ts';
 import {
   clientCommand,
   connect,
@@ -87,10 +88,9 @@ async function list(target: string | undefined, options: ClientOptions): Promise
       backend.portName,
       formatEndpoint(backend.address, backend.port),
       String(backend.weight),
-      backend.state,
-      backend.owner === undefined ? '' : `${backend.owner.command} (run by ${backend.owner.pid})`,
+      ...backendCells(backend),
     ]);
-    print(columns(rows, ['SERVICE', 'PORT', 'BACKEND', 'WEIGHT', 'STATE', 'OWNER']));
+    print(columns(rows, ['SERVICE', 'PORT', 'BACKEND', 'WEIGHT', ...BACKEND_HEADERS]));
   }
 }
 

@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import type { OutcomeAnswer, ServiceAnswer, ServiceListAnswer } from '../api/schemas.ts';
 import { formatEndpoint } from '../net/ip.ts';
+import { BACKEND_HEADERS, backendCells, FAILED_OPEN } from './backend-text.ts';
 import {
   clientCommand,
   connect,
@@ -79,14 +80,14 @@ async function show(name: string, options: ClientOptions): Promise<void> {
     print(
       `port ${port.name}: ${port.port}/${port.protocol}, ${counted(backends.length, 'backend')}`,
     );
+    if (port.failOpen === true) print(`  ${FAILED_OPEN}`);
     if (backends.length === 0) continue;
     const rows = backends.map((backend) => [
       '  ' + formatEndpoint(backend.address, backend.port),
       String(backend.weight),
-      backend.state,
-      backend.owner === undefined ? '' : `${backend.owner.command} (run by ${backend.owner.pid})`,
+      ...backendCells(backend),
     ]);
-    print(columns(rows, ['  BACKEND', 'WEIGHT', 'STATE', 'OWNER']));
+    print(columns(rows, ['  BACKEND', 'WEIGHT', ...BACKEND_HEADERS]));
   }
 }
 
@@ -123,7 +124,7 @@ export function registerService(program: Command): void {
     .addHelpText('after', ADD_HELP)
     .action(add);
   clientCommand(service.command('ls'))
-    .description('list services; USABLE is backends that take connections / all')
+    .description('list services; USABLE is backends that take connections now / all')
     .addOption(option('-q, --quiet', 'names only'))
     .action(list);
   clientCommand(service.command('show'))

@@ -1,10 +1,18 @@
 /** An Engine without a kernel or a disk: decides and remembers. */
-import type { AgentStatus, Engine, Outcome, SubmitOptions } from '../../../src/api/engine.ts';
+import type {
+  AgentStatus,
+  Engine,
+  Nodes,
+  Outcome,
+  SubmitOptions,
+} from '../../../src/api/engine.ts';
+import { buildCatalog, type Catalog } from '../../../src/catalog/catalog.ts';
+import { ALONE, type CatalogContext } from '../../../src/catalog/context.ts';
 import { applyChanges, EMPTY_SNAPSHOT } from '../../../src/state/changes.ts';
 import { decide, type Command } from '../../../src/state/commands.ts';
 import { ofNode } from '../../../src/state/owners.ts';
 import { ProblemError } from '../../../src/state/problem.ts';
-import type { StateSnapshot } from '../../../src/state/records.ts';
+import type { Change, StateSnapshot } from '../../../src/state/records.ts';
 import { MetricsText } from '../../../src/telemetry/io/metrics.ts';
 import { pools } from '../state/generators.ts';
 import { FakeAcls } from './fake-acls.ts';
@@ -21,8 +29,24 @@ export class FakeEngine implements Engine {
   failure: Error | undefined;
   cgroupPath = '/sys/fs/cgroup';
 
+  /** What is known of others: who they are, and who cannot be reached. */
+  known: Omit<CatalogContext, 'nodes'> & Nodes = { ...ALONE, records: new Map() };
+
   snapshot(): StateSnapshot {
     return this.#snapshot;
+  }
+
+  catalog(): Catalog {
+    return buildCatalog(this.#snapshot, { ...this.known, nodes: this.known.records });
+  }
+
+  nodes(): Nodes {
+    return this.known;
+  }
+
+  /** As another host wrote it. */
+  receive(...changes: readonly Change[]): void {
+    this.#snapshot = applyChanges(this.#snapshot, changes).snapshot;
   }
 
   async submit(command: Command, options: SubmitOptions = { dryRun: false }): Promise<Outcome> {

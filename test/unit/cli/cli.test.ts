@@ -10,16 +10,19 @@ import { columns } from '../../../src/cli/table.ts';
 import { parsePort, splitService, wholeNumber } from '../../../src/cli/options.ts';
 import { UsageError } from '../../../src/cli/output.ts';
 import { createProgram } from '../../../src/cli/program.ts';
+import type { ServiceAnswer } from '../../../src/api/schemas.ts';
 import { FakeEngine } from '../api/fake-engine.ts';
+import { shareWeb } from '../api/shared-web.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'zerohop-cli-'));
 const socket = join(directory, 'agent.sock');
 const main = join(import.meta.dirname, '../../../src/main.ts');
+const engine = new FakeEngine();
 let api: ApiServer;
 
 before(async () => {
   const log = { debug: () => undefined, error: () => undefined };
-  api = await startApi(new FakeEngine(), { socketPath: socket, version: '0', log });
+  api = await startApi(engine, { socketPath: socket, version: '0', log });
 });
 after(async () => {
   await api.close();
@@ -92,7 +95,7 @@ test('a service and its backends from first to last', async () => {
   );
   assert.equal(await must('service', 'ls', '-q'), 'web\n');
   assert.deepEqual((await must('backend', 'ls')).split('\n'), [
-    'SERVICE  PORT  BACKEND         WEIGHT  STATE     OWNER',
+    'SERVICE  PORT  BACKEND         WEIGHT  STATE     NODE  OWNER',
     'web      http  10.0.0.1:8080   7       draining',
     'web      http  [fd00::1]:8080  3       active',
     '',
@@ -117,6 +120,43 @@ test('a service and its backends from first to last', async () => {
   assert.match(back.out, /created service web/);
   assert.equal(await must('export'), exported);
   await must('service', 'rm', 'web');
+});
+
+test('what of a service counts on this host now', async () => {
+  const { known } = engine;
+  shareWeb(engine);
+  try {
+    assert.deepEqual((await must('service', 'show', 'web')).split('\n'), [
+      'service  web',
+      'vips     252.0.0.1',
+      'port http: 80/tcp, 5 backends',
+      '  BACKEND         WEIGHT  STATE                         NODE   OWNER',
+      '  10.0.0.1:8080   1       active',
+      '  10.0.0.2:8080   1       down (unreachable)            east2  httpd (run by 7)',
+      '  10.0.0.2:8081   1       draining, down (unreachable)  east2  httpd (run by 7)',
+      '  10.0.0.3:8080   1       down (unhealthy)',
+      '  127.0.0.1:8080  1       active, on its own host only  east2  httpd (run by 7)',
+      'port dns: 53/udp, 1 backend',
+      '  all that would take connections are down: they get them all the same (fail open)',
+      '  BACKEND        WEIGHT  STATE   NODE   OWNER',
+      '  10.0.0.2:5353  1       active  east2  httpd (run by 7)',
+      '',
+    ]);
+    const [web, web2] = (await must('service', 'ls')).split('\n').slice(1);
+    assert.deepEqual(web?.split(/  +/), ['web', '252.0.0.1', 'http:80/tcp dns:53/udp', '2/6']);
+    assert.doesNotMatch(web2 ?? '', /252\.0\.0\.1/, 'not the VIP that is recorded');
+    const { service } = JSON.parse(await must('service', 'show', 'web', '--json')) as ServiceAnswer;
+    const { down, node } = service.backends.find(({ port }) => port === 8081) ?? {};
+    assert.deepEqual({ down, node }, { down: 'unreachable', node: 'n2' });
+    assert.match(
+      await must('backend', 'ls', 'web:dns'),
+      /10\.0\.0\.2:5353 +1 +active +east2 +httpd/,
+    );
+  } finally {
+    await must('service', 'rm', 'web');
+    await must('service', 'rm', 'web2');
+    engine.known = known;
+  }
 });
 
 test('everything that prints is one JSON document with --json', async () => {
