@@ -106,7 +106,11 @@ export class Cluster implements ClusterEngine {
   leave(): Promise<ClusterAnswer> {
     return this.#once('leaving the cluster', async () => {
       const member = this.#required();
-      await member.leave();
+      const { told } = await member.leave();
+      if (!told) {
+        const problem = 'no other member could be told that this host left';
+        this.#log.warn({}, `${problem}: run \`zerohop cluster revoke\` for it on one of them`);
+      }
       return this.#pipeline.exclusive(() => {
         this.#member = undefined;
         this.#pipeline.spreadBy(undefined);
