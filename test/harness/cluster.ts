@@ -197,9 +197,7 @@ export class TestCluster implements AsyncDisposable {
 
   /** Plugs a killed host in again, without what its processes had left in the kernel. Starts no agent. */
   async revive(at: Place): Promise<void> {
-    const host = this.host(at);
-    await host.output(['ss', '--no-header', '--kill', '--all', '--tcp']);
-    await host.ip('neigh', 'flush', 'nud', 'all'); // packets wait there for an answer to ARP
+    await this.host(at).output(['ss', '--no-header', '--kill', '--all', '--tcp']);
     await this.#switch.plug(at, 'in');
     this.#dead.delete(at);
   }

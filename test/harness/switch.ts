@@ -21,6 +21,24 @@ export function addressesOf(place: Place): { readonly four: string; readonly six
 /** Of the hosts' end of the wire. */
 const DEVICE = 'eth0';
 
+/** 02: made up here (IEEE 802, locally administered). */
+const macOf = (place: Place): string =>
+  `02:77:00:00:${[place >> 8, place & 255].map((byte) => byte.toString(16).padStart(2, '0')).join(':')}`;
+
+/**
+ * Everybody else's MAC address, for good: what is sent to a host that is gone
+ * vanishes, as behind a router, and is not called unreachable by ARP.
+ */
+const neighboursOf = (place: Place, hosts: number): string[] =>
+  Array.from({ length: hosts }, (_, at) => at)
+    .filter((at) => at !== place)
+    .flatMap((at) => {
+      const { four, six } = addressesOf(at);
+      return [four, six].map(
+        (ip) => `neigh replace ${ip} lladdr ${macOf(at)} dev ${DEVICE} nud permanent`,
+      );
+    });
+
 export class Switch implements AsyncDisposable {
   /** Nothing but its namespace is used; so it is undone as hosts are. */
   readonly #place: TestHost;
@@ -39,7 +57,9 @@ export class Switch implements AsyncDisposable {
       // No spanning tree and no snooping: a wire works at once, and so does neighbour discovery.
       const add = ['link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0'];
       for (const [at, host] of hosts.entries()) {
-        add.push(`link add ${portOf(at)} type veth peer name ${DEVICE} netns ${host.name}`);
+        add.push(
+          `link add ${portOf(at)} type veth peer name ${DEVICE} address ${macOf(at)} netns ${host.name}`,
+        );
         add.push(`link set ${portOf(at)} master br0 up`);
       }
       await ipBatch(place, [...add, 'link set br0 up']);
@@ -50,6 +70,7 @@ export class Switch implements AsyncDisposable {
             `addr add ${four}/16 dev ${DEVICE}`,
             `addr add ${six}/64 dev ${DEVICE} nodad`,
             `link set ${DEVICE} up`,
+            ...neighboursOf(at, hosts.length),
           ]);
         }),
       );
