@@ -73,7 +73,8 @@ interface Pending {
    * Ends it, and counts why. Once there is a TLS socket it must be that which is destroyed: to take the TCP socket
    * away from below it, in a callback of its own, crashes Node 24.
    */
-  readonly fail: (why: Counter, what: string, socket?: Socket) => void;
+  /** Without `what` it is counted, and not logged. */
+  readonly fail: (why: Counter, what?: string, socket?: Socket) => void;
   readonly settled: () => void;
 }
 
@@ -172,7 +173,7 @@ export class Listener {
       if (this.#pending.get(key) !== pending) return;
       settled();
       metrics[why] += 1;
-      this.#options.log(what, address);
+      if (what !== undefined) this.#options.log(what, address);
       socket.destroy();
     };
     const pending: Pending = { address, settled, fail };
@@ -181,7 +182,8 @@ export class Listener {
     this.#sockets.add(raw);
     raw.once('close', () => {
       this.#sockets.delete(raw);
-      fail('cluster_handshake_failures_total.closed', 'closed before the handshake was complete');
+      // Checks of load balancers, a joiner's first look, the loser of two dials: nothing to tell of.
+      fail('cluster_handshake_failures_total.closed');
     });
     this.#tls.emit('connection', raw);
     return undefined;
