@@ -307,7 +307,7 @@ function loadObject(object: OpenObject): LoadedObject {
         [
           {
             code: 'kernel',
-            message: `this kernel rejects the program ${error.program}: ${error.line}`,
+            message: `this kernel rejects the program ${error.program} (${error.code}): ${error.line}`,
             hint: 'please report it with the output of: zerohop doctor --verifier-log',
           },
         ],
