@@ -86,14 +86,21 @@ export class Roll {
     return signers.length > 0 ? signers : undefined;
   }
 
-  /** Other nodes with a record, as they can be dialled. */
-  #peers(): { readonly peer: Peer; readonly signer: boolean }[] {
+  /** Other nodes that have a record. */
+  others(): { readonly id: string; readonly record: NodeRecord }[] {
     return this.#replica.documents().flatMap((document) => {
       const id = nodeOf(document);
       if (id === undefined || id === this.#replica.node || this.#gone.has(id)) return [];
       const record = this.record(id);
-      const peer = record === undefined ? undefined : dialled(id, record);
-      return record === undefined || peer === undefined ? [] : [{ peer, signer: record.signer }];
+      return record === undefined ? [] : [{ id, record }];
+    });
+  }
+
+  /** As they can be dialled. */
+  #peers(): { readonly peer: Peer; readonly signer: boolean }[] {
+    return this.others().flatMap(({ id, record }) => {
+      const peer = dialled(id, record);
+      return peer === undefined ? [] : [{ peer, signer: record.signer }];
     });
   }
 

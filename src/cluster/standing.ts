@@ -5,6 +5,7 @@
 import type { Node, Peer } from '../hyparview-ts/index.ts';
 import type { NodeRecord } from '../state/replica/schema.ts';
 import type { Liveness } from './liveness.ts';
+import { poolProblems } from './pools.ts';
 
 export type MemberState = 'alive' | 'suspect' | 'dead' | 'left' | 'unknown';
 
@@ -90,6 +91,8 @@ export interface Standing {
   readonly clusterId: string;
   readonly name: string;
   readonly signer: boolean;
+  /** Blocks that this node takes VIPs from. */
+  readonly vips: readonly string[];
   readonly incarnation: number;
   readonly certificate: { readonly notAfterMs: number; readonly dueAtMs: number };
   readonly nowMs: number;
@@ -202,7 +205,8 @@ export function statusOf(sources: Sources, standing: Standing): MemberStatus {
   const { clusterId, name, signer, incarnation, certificate, documents, revocations } = standing;
   const { metrics, lag } = standing;
   const { id, zone, address } = node.self;
-  const members = countsOf(membersOf(sources));
+  const list = membersOf(sources);
+  const members = countsOf(list);
   const others = Object.values(members).reduce((sum, count) => sum + count, -1);
   return {
     clusterId,
@@ -215,7 +219,7 @@ export function statusOf(sources: Sources, standing: Standing): MemberStatus {
     startedAt: iso(startedAtMs),
     certificateUntil: iso(certificate.notAfterMs),
     certificateRenewAt: iso(certificate.dueAtMs),
-    problems: problemsOf(standing, others, iso),
+    problems: [...problemsOf(standing, others, iso), ...poolsProblems(sources, standing, list)],
     members,
     neighbours: neighboursOf(sources, standing),
     documents,
@@ -230,6 +234,21 @@ export function statusOf(sources: Sources, standing: Standing): MemberStatus {
     sentBytes: metrics.cluster_sent_bytes_total,
     receivedBytes: metrics.cluster_received_bytes_total,
   };
+}
+
+/** Of those that are there, and can be set right. */
+function poolsProblems(
+  { record }: Sources,
+  { vips }: Standing,
+  list: readonly MemberView[],
+): string[] {
+  const there = list.filter(
+    ({ self, state }) => !self && (state === 'alive' || state === 'suspect'),
+  );
+  return poolProblems(
+    vips,
+    there.map(({ id, name }) => ({ id, name, vips: record(id)?.vips })),
+  );
 }
 
 function problemsOf(

@@ -27,6 +27,7 @@ import { Vault } from '../../cluster/io/vault.ts';
 import type { Revocation } from '../../cluster/revocation.ts';
 import type { Config } from '../../config/schema.ts';
 import type { Peer } from '../../hyparview-ts/index.ts';
+import { formatCidr } from '../../net/cidr.ts';
 import { LOCAL_NODE } from '../../state/io/state.ts';
 import { ProblemError } from '../../state/problem.ts';
 import type { Logger } from '../../telemetry/io/log.ts';
@@ -289,8 +290,10 @@ export class Cluster implements ClusterEngine {
   }
 
   #settings(): Parameters<typeof Member.start>[0]['settings'] {
+    const { vipCidr4, vipPrefix6 } = this.#config;
     const { listen, advertise, zone, name } = this.#config.cluster;
-    return { listen, advertise, zone, name: name ?? hostname() };
+    const vips = [formatCidr(vipCidr4), formatCidr(vipPrefix6)];
+    return { listen, advertise, zone, name: name ?? hostname(), vips };
   }
 }
 

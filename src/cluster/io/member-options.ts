@@ -40,6 +40,8 @@ export interface MemberSettings {
   readonly advertise: string | undefined;
   readonly zone: string;
   readonly name: string;
+  /** Blocks that VIPs are taken from here; other members should have the same. */
+  readonly vips: readonly string[];
 }
 
 export interface MemberOptions {

@@ -10,6 +10,7 @@
 import type { Event, Peer, Priority } from '../../hyparview-ts/index.ts';
 import { ProblemError } from '../../state/problem.ts';
 import { documentOf, type Changed, type Write } from '../../state/replica/replica.ts';
+import { NODE_KEY } from '../../state/replica/schema.ts';
 import { writeGone, writeRevocation } from '../departures.ts';
 import { Ephemeral } from '../ephemeral.ts';
 import { NODE_VALIDITY_MS, SKEW_MS } from '../lifetime.ts';
@@ -20,6 +21,7 @@ import { REPLICATION_CONFIG, type ReplicationNotice } from '../replication-types
 import { Replication } from '../replication.ts';
 import { Revocations } from '../revocation.ts';
 import { Roll, type Followed } from '../roll.ts';
+import { PoolWatch, POOLS_HINT } from '../pools.ts';
 import { PEERS_MAX } from '../sign-wire.ts';
 import {
   membersOf,
@@ -71,6 +73,9 @@ export class Member {
   readonly #signer: Signer;
   readonly #rotation: Rotation;
   readonly #self: Self;
+  readonly #pools: PoolWatch;
+  /** Other nodes may say something else of themselves than when they were looked at. */
+  #isRecordNews = true;
   readonly #startedAtMs: number;
   /** Those with a connection. */
   readonly #peers = new Map<string, Peer>();
@@ -119,6 +124,7 @@ export class Member {
     const replication = new Replication({ replica, ephemeral, random, isWelcome });
     this.#replicator = this.#makeReplicator(replication);
     this.#self = new Self(options);
+    this.#pools = new PoolWatch(options.settings.vips);
     this.#signer = this.#makeSigner();
     this.#rotation = this.#makeRotation();
   }
@@ -263,6 +269,7 @@ export class Member {
       clusterId: this.clusterId,
       name: settings.name,
       signer: vault.authority() !== undefined,
+      vips: settings.vips,
       incarnation: this.#overlay.node.detector.incarnation,
       certificate: { ...this.#rotation.identity, dueAtMs: this.#rotation.dueAtMs },
       nowMs: this.#clock.wallMs(),
@@ -432,6 +439,7 @@ export class Member {
   #follow(changed: readonly Changed[]): void {
     this.#act(this.#roll.follow(changed, this.#clock.now()));
     this.#presence.watch();
+    this.#isRecordNews ||= changed.some(({ key }) => key === NODE_KEY);
   }
 
   #act({ gone, isRevocation, isReachability }: Followed): void {
@@ -460,6 +468,7 @@ export class Member {
   #look(): void {
     this.#remember(false);
     this.#tellOfSelf();
+    this.#lookAtPools();
     this.#revocations.prune(this.#clock.wallMs(), SKEW_MS);
     this.#cancelLook = this.#clock.after(LOOK_MS, () => this.#look());
   }
@@ -468,6 +477,18 @@ export class Member {
     const { node } = this.#overlay;
     const memories = { known: this.#overlay.knownPeers(), absent: this.#liveness.remembered() };
     this.#memory.save(memories, node.detector.incarnation, isLast);
+  }
+
+  #lookAtPools(): void {
+    if (!this.#isRecordNews) return;
+    this.#isRecordNews = false;
+    const others = this.#roll.others();
+    const members = others.map(({ id, record: { name, vips } }) => ({ id, name, vips }));
+    const here = this.#options.settings.vips;
+    for (const { id, name, vips } of this.#pools.news(members)) {
+      const message = `a member takes VIPs from other blocks than this host: ${POOLS_HINT}`;
+      this.#braked.write('warn', 'pools', { member: id, name, vips, here }, message);
+    }
   }
 
   #tellOfSelf(): void {

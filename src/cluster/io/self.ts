@@ -41,6 +41,7 @@ export class Self {
       address,
       addresses: hostAddresses(this.#interfaces()),
       signer: vault.authority() !== undefined,
+      vips: settings.vips,
     };
     const value = writeNode(record, before);
     return value === before ? undefined : { document: 'own', key: NODE_KEY, value };

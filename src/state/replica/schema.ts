@@ -9,6 +9,7 @@
  * What is read was written by others: a record that this version would not have written is
  * unreadable, left out and left alone.
  */
+import { formatCidr, parseCidr } from '../../net/cidr.ts';
 import { addressClass, whyNoBackend, whyNoVip } from '../../net/classes.ts';
 import { canonicalIp, formatEndpoint, parseEndpoint, parseIp, type IpBytes } from '../../net/ip.ts';
 import { aclSpec } from '../acl-validate.ts';
@@ -38,11 +39,15 @@ export interface NodeRecord {
   readonly addresses: readonly string[];
   /** It has the key of the cluster's CA. */
   readonly signer: boolean;
+  /** Blocks that it takes VIPs from; the first versions did not tell. */
+  readonly vips?: readonly string[];
 }
 
 export const NODE_KEY = 'node/info';
 /** Of one node; a guess with room for a host with a network for each of its containers. */
 const NODE_ADDRESSES_MAX = 256;
+/** One for each family; a guess of what may come. */
+const NODE_POOLS_MAX = 16;
 /** A host name is at most 253 bytes long (RFC 1035, 2.3.4); zones and versions are shorter. */
 const NODE_TEXT_CHARS_MAX = 253;
 
@@ -178,8 +183,14 @@ function isText(value: unknown, min: number): value is string {
   return !/\p{C}/u.test(value);
 }
 
+function isPool(value: unknown): value is string {
+  if (typeof value !== 'string') return false;
+  const parsed = parseCidr(value);
+  return parsed.ok && formatCidr(parsed.cidr) === value;
+}
+
 export function readNode(json: string): NodeRecord | undefined {
-  const { name, zone, version, address, addresses, signer } = fieldsOf(json) ?? {};
+  const { name, zone, version, address, addresses, signer, vips } = fieldsOf(json) ?? {};
   if (!isText(name, 1) || !isText(zone, 0) || !isText(version, 0)) return undefined;
   if (typeof address !== 'string' || typeof signer !== 'boolean') return undefined;
   const endpoint = parseEndpoint(address);
@@ -190,7 +201,10 @@ export function readNode(json: string): NodeRecord | undefined {
   const isAddress = (one: unknown): one is string =>
     typeof one === 'string' && isCanonical(one, (ip) => addressClass(ip) === 'unicast');
   if (!addresses.every(isAddress) || !isDistinct(addresses)) return undefined;
-  return { name, zone, version, address, addresses, signer };
+  const record = { name, zone, version, address, addresses, signer };
+  if (vips === undefined) return record;
+  if (!isList(vips, NODE_POOLS_MAX) || !vips.every(isPool)) return undefined;
+  return { ...record, vips };
 }
 
 /** Of plain JSON; the order of fields does not count. */
@@ -232,7 +246,7 @@ export function writeBackend(backend: BackendRecord, before: string | undefined)
 }
 
 export function writeNode(node: NodeRecord, before: string | undefined): string {
-  const { name, zone, version, address, addresses, signer } = node;
-  const known = { name, zone, version, address, addresses, signer };
+  const { name, zone, version, address, addresses, signer, vips } = node;
+  const known = { name, zone, version, address, addresses, signer, vips };
   return textOf(known, Object.keys(known), before);
 }

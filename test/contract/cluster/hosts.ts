@@ -23,6 +23,8 @@ import {
 } from '../../../src/state/replica/replica.ts';
 import { eventually } from '../../harness/eventually.ts';
 
+export const POOLS = ['240.0.0.0/4', 'fd7a:6572:6f68:6f70::/64'];
+
 export class Host {
   readonly name: string;
   readonly directory = mkdtempSync(join(tmpdir(), 'zerohop-member-'));
@@ -122,6 +124,7 @@ export class Host {
         advertise: undefined,
         zone: 'here',
         name: this.name,
+        vips: POOLS,
       },
       dataDirectory: this.directory,
       software: '1.2.3',

@@ -8,7 +8,7 @@ import { systemClock } from '../../../src/cluster/io/clock.ts';
 import { documentOf, Replica } from '../../../src/state/replica/replica.ts';
 import { NODE_KEY } from '../../../src/state/replica/schema.ts';
 import { eventually } from '../../harness/eventually.ts';
-import { alive, Hosts, SLOW, unreachable, type Host } from './hosts.ts';
+import { alive, Hosts, POOLS, SLOW, unreachable, type Host } from './hosts.ts';
 import { TestCluster, TestNode } from './kit.ts';
 
 const DAY_MS = 86_400_000;
@@ -157,11 +157,42 @@ test('a certificate whose time has come is renewed by a member that has the key,
   assert.deepEqual(b.member.status().problems, []);
 });
 
+test('a member that takes VIPs from other blocks is told of, and logged once, until it has the same', async () => {
+  const hosts = cluster();
+  const a = await hosts.found('a');
+  const b = await hosts.join('b', a);
+  const both = [a, b];
+  const problemsOf = ({ member }: Host): readonly string[] => member.status().problems;
+  const logged = (host: Host): number => warnings(host, /takes VIPs from other blocks/);
+  await eventually('both to know both', () => alive(a) === 2 && alive(b) === 2, SLOW);
+  assert.deepEqual(both.map(problemsOf), [[], []]);
+
+  const listen = parseAddress(b.member.address);
+  const settings = { listen, advertise: undefined, zone: 'here', name: 'b' };
+  const again = async (vips: readonly string[]): Promise<void> => {
+    await b.stop(true);
+    await b.start({ settings: { ...settings, vips } });
+  };
+  await again(['10.96.0.0/12', POOLS[1] ?? '']);
+  await eventually('both to tell', () => both.every((host) => problemsOf(host).length === 1), SLOW);
+  assert.match(problemsOf(a)[0] ?? '', /^b takes VIPs from 10\.96\.0\.0\/12 and fd7a:/);
+  assert.match(problemsOf(b)[0] ?? '', /^a takes VIPs from 240\.0\.0\.0\/4 and fd7a:/);
+  await eventually('both to log it', () => both.every((host) => logged(host) > 0), SLOW);
+
+  await again(POOLS);
+  await eventually(
+    'nothing to tell',
+    () => both.every((host) => problemsOf(host).length === 0),
+    SLOW,
+  );
+  assert.deepEqual(both.map(logged), [1, 1]);
+});
+
 test('an address that nobody can dial is refused, and the port is free again', async () => {
   const host = await cluster().found('a');
   const listen = parseAddress(host.member.address);
   await host.stop(true);
-  const settings = { listen, advertise: 'here.example', zone: '', name: 'a' };
+  const settings = { listen, advertise: 'here.example', zone: '', name: 'a', vips: POOLS };
   await assert.rejects(host.start({ settings }), /"here.example" is not an address/);
   await host.start({ settings: { ...settings, advertise: undefined } });
   assert.deepEqual(parseAddress(host.member.address), listen);

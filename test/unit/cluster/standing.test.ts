@@ -15,6 +15,7 @@ import { Node, sfc32 } from '../../../src/hyparview-ts/index.ts';
 import type { NodeRecord } from '../../../src/state/replica/schema.ts';
 
 const DAY_MS = 86_400_000;
+const POOLS = ['240.0.0.0/4', 'fd7a:6572:6f68:6f70::/64'];
 
 function sources(): Sources {
   const liveness = new Liveness({
@@ -62,11 +63,12 @@ test('members are this node first and then by name; of who is gone for good noth
   assert.deepEqual(routesOf(sources()), []);
 });
 
-function problems(standing: Partial<Standing>): readonly string[] {
-  return statusOf(sources(), {
+function problems(standing: Partial<Standing>, of = sources()): readonly string[] {
+  return statusOf(of, {
     clusterId: 'c',
     name: 'n',
     signer: false,
+    vips: POOLS,
     incarnation: 1,
     certificate: { notAfterMs: 30 * DAY_MS, dueAtMs: 20 * DAY_MS },
     nowMs: 0,
@@ -97,6 +99,24 @@ test('what is wrong is said, and nothing else', () => {
   const [isEnding] = problems({ nowMs: 23 * DAY_MS + 1 });
   assert.match(isEnding ?? '', /^the certificate ends at at 2592000000 and could not be renewed/);
   assert.match(problems({ nowMs: 30 * DAY_MS }).join(), /^the certificate has ended at at 2592/);
+});
+
+test('who is there and takes VIPs from other blocks is told of', () => {
+  const base = sources();
+  const others = ['10.240.0.0/16', POOLS[1] ?? ''];
+  const record = (id: string): NodeRecord | undefined => {
+    const found = base.record(id);
+    return found && { ...found, vips: others };
+  };
+  assert.deepEqual(problems({}, { ...base, record }), [], 'it said goodbye');
+  base.liveness.heard('b', 'alive', 0);
+  assert.deepEqual(problems({}, base), [], 'its version does not tell');
+  assert.deepEqual(problems({ vips: others }, { ...base, record }), []);
+  assert.deepEqual(problems({}, { ...base, record }), [
+    'name of b takes VIPs from 10.240.0.0/16 and fd7a:6572:6f68:6f70::/64, this host from ' +
+      '240.0.0.0/4 and fd7a:6572:6f68:6f70::/64: they disagree on who has which VIP; make ' +
+      'vipCidr4 and vipPrefix6 equal in every zerohop.yaml, and restart the agents',
+  ]);
 });
 
 test('what needs nobody to do anything is not a warning', () => {

@@ -45,6 +45,13 @@ suite('node records', () => {
     assert.deepEqual(readNode(text), alpha);
   });
 
+  test('of versions that did not tell their VIP blocks nothing is known of them', () => {
+    const told = { ...alpha, vips: ['240.0.0.0/4', 'fd7a::/64'] };
+    const text = writeNode(told, undefined);
+    assert.deepEqual(readNode(text), told);
+    assert.deepEqual(JSON.parse(writeNode(alpha, text)), alpha);
+  });
+
   test('a record that says something impossible is no record', () => {
     const many = Array.from({ length: 257 }, (_, i) => `10.0.${i >> 8}.${i & 255}`);
     const wrong: [field: keyof NodeRecord, value: unknown][] = [
@@ -70,6 +77,12 @@ suite('node records', () => {
       ['addresses', '10.0.0.7'],
       ['addresses', many],
       ['signer', 'yes'],
+      ['vips', '240.0.0.0/4'],
+      ['vips', []],
+      ['vips', ['240.0.0.1/4']],
+      ['vips', ['240.0.0.0/33', 'fd7a::/64']],
+      ['vips', ['FD7A::/64']],
+      ['vips', Array.from({ length: 17 }, (_, i) => `10.${i}.0.0/16`)],
     ];
     for (const [field, value] of wrong)
       assert.equal(readNode(JSON.stringify({ ...alpha, [field]: value })), undefined, field);
