@@ -24,7 +24,7 @@ function oddOnes(own: readonly string[], members: readonly Pooled[]): Odd[] {
 }
 
 function textOf(vips: readonly string[]): string {
-  return vips.length === 0 ? 'nowhere' : vips.join(' and ');
+  return vips.join(' and ');
 }
 
 function namesOf(names: readonly string[]): string {
