@@ -349,6 +349,9 @@ test('rows of the log that were changed, lost, or are older ones are refused', (
     [`UPDATE meta SET writer = writer + 1`, /its revision/],
     [`UPDATE meta SET clock = '1.0'`, /its revision/],
     [`DELETE FROM meta`, /its revision/],
+    [`INSERT INTO meta SELECT * FROM meta`, /its revision/],
+    [`DROP TABLE meta`, /no such table: meta/],
+    [`ALTER TABLE updates RENAME bytes TO text`, /no such column: bytes/],
   ];
   for (const [sql, message] of damages) {
     copyFileSync(whole, file);

@@ -115,8 +115,8 @@ export function migrate(
 ): { readonly meta: Meta; readonly updates: readonly Update[] } {
   const old = { db, file };
   const revision = revisionOf(old);
-  const writes = [...serviceWrites(old), ...backendWrites(old)];
-  if (from >= WITH_ACLS) writes.push(...aclWrites(old));
+  const acls = from >= WITH_ACLS ? aclWrites(old) : [];
+  const writes = [...serviceWrites(old), ...backendWrites(old), ...acls];
   const replica = Replica.open({ node, writer });
   transactAll(replica, writes, nowMs);
   db.exec(`DROP TABLE meta; DROP TABLE services; DROP TABLE backends;

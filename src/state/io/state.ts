@@ -265,7 +265,8 @@ export class State {
    * already; what the disk refuses is left as it was and tried again a minute later.
    */
   compactIfDue(nowMs: number, shared = false): readonly Update[] {
-    if (nowMs < this.#compactionFromMs) return [];
+    const waitMs = this.#compactionFromMs - nowMs;
+    if (waitMs > 0 && waitMs <= COMPACTION_RETRY_MS) return [];
     const done: Update[] = [];
     for (const id of shared ? [this.#replica.own, SHARED] : [this.#replica.own]) {
       if (!this.#replica.compactionDue(id)) continue;

@@ -27,7 +27,7 @@ import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { crc32 } from 'node:zlib';
 import type { Update } from '../replica/replica.ts';
 import { migrate, type Beginning } from './migrate.ts';
-import { classify, storeError } from './store-error.ts';
+import { classify, storeError, type StoreError } from './store-error.ts';
 import { syncDirectory } from './sync-directory.ts';
 
 /** Raised by any change of the tables; a file with a higher one is refused. 2: acls, 3: the log. */
@@ -275,7 +275,7 @@ export class Store {
       return { store, updates: store.#load() };
     } catch (error) {
       db?.close();
-      const problem = classify(error, file);
+      const problem = isSqlError(error) ? notOurs(file, error) : classify(error, file);
       if (problem.reason === 'in-use') throw storeError('in-use', file, lockHolder(file), error);
       throw problem.reason === 'missing' && problem.cause !== undefined
         ? storeError('missing', directory, 'nor can it be made', error)
@@ -384,6 +384,15 @@ export class Store {
   close(): void {
     if (this.#db.isOpen) this.#db.close();
   }
+}
+
+/** A table or column is not there (sqlite.org/rescode.html, SQLITE_ERROR). */
+function isSqlError(error: unknown): error is Error {
+  return error instanceof Error && (error as { errcode?: unknown }).errcode === 1;
+}
+
+function notOurs(file: string, error: Error): StoreError {
+  return storeError('damaged', file, error.message, error);
 }
 
 function without(

@@ -50,7 +50,9 @@ export function carryOver(
     const log = cells.get(writer);
     // A writer that the epoch has left out stays out, unless something of it is left here.
     if (known > start && (start > 0 || log !== undefined || !isGone(writer)))
-      runs.push(...logRuns(writer, start, known, log ?? new Map<number, Cell>()));
+      // Not as arguments of one call: there may be 100,000.
+      for (const run of logRuns(writer, start, known, log ?? new Map<number, Cell>()))
+        runs.push(run);
   }
   const removals = new Map<number, Range[]>();
   // Another replica may have carried cells to these places, not knowing that they are removed.
@@ -89,11 +91,14 @@ function logRuns(
     .toSorted((a, b) => a.clock - b.clock);
   const runs: Run[] = [];
   let clock = start;
-  for (const cell of places) {
-    if (cell.clock > clock)
-      runs.push({ client, clock, length: cell.clock - clock, cells: undefined });
-    runs.push({ client, clock: cell.clock, length: 1, cells: [cell.text] });
-    clock = cell.clock + 1;
+  // Neighbours as one run: yjs would join single cells by copying what it has joined so far.
+  for (let i = 0; i < places.length;) {
+    const first = places[i]?.clock ?? 0;
+    const cells: string[] = [];
+    for (; places[i]?.clock === first + cells.length; i++) cells.push(places[i]?.text ?? '');
+    if (first > clock) runs.push({ client, clock, length: first - clock, cells: undefined });
+    runs.push({ client, clock: first, length: cells.length, cells });
+    clock = first + cells.length;
   }
   if (end > clock) runs.push({ client, clock, length: end - clock, cells: undefined });
   return runs;

@@ -201,7 +201,6 @@ export class LogDocument {
   /** Integrates what parseUpdate() made of `bytes`; throws UpdateError, with nothing changed, on a limit. */
   apply(update: LogUpdate, bytes: Uint8Array): Delta {
     this.check(update);
-    this.#before = new Map();
     this.#newest = undefined;
     this.#digest = undefined;
     Y.applyUpdate(this.#doc, bytes);
@@ -210,7 +209,9 @@ export class LogDocument {
       this.#doc.store.pendingStructs = null;
       this.#doc.store.pendingDs = null;
     }
-    return { before: this.#before, newest: this.#newest, dropped };
+    const before = this.#before;
+    this.#before = new Map();
+    return { before, newest: this.#newest, dropped };
   }
 
   /** The same for bytes that were stored, or are a whole copy: without what changed by it. */

@@ -220,7 +220,9 @@ export class StateView {
       const was = this.#snapshot.services.get(name);
       const is = services.has(name) ? services.get(name) : was;
       changes.push(...serviceChanges(name, was, is));
-      changes.push(...this.#backendChanges(name, is, backends.get(name) ?? new Map()));
+      // Not as arguments of one call: there may be 100,000.
+      for (const change of this.#backendChanges(name, is, backends.get(name) ?? new Map()))
+        changes.push(change);
     }
     const applied = applyChanges(this.#snapshot, changes);
     this.#snapshot = applied.snapshot;
@@ -289,7 +291,7 @@ export class StateView {
     for (const change of changes) {
       const node = this.#nodeOf(change);
       if (node !== undefined && node !== this.#replica.node) elsewhere.push({ node, change });
-      else writes.push(...this.#writesOf(change, fresh));
+      else for (const write of this.#writesOf(change, fresh)) writes.push(write);
     }
     return { writes, elsewhere };
   }
