@@ -218,6 +218,29 @@ test('a long log becomes a whole copy with the next update', asRoot, async () =>
   });
 });
 
+test('of many logs none of which is long the longest becomes a copy', asRoot, async () => {
+  await withTmpfs(64 * 1024, (mount) => {
+    const directory = join(mount, 'data');
+    const state = State.open(directory);
+    const peers = Array.from({ length: 13 }, (_, i) => peer(`n${i}`, i + 5));
+    for (const [index, one] of peers.entries()) {
+      const updates = Array.from({ length: 790 + index }, (_, i) =>
+        writeBy(one, ['own', 'node/x', `${i}`]),
+      ).flat();
+      for (const update of updates) state.follow(state.replica.receive(update, NOW).changed);
+      // All in one step, as they may come in.
+      state.keep(updates, false);
+    }
+    const [first] = peers;
+    assert.ok(first !== undefined);
+    hear(state, writeBy(first, ['own', 'node/x', '"more"']));
+    state.close();
+    assert.equal(rowsOf(directory, documentOf('n12')), 1);
+    assert.equal(rowsOf(directory, documentOf('n0')), 791);
+    assert.deepEqual(stored(directory), everything(state));
+  });
+});
+
 test('a few large updates become a whole copy as well', () => {
   const directory = fresh();
   const state = State.open(directory);
