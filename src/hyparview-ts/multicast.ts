@@ -8,16 +8,15 @@ import type { NodeId } from './types.ts';
 
 interface Tree {
   readonly digest: number;
-  readonly at: number;
   readonly children: ReadonlySet<NodeId>;
 }
 
 const NONE: readonly number[] = [];
-const TREES_MAX = 64; // a guess: origins that broadcast often at the same time
-/** Up to so many nodes each change of a link makes the trees anew. */
+const TREES_MAX = 1024; // a guess: origins that broadcast now and then; a tree is some 300 bytes
+/** Up to so many nodes, a tree is made anew for the first message after each change of a link. */
 const EXACT_NODES_MAX = 1000; // a guess
-/** Above, a tree is kept for so long times the nodes, though links change. */
-const KEEP_PER_NODE_MS = 0.1; // formula: a tree takes 0.1 to 0.5 µs times the nodes (REPORT.md), 64 of them 6 to 32 % of a core
+/** With more, one tree in so much time, times the nodes; meanwhile the old one, or Plumtree's, serves. */
+const SEARCH_PER_NODE_MS = 0.002; // formula: a search takes 0.1 to 0.5 µs times the nodes (REPORT.md), so 5 to 25 % of a core
 
 export class Multicast {
   readonly #self: NodeId;
@@ -25,6 +24,7 @@ export class Multicast {
   readonly #names: Names;
   readonly #nodesMax: number;
   readonly #trees = new Map<NodeId, Tree>();
+  #nextSearchAt = -Infinity;
 
   constructor(self: NodeId, states: LinkStates, names: Names, nodesMax: number) {
     this.#nodesMax = nodesMax;
@@ -38,14 +38,15 @@ export class Multicast {
     const { digest, size } = this.#states;
     if (size > this.#nodesMax) return undefined;
     const known = this.#trees.get(origin);
-    const keepMs = size > EXACT_NODES_MAX ? size * KEEP_PER_NODE_MS : 0;
-    if (known !== undefined && (known.digest === digest || now - known.at < keepMs)) {
-      return known.children;
+    if (known?.digest === digest) return known.children;
+    if (size > EXACT_NODES_MAX) {
+      if (now < this.#nextSearchAt) return known?.children;
+      this.#nextSearchAt = now + size * SEARCH_PER_NODE_MS;
     }
     const children = this.#compute(origin);
     this.#trees.delete(origin);
     if (children === undefined) return undefined;
-    this.#trees.set(origin, { digest, at: now, children });
+    this.#trees.set(origin, { digest, children });
     if (this.#trees.size > TREES_MAX) {
       const oldest = this.#trees.keys().next().value;
       if (oldest !== undefined) this.#trees.delete(oldest);

@@ -152,6 +152,7 @@ class Subject {
   }
 
   hear(origin: number, number: number): void {
+    this.#now += 1000; // above 1,000 nodes one tree is made at a time
     const from = [...(this.#links[0] ?? [])][0] ?? 1;
     const name = `${id(origin)} 1 ${(number + 1).toString(36)}`;
     const payload = new Uint8Array(8);

@@ -10,6 +10,9 @@ import type { BroadcastQuality } from './measure.ts';
 
 export type WalkQuality = Omit<BroadcastQuality, 'prompt' | 'p99Ms'>;
 
+/** Time enough for every node to look for its place in another tree. */
+const APART_MS = 1000;
+
 /** One broadcast from each of these. */
 export function walkTrees(cluster: Cluster, origins: readonly number[]): WalkQuality {
   const living = cluster.living();
@@ -25,7 +28,9 @@ export function walkTrees(cluster: Cluster, origins: readonly number[]): WalkQua
     const { id } = cluster.node(index).self;
     places.set(id, new Multicast(id, states, names, living.length));
   }
-  const walks = origins.map((origin) => walk(places, cluster.node(origin).self.id));
+  const walks = origins.map((origin, i) =>
+    walk(places, cluster.node(origin).self.id, i * APART_MS),
+  );
   const mean = (of: (walk: Walk) => number): number =>
     walks.reduce((sum, one) => sum + of(one), 0) / origins.length;
   return {
@@ -42,12 +47,12 @@ interface Walk {
   readonly payloads: number;
 }
 
-function walk(places: ReadonlyMap<NodeId, Multicast>, origin: NodeId): Walk {
+function walk(places: ReadonlyMap<NodeId, Multicast>, origin: NodeId, now: number): Walk {
   const hopOf = new Map([[origin, 0]]);
   let payloads = 0;
   // a Map is walked in order of insertion, and takes in what is added meanwhile
   for (const [id, hop] of hopOf) {
-    for (const child of places.get(id)?.children(origin, 0) ?? []) {
+    for (const child of places.get(id)?.children(origin, now) ?? []) {
       payloads += 1;
       if (!hopOf.has(child)) hopOf.set(child, hop + 1);
     }
