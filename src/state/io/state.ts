@@ -245,13 +245,14 @@ export class State {
     clear: readonly string[],
     append: readonly Update[],
     documents: readonly string[],
+    lazy = true,
   ): boolean {
     if (clear.length + append.length === 0) return true;
     try {
       // One more than may be shown once this is followed: no revision is ever shown twice.
       const revision = this.#store.meta.revision + 1;
       const meta = { ...this.#meta(this.#replica.clockState(), 0), revision };
-      this.#write({ meta, clear, append, lazy: true });
+      this.#write({ meta, clear, append, lazy });
       return true;
     } catch (error) {
       for (const document of documents) this.#unsaved.add(document);
@@ -271,7 +272,9 @@ export class State {
     for (const id of shared ? [this.#replica.own, SHARED] : [this.#replica.own]) {
       if (!this.#replica.compactionDue(id)) continue;
       const plan = this.#replica.planCompaction(id);
-      if (!this.#tryWrite([id], plan.updates, [])) {
+      // Durable before it is told: after a power cut others would have an epoch that this host does
+      // not know, and the next one begun here would be another with the same number and proposer.
+      if (!this.#tryWrite([id], plan.updates, [], false)) {
         this.#compactionFromMs = nowMs + COMPACTION_RETRY_MS;
         break;
       }

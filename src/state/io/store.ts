@@ -14,9 +14,12 @@
 import {
   accessSync,
   chmodSync,
+  closeSync,
   constants,
   existsSync,
+  fsyncSync,
   mkdirSync,
+  openSync,
   readFileSync,
   renameSync,
   rmSync,
@@ -191,6 +194,21 @@ function prepare(directory: string, file: string, beginning: Beginning): void {
   }
 }
 
+/**
+ * A process that was killed while it waited for the disk leaves a step that is there and not durable:
+ * before anybody is told of what is in it, it has to be.
+ */
+function syncLog(file: string): void {
+  const log = `${file}-wal`;
+  if (!existsSync(log)) return;
+  const fd = openSync(log, 'r');
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
 function firstValue(db: DatabaseSync, sql: string): unknown {
   return Object.values(db.prepare(sql).get() ?? {})[0];
 }
@@ -270,6 +288,7 @@ export class Store {
     let db: DatabaseSync | undefined;
     try {
       prepare(directory, file, beginning);
+      syncLog(file);
       db = open(file, beginning);
       const store = new Store(file, db);
       return { store, updates: store.#load() };
