@@ -125,7 +125,7 @@ function failuresText(measured: Measured<FailureResult>): string {
     `## Mass failures (${nodes} nodes): the next ${broadcasts} broadcasts, one every 20 ms, flooded along active views`,
     'In time is: before the next broadcast is sent. Late deliveries are counted apart: a message that a failure stopped is announced again on the links that replace the lost ones, which the paper does not do. It is the processes that fail, not the hosts: their connections are closed, so that their peers notice after 1 ms, where the paper’s notice by TCP when they next send. Links are pinged every 5 s only.',
     `HPV heals in ${cite(FIGURES.rounds)}. Here repair does not wait for a round, which is a shuffle's 60 s: the time in the table is that of the first broadcast that reached all in time.`,
-    'Who is not in the largest component after 90 % or more has nobody living left in either view. Without link states, as here, it knows of nobody else; with them, as by default, it would go on to knock at all it has heard of.',
+    'Who is not in the largest component after 90 % or more has nobody living left in either view (looked at with 1,000 nodes). Without link states, as here, it knows of nobody else; with them, as by default, it would go on to knock at all it has heard of.',
     limits(measured, { nodes: 10_000, broadcasts: 1000 }, FAILURE_STEPS),
     table(
       [
@@ -152,15 +152,15 @@ function treesText(measured: Measured<TreeResult>): string {
     const numbers = [n(q.reliability, 5), n(q.rmr), n(q.lastHop), n(q.hopOf99Percent), n(p99Ms)];
     return [[what, from, ...numbers]];
   };
-  const rows = all(measured).flatMap(({ what, nodes, one, many, failed }) => [
+  const rows = all(measured).flatMap(({ what, nodes, one, origins, many, failed }) => [
     ...row(`${what}, ${nodes} nodes`, 'one origin', one),
-    ...row(one === undefined ? `${what}, ${nodes} nodes` : '', '20 origins in turn', many),
+    ...row(one === undefined ? `${what}, ${nodes} nodes` : '', `${origins} origins in turn`, many),
     ...row('', 'after 30 % failed at once', failed),
   ]);
   const steps = ['paper', 'views', 'small', 'origins', 'origins at rest'];
   return section(
     '## Broadcast trees',
-    `RMR is payloads received by each node beyond the one it needs. PT, with 10,000 nodes: RMR ${cite(FIGURES.rmr)}; ${cite(FIGURES.optimisation)}. The goals: RMR under 0.05 when settled, 99 % of 10,000 nodes within 10 hops. Each row is the mean of ${measured.options.broadcasts} broadcasts after 30 to settle; the last, of 20 that were followed along the trees every node works out from the links of all, without simulating how it learns them. Where the reliability is missing, it was measured in a way that could not fail.`,
+    `RMR is payloads received by each node beyond the one it needs. PT, with 10,000 nodes: RMR ${cite(FIGURES.rmr)}; ${cite(FIGURES.optimisation)}. The goals: RMR under 0.05 when settled, 99 % of 10,000 nodes within 10 hops. Each row is the mean of ${measured.options.broadcasts} broadcasts after 30 to settle; the last, of 5 that were followed along the trees every node works out from the links of all, without simulating how it learns them. Where the reliability is missing, it was measured in a way that could not fail.`,
     'From leaf to leaf one tree for all origins takes twice its depth: with 7 links a node and 10,000 nodes 10 hops if it were perfectly even, and it is not. So by default each origin has its own.',
     limits(measured, { nodes: 10_000 }, steps),
     table(['', '', 'reliability', 'RMR', 'last hop', 'hop of 99 %', 'p99 ms'], rows),
