@@ -16,6 +16,7 @@ import { openCgroup, type Cgroup } from './datapath/io/cgroup.ts';
 import { missingCapabilities } from './datapath/io/features.ts';
 import { lockPins } from './datapath/io/lock.ts';
 import { Pins } from './datapath/io/pins.ts';
+import { Health } from './health/io/health.ts';
 import type { Command } from './state/commands.ts';
 import { State } from './state/io/state.ts';
 import { KvStore } from './state/kv.ts';
@@ -46,6 +47,7 @@ export class Agent implements Engine {
   readonly #state: State;
   readonly #pipeline: Pipeline;
   readonly #kernel: HostKernel;
+  readonly #health: Health;
   readonly #startedAt = new Date();
   readonly #metrics = new MetricsText(this);
 
@@ -63,7 +65,13 @@ export class Agent implements Engine {
       snapshot: () => state.snapshot(),
       catalog: () => pipeline.catalog,
     });
-    this.cluster = new Cluster(config, log, pipeline);
+    this.#health = new Health({
+      settings: config.health,
+      log,
+      world: () => ({ self: state.node, snapshot: state.snapshot(), nodes: state.view.nodes() }),
+      changed: (unhealthy) => pipeline.unhealthy(unhealthy),
+    });
+    this.cluster = new Cluster(config, log, pipeline, this.#health);
     this.kv = new KvStore({
       kv: () => state.kv,
       exclusive: (work) => pipeline.exclusive(work),
@@ -77,9 +85,10 @@ export class Agent implements Engine {
     return this.#kernel.acls;
   }
 
-  /** The cluster first: what is known to be dead is not put into the kernel. */
+  /** The cluster and a look around first: what is known to be dead is not put into the kernel. */
   async start(): Promise<void> {
     await this.cluster.start();
+    await this.#health.start();
     await this.#pipeline.start(this.#kernel);
   }
 
@@ -105,6 +114,7 @@ export class Agent implements Engine {
     const pipeline = this.#pipeline;
     if (at === 'owners') return pipeline.reapOwners();
     if (at === 'disk') return pipeline.tidy(this.cluster.isKeeper);
+    if (at === 'addresses') await this.cluster.refresh();
     return pipeline.exclusive(async () => {
       if (at === 'kernel') this.#kernel.check();
       else await this.#kernel.refreshAcls(at);
@@ -147,6 +157,7 @@ export class Agent implements Engine {
 
   /** `goodbye`: other hosts let go of this one's backends before it ends. */
   async close(goodbye: boolean): Promise<void> {
+    this.#health.close();
     await this.cluster.stop(goodbye);
     await this.#pipeline.settled();
     this.#kernel.close();

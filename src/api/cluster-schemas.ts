@@ -45,7 +45,12 @@ const neighbourAnswer = z.object({
   queuedBytes: count.optional(),
 });
 
-const outside = z.object({ member: z.literal(false), ...z.object(cares).partial().shape });
+const outside = z.object({
+  member: z.literal(false),
+  /** Why a member is not connected to its cluster yet. */
+  waiting: z.string().optional(),
+  ...z.object(cares).partial().shape,
+});
 
 const inside = z.object({
   member: z.literal(true),

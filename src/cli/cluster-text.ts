@@ -50,7 +50,8 @@ export function linksText(membership: MembershipAnswer): string {
 
 /** `4 of 5 members alive, 3 neighbours, in step` */
 export function standingText(cluster: ClusterAnswer): string {
-  if (!cluster.member) return 'in no cluster';
+  if (!cluster.member)
+    return cluster.waiting === undefined ? 'in no cluster' : 'a member, but not connected yet';
   if (isAlone(cluster)) return 'this host is its only member';
   return `${aliveText(cluster)}, ${linksText(cluster)}`;
 }
@@ -70,7 +71,8 @@ export function conflictText({ vip, kind, services, port, protocol, now }: Confl
 /** One line for each thing that somebody may have to look after. */
 export function caresOf(cluster: ClusterAnswer): string[] {
   const { conflicts = [], failOpen = [], unsavedDocuments = 0, unreadable = 0 } = cluster;
-  const problems = cluster.member ? cluster.problems : [];
+  const waiting = cluster.member ? undefined : cluster.waiting;
+  const problems = cluster.member ? cluster.problems : waiting === undefined ? [] : [waiting];
   return [
     ...problems.map((problem) => `problem: ${problem}`),
     ...conflicts.map((conflict) => `conflict: ${conflictText(conflict)}`),

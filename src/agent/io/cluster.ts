@@ -17,15 +17,19 @@ import type {
 } from '../../api/cluster-schemas.ts';
 import type { ClusterEngine } from '../../api/engine.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
+import { parseAddress } from '../../cluster/address.ts';
+import { advertisedAddress, hostAddresses } from '../../cluster/advertise.ts';
 import { systemClock } from '../../cluster/io/clock.ts';
 import { foundCluster } from '../../cluster/io/founding.ts';
 import type { Identity } from '../../cluster/io/identity.ts';
 import { joinCluster } from '../../cluster/io/joining.ts';
 import { Member } from '../../cluster/io/member.ts';
 import { systemRandom } from '../../cluster/io/random.ts';
+import { interfacesOfHost } from '../../cluster/io/self.ts';
 import { Vault } from '../../cluster/io/vault.ts';
 import type { Revocation } from '../../cluster/revocation.ts';
 import type { Config } from '../../config/schema.ts';
+import type { Health } from '../../health/io/health.ts';
 import type { Peer } from '../../hyparview-ts/index.ts';
 import { formatCidr } from '../../net/cidr.ts';
 import { LOCAL_NODE } from '../../state/io/state.ts';
@@ -33,6 +37,9 @@ import { ProblemError } from '../../state/problem.ts';
 import type { Logger } from '../../telemetry/io/log.ts';
 import { version } from '../../version.ts';
 import { ALL_REACHABLE, type Pipeline } from './pipeline.ts';
+
+const NO_ADDRESS = 'this host has no address yet that other members could dial';
+const ADDRESS_HINT = 'it is waited for; behind NAT set cluster.advertise';
 
 /** Whether the data directory is one of a member; throws ProblemError where that cannot be read. */
 export function isMember({ dataDir }: Config): boolean {
@@ -43,26 +50,79 @@ export class Cluster implements ClusterEngine {
   readonly #config: Config;
   readonly #log: Logger;
   readonly #pipeline: Pipeline;
+  readonly #health: Health;
   #member: Member | undefined;
+  /** Why a member does not run as one: no port, or no address yet. It is tried again. */
+  #waitsFor: string | undefined;
   /** One joining, founding or leaving at a time. */
   #busy: string | undefined;
 
-  constructor(config: Config, log: Logger, pipeline: Pipeline) {
+  constructor(config: Config, log: Logger, pipeline: Pipeline, health: Health) {
     this.#config = config;
     this.#log = log;
     this.#pipeline = pipeline;
+    this.#health = health;
   }
 
-  /** Comes back as the member it was. Throws ProblemError when the port cannot be had. */
+  /** Comes back as the member it was, now or when this host has an address and the port is free. */
   async start(): Promise<void> {
-    const { dataDir } = this.#config;
-    const identity = existsSync(join(dataDir, 'cluster'))
-      ? new Vault(dataDir).identity()
-      : undefined;
+    const identity = this.#identity();
     const node = identity?.nodeId ?? LOCAL_NODE;
     // An agent that died between founding, joining or leaving and the end of it.
     if (this.#pipeline.state.node !== node) this.#rebase(node, 'keep');
-    if (identity !== undefined) await this.#run(identity, [], []);
+    if (identity !== undefined) await this.#return(identity);
+  }
+
+  #identity(): Identity | undefined {
+    const { dataDir } = this.#config;
+    return existsSync(join(dataDir, 'cluster')) ? new Vault(dataDir).identity() : undefined;
+  }
+
+  /** At a boot the agent is there before the network is. Services and rules do not wait for it. */
+  async #return(identity: Identity): Promise<void> {
+    try {
+      if (this.#address() === undefined) throw problem('unavailable', NO_ADDRESS, ADDRESS_HINT);
+      await this.#run(identity, [], []);
+      this.#waitsFor = undefined;
+    } catch (error) {
+      if (!(error instanceof ProblemError)) throw error;
+      const isNews = this.#waitsFor !== error.message;
+      this.#waitsFor = error.message;
+      if (isNews)
+        this.#log.error({ error }, 'a member, but not connected to the cluster: tried again');
+    }
+  }
+
+  /** Of this host, for others to dial; undefined: it has none yet. */
+  #address(): string | undefined {
+    const { advertise, listen } = this.#config.cluster;
+    return advertisedAddress(advertise, listen, interfacesOfHost());
+  }
+
+  /** Now and then: connects a member that could not be, and one whose address is another one now. */
+  async refresh(): Promise<void> {
+    if (this.#busy !== undefined) return;
+    const member = this.#member;
+    const address = this.#address();
+    const isMoved = address !== undefined && member !== undefined && member.address !== address;
+    if (member !== undefined ? !isMoved || this.#has(member.address) : this.#waitsFor === undefined)
+      return;
+    await this.#once('connecting to the cluster', async () => {
+      if (member !== undefined) {
+        this.#log.warn({ was: member.address, is: address }, 'this host has another address');
+        await member.stop(false);
+        this.#member = undefined;
+      }
+      const identity = this.#identity();
+      if (identity !== undefined) await this.#return(identity);
+    });
+  }
+
+  /** Whether one of several addresses was chosen at the start, and is still there. */
+  #has(address: string): boolean {
+    const { host } = parseAddress(address);
+    const { advertise } = this.#config.cluster;
+    return advertise !== undefined || hostAddresses(interfacesOfHost()).includes(host);
   }
 
   /** Ends as a member for now: with a goodbye others let go of this host's backends before it ends. */
@@ -81,7 +141,10 @@ export class Cluster implements ClusterEngine {
       unreadable: state.view.unreadable().size,
     };
     const member = this.#member;
-    if (member === undefined) return { member: false, ...cares };
+    if (member === undefined) {
+      const waiting = this.#waitsFor;
+      return { member: false, ...cares, ...(waiting === undefined ? {} : { waiting }) };
+    }
     const { neighbours, problems, ...standing } = member.status();
     const lists = { neighbours: [...neighbours], problems: [...problems] };
     return { member: true, ...standing, ...lists, ...cares };
@@ -117,6 +180,7 @@ export class Cluster implements ClusterEngine {
         this.#pipeline.spreadBy(undefined);
         this.#rebase(LOCAL_NODE, 'keep');
         this.#pipeline.reachability(ALL_REACHABLE);
+        this.#health.left();
         this.#log.info({}, 'left the cluster; its services stay here as they were last known');
         return Promise.resolve(this.status());
       });
@@ -177,6 +241,9 @@ export class Cluster implements ClusterEngine {
 
   #required(): Member {
     if (this.#member !== undefined) return this.#member;
+    if (this.#waitsFor !== undefined) {
+      throw problem('unavailable', `not connected to the cluster: ${this.#waitsFor}`, ADDRESS_HINT);
+    }
     const hint = '`zerohop cluster init` founds one, `zerohop cluster join` joins one';
     throw problem('unavailable', 'this host is in no cluster', hint);
   }
@@ -275,18 +342,19 @@ export class Cluster implements ClusterEngine {
         reachability: () => {
           if (this.#member !== undefined) this.#tellReachability(this.#member);
         },
-        facts: () => undefined,
+        facts: (changed) => this.#health.heard(changed),
       },
     });
     this.#member = member;
     pipeline.spreadBy((written) => member.local(written));
     this.#tellReachability(member);
+    this.#health.joined((...said) => member.fact(...said));
   }
 
   #tellReachability(member: Member): void {
-    const { unhealthy } = ALL_REACHABLE;
     const unreachable = member.unreachable();
-    this.#pipeline.reachability({ unreachable, gone: member.gone(), unhealthy });
+    this.#pipeline.reachability({ unreachable, gone: member.gone() });
+    this.#health.reach(unreachable);
   }
 
   #settings(): Parameters<typeof Member.start>[0]['settings'] {

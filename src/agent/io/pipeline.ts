@@ -2,7 +2,7 @@
  * From a write to the kernel, one at a time: decide → plan → store → tell the
  * other hosts → kernel. What cannot be applied is never stored, and what was
  * answered is both. What other hosts wrote comes in at changed() and what is
- * known of them at reachability(): stored already, it is applied as it is.
+ * known of them at reachability() and unhealthy(): stored already, it is applied as it is.
  */
 import { buildCatalog, type Catalog } from '../../catalog/catalog.ts';
 import { servicesBetween, type CatalogContext } from '../../catalog/context.ts';
@@ -10,7 +10,7 @@ import type { Outcome, SubmitOptions } from '../../api/engine.ts';
 import type { Config } from '../../config/schema.ts';
 import { applyChanges } from '../../state/changes.ts';
 import { decide, type Command } from '../../state/commands.ts';
-import { deadOwners } from '../../state/io/owners.ts';
+import { deadOrphans, deadOwners } from '../../state/io/owners.ts';
 import type { State } from '../../state/io/state.ts';
 import { ofNode } from '../../state/owners.ts';
 import { ProblemError } from '../../state/problem.ts';
@@ -20,10 +20,14 @@ import type { Changed, Update, Write } from '../../state/replica/replica.ts';
 import type { Viewed } from '../../state/replica/view.ts';
 import type { Logger } from '../../telemetry/io/log.ts';
 import { releaseMemorySoon } from '../../telemetry/io/memory.ts';
+import { applyWhatFits, unfitText, whyText } from './fitting.ts';
 import type { HostKernel } from './host-kernel.ts';
 
 /** After something that the kernel refused. A guess. */
 const retryMs = 1000;
+
+/** When what did not fit is tried again; at once where it, or what is in its way, changes. A guess. */
+const unfitRetryMs = 10_000;
 
 /** Changes at once that leave enough garbage to be worth a collection. A guess. */
 const burstChanges = 1000;
@@ -40,14 +44,11 @@ export interface Reachability {
   readonly unreachable: ReadonlySet<string>;
   /** Nodes that are gone for good, by id: who is at their addresses is no more. */
   readonly gone: ReadonlyMap<string, { readonly addresses: readonly string[] }>;
-  /** endpointText() of backends that the node that has them found not to work. */
-  readonly unhealthy: ReadonlySet<string>;
 }
 
 export const ALL_REACHABLE: Reachability = {
   unreachable: new Set(),
   gone: new Map(),
-  unhealthy: new Set(),
 };
 
 export class Pipeline {
@@ -61,6 +62,7 @@ export class Pipeline {
   #catalog: Catalog;
   #context: CatalogContext;
   #known: Reachability = ALL_REACHABLE;
+  #unhealthy: ReadonlySet<string> = new Set();
   #queue: Promise<unknown> = Promise.resolve();
   #isWoken = false;
   /** What is in the replica and not yet in the snapshot. */
@@ -71,8 +73,11 @@ export class Pipeline {
     acls: new Map<string, AclRecord>(),
     isAcl: false,
   };
+  /** Of these services, the ones that the tables had no room for when that was tried last. */
+  readonly #unfit = new Set<string>();
   #problem: string | undefined;
   #retry: NodeJS.Timeout | undefined;
+  #unfitRetry: NodeJS.Timeout | undefined;
 
   constructor(config: Config, log: Logger, state: State) {
     this.#config = config;
@@ -98,8 +103,11 @@ export class Pipeline {
       this.#context = this.#contextNow();
       this.#catalog = buildCatalog(this.state.snapshot(), this.#context);
       this.#settled();
+      this.#settledAcls();
       await kernel.start();
       this.#kernel = kernel;
+      // What came meanwhile woke nobody.
+      this.#wake();
     });
   }
 
@@ -123,6 +131,7 @@ export class Pipeline {
 
   submit(command: Command, options: SubmitOptions): Promise<Outcome> {
     return this.exclusive(async () => {
+      this.#follow();
       const { vipCidr4, vipPrefix6 } = this.#config;
       const decision = decide(this.state.snapshot(), command, { v4: vipCidr4, v6: vipPrefix6 });
       if (decision.problems.length > 0) throw new ProblemError(decision.problems);
@@ -172,9 +181,15 @@ export class Pipeline {
     this.#wake();
   }
 
-  /** What is known of other hosts and their backends. */
+  /** What is known of other hosts. */
   reachability(known: Reachability): void {
     this.#known = known;
+    this.#wake();
+  }
+
+  /** endpointText() of backends that the node that has them found not to work. */
+  unhealthy(unhealthy: ReadonlySet<string>): void {
+    this.#unhealthy = unhealthy;
     this.#wake();
   }
 
@@ -198,11 +213,25 @@ export class Pipeline {
   /** What the disk refused is tried again, and history that nobody needs is dropped. */
   async tidy(isKeeper: boolean): Promise<void> {
     await this.exclusive(() => {
+      this.#follow();
       this.state.saveUnsaved();
+      this.#removeOrphans();
       const updates = this.state.compactIfDue(Date.now(), isKeeper);
       if (updates.length > 0) this.#spread?.({ updates, changed: [] });
       return isKeeper ? this.#settleVips() : Promise.resolve();
     });
+  }
+
+  /** Of services that are gone, as are the processes: nothing else would ever take them away. */
+  #removeOrphans(): void {
+    const { view, replica } = this.state;
+    const writes = deadOrphans(view.orphans(), replica);
+    if (writes.length === 0) return;
+    try {
+      this.writeNow(writes);
+    } catch (error) {
+      this.#log.warn({ error }, 'backends of services that are gone were not removed: tried again');
+    }
   }
 
   /**
@@ -237,6 +266,14 @@ export class Pipeline {
   /** When all that came before is applied, or was refused. */
   async settled(): Promise<void> {
     await this.exclusive(() => this.#integrate());
+  }
+
+  /** Nothing is asked of the kernel afterwards. */
+  async close(): Promise<void> {
+    await this.settled();
+    this.#kernel = undefined;
+    clearTimeout(this.#retry);
+    clearTimeout(this.#unfitRetry);
   }
 
   /** Plan, then store, then kernel; a plan that does not fit stores nothing. */
@@ -290,7 +327,10 @@ export class Pipeline {
 
   #mark({ touched, aclsChanged, changes }: Viewed): void {
     const { services, acls } = this.#dirty;
-    for (const name of touched) services.add(name);
+    for (const name of touched) {
+      services.add(name);
+      this.#unfit.delete(name);
+    }
     if (!aclsChanged) return;
     this.#dirty.isAcl = true;
     for (const change of changes) {
@@ -303,11 +343,16 @@ export class Pipeline {
     return this.#dirty.services.size > 0 || this.#dirty.isAcl;
   }
 
-  #settled(): void {
-    this.#dirty.services.clear();
+  #settled(names: Iterable<string> = this.#dirty.services): void {
+    for (const name of names) {
+      this.#dirty.services.delete(name);
+      this.#unfit.delete(name);
+    }
+  }
+
+  #settledAcls(): void {
     this.#dirty.acls.clear();
     this.#dirty.isAcl = false;
-    this.#problem = undefined;
   }
 
   /** Everything that came meanwhile is one change. */
@@ -325,42 +370,74 @@ export class Pipeline {
 
   async #integrate(): Promise<void> {
     this.#isWoken = false;
-    const kernel = this.#kernel;
-    if (kernel === undefined) return;
+    if (this.#kernel === undefined) return;
     try {
       this.#follow();
-      const snapshot = this.state.snapshot();
-      const before = this.#context;
       const context = this.#contextNow();
-      const { services, acls, isAcl } = this.#dirty;
-      for (const name of servicesBetween(snapshot, before, context)) services.add(name);
-      if (!this.#isDirty()) {
-        this.#context = context;
-        return;
+      for (const name of servicesBetween(this.state.snapshot(), this.#context, context)) {
+        this.#dirty.services.add(name);
+        this.#unfit.delete(name);
       }
-      const catalog = buildCatalog(snapshot, context, {
-        catalog: this.#catalog,
-        touched: services,
-      });
-      const prepared = await kernel.prepare({
-        snapshot,
-        catalog,
-        touched: catalog.touched,
-        acls: isAcl ? [...acls.values()] : undefined,
-      });
-      this.#catalog = catalog;
       this.#context = context;
-      this.#settled();
-      for (const warning of prepared.warnings)
-        this.#log.warn({ warning }, 'of a rule that came from another host');
-      prepared.apply();
+      const names = [...this.#dirty.services].filter((name) => !this.#unfit.has(name));
+      try {
+        if (names.length > 0 || this.#dirty.isAcl) await this.#apply(names, this.#dirty.isAcl);
+        if (this.#unfit.size === 0) this.#problem = undefined;
+      } catch (error) {
+        if (!(error instanceof ProblemError)) throw error;
+        await this.#applySome(names, error);
+      }
     } catch (error) {
-      this.#problem = `what other hosts wrote is not in the kernel: ${textOf(error)}`;
+      this.#problem = `what other hosts wrote is not in the kernel: ${whyText(error)}`;
       this.#log.error({ error }, 'what other hosts wrote is not in the kernel; it is tried again');
       this.#checkSoon();
     }
   }
 
+  /** These services, and with `withAcls` the rules, as they are now: all, or with a ProblemError nothing. */
+  async #apply(names: readonly string[], withAcls: boolean): Promise<void> {
+    const snapshot = this.state.snapshot();
+    const catalog = buildCatalog(snapshot, this.#context, {
+      catalog: this.#catalog,
+      touched: names,
+    });
+    const prepared = await this.#running().prepare({
+      snapshot,
+      catalog,
+      touched: catalog.touched,
+      acls: withAcls ? [...this.#dirty.acls.values()] : undefined,
+    });
+    this.#catalog = catalog;
+    this.#settled(names);
+    if (withAcls) this.#settledAcls();
+    for (const warning of prepared.warnings)
+      this.#log.warn({ warning }, 'of a rule that came from another host');
+    prepared.apply();
+  }
+
+  /** What fits of that which did not fit as a whole, for the reason `why`. */
+  async #applySome(names: readonly string[], why: ProblemError): Promise<void> {
+    const { services } = this.state.snapshot();
+    const gone = names.filter((name) => !services.has(name));
+    const there = names.filter((name) => services.has(name));
+    const known = there.filter((name) => this.#catalog.services.has(name));
+    const fresh = there.filter((name) => !this.#catalog.services.has(name));
+    let reason = why;
+    const apply = async (some: readonly string[]): Promise<void> => {
+      try {
+        await this.#apply(some, false);
+      } catch (error) {
+        if (error instanceof ProblemError) reason = error;
+        throw error;
+      }
+    };
+    await applyWhatFits([gone, known], apply);
+    // A service that nobody is to reach before its rule is there may be among the new ones.
+    await applyWhatFits([[]], () => this.#applyRules());
+    if (!this.#dirty.isAcl) await applyWhatFits([fresh], apply);
+    for (const name of names) if (this.#dirty.services.has(name)) this.#unfit.add(name);
+    this.#tellUnfit(reason);
+  }
   #checkSoon(): void {
     if (this.#retry !== undefined) return;
     this.#retry = setTimeout(() => {
@@ -372,14 +449,14 @@ export class Pipeline {
 
   #contextNow(): CatalogContext {
     const { vipCidr4, vipPrefix6 } = this.#config;
-    const { unreachable, gone, unhealthy } = this.#known;
+    const { unreachable, gone } = this.#known;
     const nodes = this.state.view.nodes();
     return {
       pools: { v4: vipCidr4, v6: vipPrefix6 },
       self: this.state.node,
       nodes: gone.size === 0 ? nodes : new Map([...gone, ...nodes]),
       unreachable: gone.size === 0 ? unreachable : new Set([...unreachable, ...gone.keys()]),
-      unhealthy,
+      unhealthy: this.#unhealthy,
     };
   }
 

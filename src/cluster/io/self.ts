@@ -53,7 +53,7 @@ export class Self {
   }
 }
 
-function interfacesOfHost(): Interface[] {
+export function interfacesOfHost(): Interface[] {
   return Object.entries(networkInterfaces()).flatMap(([name, addresses = []]) =>
     addresses.map(({ address, internal }) => ({ name, address, internal })),
   );

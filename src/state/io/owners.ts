@@ -1,6 +1,8 @@
 /** Asks /proc whether the processes that own backends still run. */
 import { readFileSync } from 'node:fs';
 import { removalsOfDead, startTicksOf } from '../owners.ts';
+import type { Replica, Write } from '../replica/replica.ts';
+import { readBackend } from '../replica/schema.ts';
 import type { BackendOwner, Change, StateSnapshot } from '../records.ts';
 
 export function bootId(): string {
@@ -33,6 +35,16 @@ function runs(owner: BackendOwner): boolean {
   } catch {
     return exists(owner.pid);
   }
+}
+
+/** Those of `writes` (StateView.orphans()) that take away backends whose process is gone. */
+export function deadOrphans(writes: readonly Write[], replica: Replica): readonly Write[] {
+  const boot = bootId();
+  return writes.filter(({ key }) => {
+    const [, service = ''] = key.split('/');
+    const owner = readBackend(key, replica.get(replica.own, key) ?? '{}', service)?.owner;
+    return owner === undefined || owner.bootId !== boot || !runs(owner);
+  });
 }
 
 /** Removals for backends of this node whose process has exited, or ran before this boot. */
