@@ -248,12 +248,20 @@ export interface CostResult {
 }
 
 /** Link states are on as they ship, and off to see what they cost. */
-export function costs({ nodes, seed }: Options): Step<CostResult>[] {
-  const sizes = [...new Set([10, 100, 1000, nodes])];
+function withAndWithoutLinkStates<T>(
+  sizes: readonly number[],
+  run: (nodes: number, linkState: boolean) => T,
+): Step<T>[] {
   return [true, false].flatMap((linkState) =>
-    sizes.map((size) =>
-      step(`${size}${linkState ? '' : ' views only'}`, () => costOf(seed, size, linkState)),
+    [...new Set(sizes)].map((size) =>
+      step(`${size}${linkState ? '' : ' views only'}`, () => run(size, linkState)),
     ),
+  );
+}
+
+export function costs({ nodes, seed }: Options): Step<CostResult>[] {
+  return withAndWithoutLinkStates([10, 100, 1000, nodes], (size, linkState) =>
+    costOf(seed, size, linkState),
   );
 }
 
@@ -290,19 +298,21 @@ export interface StormResult {
 
 /** All join, one every 2 ms; how long until one overlay, links with two ends, and everybody knows everybody. */
 export function storm({ nodes, seed }: Options): Step<StormResult>[] {
-  return [true, false].map((linkState) =>
-    step(linkState ? 'default' : 'views only', () => {
-      const before = process.cpuUsage().user;
-      const cluster = new Cluster(seed, { linkState });
-      cluster.addHosts(nodes);
-      cluster.bootstrap(2);
-      cluster.sim.runUntil(nodes * 2);
-      const settleMs = whenJoined(cluster);
-      const cpuSeconds = (process.cpuUsage().user - before) / 1e6;
-      const rssBytesMax = process.resourceUsage().maxRSS * 1024;
-      return { nodes, linkState, settleMs, events: cluster.sim.events, cpuSeconds, rssBytesMax };
-    }),
+  return withAndWithoutLinkStates([1000, nodes], (size, linkState) =>
+    stormOf(seed, size, linkState),
   );
+}
+
+function stormOf(seed: number, nodes: number, linkState: boolean): StormResult {
+  const before = process.cpuUsage().user;
+  const cluster = new Cluster(seed, { linkState });
+  cluster.addHosts(nodes);
+  cluster.bootstrap(2);
+  cluster.sim.runUntil(nodes * 2);
+  const settleMs = whenJoined(cluster);
+  const cpuSeconds = (process.cpuUsage().user - before) / 1e6;
+  const rssBytesMax = process.resourceUsage().maxRSS * 1024;
+  return { nodes, linkState, settleMs, events: cluster.sim.events, cpuSeconds, rssBytesMax };
 }
 
 /** Like checks.ts' settle, without looking at every path of every node: that alone would take minutes. */
