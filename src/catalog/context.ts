@@ -40,7 +40,7 @@ export function endpointText(address: string, port: number, protocol: Protocol):
 }
 
 /** Addresses in records are canonical: 127.0.0.0/8 has one spelling, and so has ::1. */
-function isLoopback(address: string): boolean {
+export function isLoopback(address: string): boolean {
   return address.startsWith('127.') || address === '::1';
 }
 

@@ -92,11 +92,18 @@ export class Ephemeral {
     return fact;
   }
 
-  /** Facts of others, however they came. What this host said itself nobody knows better. */
+  /**
+   * Facts of others, however they came. What this host said itself nobody knows better; what it said
+   * in an earlier life, and others still hold, is told and not kept.
+   */
   receive(facts: readonly Fact[], nowMs: number): FactChanged[] {
     const changed: FactChanged[] = [];
     for (const fact of facts) {
-      if (fact.origin === this.#self) continue;
+      if (fact.origin === this.#self) {
+        const { origin, key, value } = fact;
+        if (fact.incarnation < this.#incarnation) changed.push({ origin, key, value });
+        continue;
+      }
       const before = this.value(fact.origin, fact.key, nowMs);
       if (this.#put(fact, nowMs) !== 'taken') continue;
       const { origin, key } = fact;

@@ -174,6 +174,17 @@ const metricsSchema = strict({
     : { listen: { host: listen.host, port: listen.port ?? DEFAULT_METRICS_PORT } },
 );
 
+const healthSchema = strict({
+  /** Whether this host looks if somebody listens at its own TCP backends; those that nobody listens at get no connections, on any host. */
+  listening: z
+    .boolean({
+      error: (issue) => `health.listening ${show(issue.input)} is neither true nor false`,
+    })
+    .default(true),
+  /** Milliseconds between looks; two in a row must fail. A guess: a server that is restarted within it is not missed. */
+  intervalMs: count('health.intervalMs', 100, 60_000).default(1000),
+});
+
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
@@ -210,6 +221,7 @@ export const configSchema = strict({
   ).default(parsedCidr('fd7a:6572:6f68:6f70::/64')),
   acl: aclSchema.default(() => aclSchema.parse({})),
   cluster: clusterSchema.default(() => clusterSchema.parse({})),
+  health: healthSchema.default(() => healthSchema.parse({})),
   metrics: metricsSchema.default(() => metricsSchema.parse({})),
   maps: mapsSchema.default(() => mapsSchema.parse({})),
   /** Milliseconds between full comparisons with the kernel's maps. A guess; it reads every entry once. */

@@ -17,7 +17,7 @@ export interface Listener {
 const LISTENING: Readonly<Record<Protocol, string>> = { tcp: '0A', udp: '07' };
 
 /** 32-bit words in host order: little-endian on every machine that zerohop is built for. */
-function parseHexAddress(hex: string): string {
+export function parseHexAddress(hex: string): string {
   const bytes = new Uint8Array(16);
   const start = hex.length === 8 ? 12 : 0;
   if (start === 12) bytes.fill(0xff, 10, 12);

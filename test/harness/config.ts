@@ -9,4 +9,7 @@ export const smallMaps = {
   socketsSpilled: 1024,
 } as const;
 
-export const smallConfig = { maps: smallMaps } as const;
+/** Many backends of tests have no server, and are to be used all the same. */
+export const withoutHealth = { health: { listening: false } } as const;
+
+export const smallConfig = { maps: smallMaps, ...withoutHealth } as const;

@@ -50,14 +50,14 @@ export class Cluster implements ClusterEngine {
   readonly #config: Config;
   readonly #log: Logger;
   readonly #pipeline: Pipeline;
-  readonly #health: Health;
+  readonly #health: Health | undefined;
   #member: Member | undefined;
   /** Why a member does not run as one: no port, or no address yet. It is tried again. */
   #waitsFor: string | undefined;
   /** One joining, founding or leaving at a time. */
   #busy: string | undefined;
 
-  constructor(config: Config, log: Logger, pipeline: Pipeline, health: Health) {
+  constructor(config: Config, log: Logger, pipeline: Pipeline, health?: Health) {
     this.#config = config;
     this.#log = log;
     this.#pipeline = pipeline;
@@ -180,7 +180,7 @@ export class Cluster implements ClusterEngine {
         this.#pipeline.spreadBy(undefined);
         this.#rebase(LOCAL_NODE, 'keep');
         this.#pipeline.reachability(ALL_REACHABLE);
-        this.#health.left();
+        this.#health?.left();
         this.#log.info({}, 'left the cluster; its services stay here as they were last known');
         return Promise.resolve(this.status());
       });
@@ -342,19 +342,19 @@ export class Cluster implements ClusterEngine {
         reachability: () => {
           if (this.#member !== undefined) this.#tellReachability(this.#member);
         },
-        facts: (changed) => this.#health.heard(changed),
+        facts: (changed) => this.#health?.heard(changed),
       },
     });
     this.#member = member;
     pipeline.spreadBy((written) => member.local(written));
     this.#tellReachability(member);
-    this.#health.joined((...said) => member.fact(...said));
+    this.#health?.joined((...said) => member.fact(...said));
   }
 
   #tellReachability(member: Member): void {
     const unreachable = member.unreachable();
     this.#pipeline.reachability({ unreachable, gone: member.gone() });
-    this.#health.reach(unreachable);
+    this.#health?.reach(unreachable);
   }
 
   #settings(): Parameters<typeof Member.start>[0]['settings'] {
