@@ -159,7 +159,7 @@ export class Agent implements Engine {
   async close(goodbye: boolean): Promise<void> {
     this.#health.close();
     await this.cluster.stop(goodbye);
-    await this.#pipeline.settled();
+    await this.#pipeline.close();
     this.#kernel.close();
     this.#state.close();
   }

@@ -21,13 +21,13 @@ import type { Viewed } from '../../state/replica/view.ts';
 import type { Logger } from '../../telemetry/io/log.ts';
 import { releaseMemorySoon } from '../../telemetry/io/memory.ts';
 import { applyWhatFits, unfitText, whyText } from './fitting.ts';
-import type { HostKernel } from './host-kernel.ts';
+import type { HostKernel, PreparedState } from './host-kernel.ts';
 
 /** After something that the kernel refused. A guess. */
 const retryMs = 1000;
 
 /** When what did not fit is tried again; at once where it, or what is in its way, changes. A guess. */
-const unfitRetryMs = 10_000;
+const unfitRetryMs = 5000;
 
 /** Changes at once that leave enough garbage to be worth a collection. A guess. */
 const burstChanges = 1000;
@@ -103,7 +103,7 @@ export class Pipeline {
       this.#context = this.#contextNow();
       this.#catalog = buildCatalog(this.state.snapshot(), this.#context);
       this.#settled();
-      this.#settledAcls();
+      this.#takeAcls();
       await kernel.start();
       this.#kernel = kernel;
       // What came meanwhile woke nobody.
@@ -350,9 +350,17 @@ export class Pipeline {
     }
   }
 
-  #settledAcls(): void {
+  #takeAcls(): ReadonlyMap<string, AclRecord> {
+    const acls = new Map(this.#dirty.acls);
     this.#dirty.acls.clear();
     this.#dirty.isAcl = false;
+    return acls;
+  }
+
+  #giveBackAcls(acls: ReadonlyMap<string, AclRecord>): void {
+    const young = this.#dirty.acls;
+    for (const [name, acl] of acls) if (!young.has(name)) young.set(name, acl);
+    this.#dirty.isAcl = true;
   }
 
   /** Everything that came meanwhile is one change. */
@@ -401,23 +409,28 @@ export class Pipeline {
       catalog: this.#catalog,
       touched: names,
     });
-    const prepared = await this.#running().prepare({
-      snapshot,
-      catalog,
-      touched: catalog.touched,
-      acls: withAcls ? [...this.#dirty.acls.values()] : undefined,
-    });
-    this.#catalog = catalog;
+    // Before the plan: what is written while it is made is for the next one.
+    const acls = withAcls ? this.#takeAcls() : undefined;
     this.#settled(names);
-    if (withAcls) this.#settledAcls();
+    const next = { snapshot, catalog, touched: catalog.touched, acls: acls && [...acls.values()] };
+    let prepared: PreparedState;
+    try {
+      prepared = await this.#running().prepare(next);
+    } catch (error) {
+      for (const name of names) this.#dirty.services.add(name);
+      if (acls !== undefined) this.#giveBackAcls(acls);
+      throw error;
+    }
+    this.#catalog = catalog;
     for (const warning of prepared.warnings)
       this.#log.warn({ warning }, 'of a rule that came from another host');
     prepared.apply();
   }
 
   /** What fits of that which did not fit as a whole, for the reason `why`. */
-  async #applySome(names: readonly string[], why: ProblemError): Promise<void> {
+  async #applySome(dirty: readonly string[], why: ProblemError): Promise<void> {
     const { services } = this.state.snapshot();
+    const names = dirty.toSorted(); // the same ones are left out on every host
     const gone = names.filter((name) => !services.has(name));
     const there = names.filter((name) => services.has(name));
     const known = there.filter((name) => this.#catalog.services.has(name));
@@ -431,13 +444,28 @@ export class Pipeline {
         throw error;
       }
     };
-    await applyWhatFits([gone, known], apply);
-    // A service that nobody is to reach before its rule is there may be among the new ones.
-    await applyWhatFits([[]], () => this.#applyRules());
-    if (!this.#dirty.isAcl) await applyWhatFits([fresh], apply);
+    // Rules first: a new service may be one that nobody is to reach without its rule.
+    if (this.#dirty.isAcl) await applyWhatFits([['rules']], () => this.#apply([], true));
+    await applyWhatFits([gone, known, ...(this.#dirty.isAcl ? [] : [fresh])], apply);
     for (const name of names) if (this.#dirty.services.has(name)) this.#unfit.add(name);
     this.#tellUnfit(reason);
   }
+
+  #tellUnfit(error: ProblemError): void {
+    const isAcl = this.#dirty.isAcl;
+    const problem = isAcl
+      ? `rules of other hosts are not in force, and no service that is new: ${whyText(error)}`
+      : unfitText(this.#unfit, error);
+    if (problem !== this.#problem)
+      this.#log.error({ problem }, 'what other hosts wrote does not fit here; it is tried again');
+    this.#problem = problem;
+    this.#unfitRetry ??= setTimeout(() => {
+      this.#unfitRetry = undefined;
+      this.#unfit.clear();
+      this.#wake();
+    }, unfitRetryMs).unref();
+  }
+
   #checkSoon(): void {
     if (this.#retry !== undefined) return;
     this.#retry = setTimeout(() => {

@@ -1,0 +1,173 @@
+/** What other hosts wrote, and who of them cannot be reached, on the way into the tables. */
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { ALL_REACHABLE } from '../../../src/agent/io/pipeline.ts';
+import type { BackendRecord, Change, ServiceRecord } from '../../../src/state/records.ts';
+import { writeNode, writeService } from '../../../src/state/replica/schema.ts';
+import { eventually } from '../../harness/eventually.ts';
+import { AgentHost, Stranger, tell } from './host.ts';
+
+const root = mkdtempSync(join(tmpdir(), 'zerohop-pipeline-'));
+after(() => rmSync(root, { recursive: true, force: true }));
+
+let hosts = 0;
+const newHost = (): AgentHost => new AgentHost(join(root, `data-${hosts++}`));
+
+function service(name: string, number: number): ServiceRecord {
+  return { name, vips: [`240.0.0.${number}`], ports: [{ name: 'p', port: 80, protocol: 'tcp' }] };
+}
+
+function put(name: string, number: number): Change {
+  return { kind: 'put-service', service: service(name, number) };
+}
+
+function backend(name: string, address: string): Change {
+  const record: BackendRecord = {
+    service: name,
+    portName: 'p',
+    address,
+    port: 8080,
+    weight: 1,
+    state: 'active',
+  };
+  return { kind: 'put-backend', backend: record };
+}
+
+test('what comes while the tables are filled for the first time gets into them', async () => {
+  const host = newHost();
+  const stranger = new Stranger();
+  host.kernel.whileStarting = () => tell(host, stranger.commit([put('web', 1)]));
+  await host.start();
+  await eventually('the service', () => host.kernel.services.has('web'));
+  await host.close();
+});
+
+test('a service that does not fit keeps no other one from changing', async () => {
+  const host = newHost();
+  host.kernel.servicesMax = 2;
+  await host.start();
+  const stranger = new Stranger();
+  const node = stranger.replica.node;
+  tell(host, stranger.commit([put('api', 1), backend('api', '10.0.0.1')]));
+  tell(host, stranger.commit([backend('api', '10.0.0.2'), put('web', 2)]));
+  await eventually('both', () => host.kernel.services.size === 2);
+  tell(host, stranger.commit([put('zoo', 3), put('bar', 4)]));
+  await eventually('a word of it', () => host.pipeline.problem);
+  assert.match(host.pipeline.problem ?? '', /2 services .*bar, zoo.*services is full.*raise it/);
+
+  // A host dies: its backends leave the services that are there.
+  const info = {
+    name: 'b',
+    zone: '',
+    version: '1',
+    address: '10.0.0.2:7946',
+    addresses: ['10.0.0.2'],
+    signer: false,
+  };
+  const told = stranger.replica.transact(
+    [{ document: 'own', key: 'node/info', value: writeNode(info, undefined) }],
+    Date.now(),
+  );
+  tell(host, told.updates);
+  host.pipeline.reachability({ ...ALL_REACHABLE, unreachable: new Set([node]) });
+  await eventually('only the other backend', () => host.kernel.takers('api').length === 1);
+  assert.deepEqual(host.kernel.takers('api'), ['10.0.0.1']);
+
+  // Room is made: one of the two gets it, and with more the other.
+  tell(host, stranger.commit([{ kind: 'remove-service', name: 'web' }]));
+  await eventually('the first', () => host.kernel.services.has('bar'), { timeoutMs: 15_000 });
+  assert.deepEqual([...host.kernel.services.keys()].toSorted(), ['api', 'bar']);
+  tell(host, stranger.commit([{ kind: 'remove-service', name: 'zoo' }]));
+  await eventually('no word of it', () => host.pipeline.problem === undefined);
+  await host.close();
+});
+
+test('a service that grew beyond the tables keeps what it has until it fits again', async () => {
+  const host = newHost();
+  host.kernel.backendsMax = 2;
+  await host.start();
+  const stranger = new Stranger();
+  tell(host, stranger.commit([put('api', 1), backend('api', '10.0.0.1'), put('web', 2)]));
+  await eventually('both', () => host.kernel.services.size === 2);
+  tell(host, stranger.commit([backend('api', '10.0.0.2'), backend('api', '10.0.0.3')]));
+  tell(host, stranger.commit([backend('web', '10.0.0.4')]));
+  await eventually('the one that fits', () => host.kernel.takers('web').length === 1);
+  assert.deepEqual(host.kernel.takers('api'), ['10.0.0.1']);
+  const gone = { service: 'api', portName: 'p', address: '10.0.0.1', port: 8080 };
+  tell(
+    host,
+    stranger.commit([
+      { kind: 'remove-backend', ...gone },
+      { kind: 'remove-backend', ...gone, address: '10.0.0.3' },
+    ]),
+  );
+  await eventually('the other one', () => host.kernel.takers('api')[0] === '10.0.0.2');
+  await eventually('no word of it', () => host.pipeline.problem === undefined);
+  await host.close();
+});
+
+test('of a thousand services that do not fit as many are planned as there is room for', async () => {
+  const host = newHost();
+  host.kernel.servicesMax = 100;
+  await host.start();
+  const stranger = new Stranger();
+  const many = Array.from({ length: 1000 }, (_, i) => ({
+    ...service(`s${i}`, 1),
+    vips: [`240.1.${i >> 8}.${i & 255}`],
+  }));
+  tell(host, stranger.commit(many.map((one) => ({ kind: 'put-service', service: one }))));
+  await eventually('all that fit', () => host.kernel.services.size === 100);
+  await host.pipeline.settled();
+  const plans = host.kernel.plans.length;
+  assert.ok(plans < 100, `${plans} plans`);
+  // And what comes then is not planned together with all that do not fit.
+  tell(host, stranger.commit([{ ...put('s1', 1) }]));
+  await eventually('a plan', () => host.kernel.plans.length > plans);
+  assert.deepEqual(host.kernel.plans[plans], ['s1']);
+  await host.close();
+});
+
+test('what the tables refused is no problem any more once they were put right', async () => {
+  const host = newHost();
+  await host.start();
+  host.kernel.isRefusing = true;
+  tell(host, new Stranger().commit([put('web', 1)]));
+  await eventually('the problem', () => host.pipeline.problem);
+  host.kernel.isRefusing = false;
+  await eventually('none', () => host.pipeline.problem === undefined);
+  assert.ok(host.kernel.services.has('web'));
+  await host.close();
+});
+
+test('a command is decided on all that was heard before its turn', async () => {
+  const host = newHost();
+  await host.start();
+  const stranger = new Stranger();
+  const turn = Promise.withResolvers<undefined>();
+  const busy = host.pipeline.exclusive(() => turn.promise);
+  const removed = host.pipeline.submit({ kind: 'remove-service', name: 'web' }, { dryRun: false });
+  tell(host, stranger.commit([put('web', 1), backend('web', '10.0.0.1')]));
+  turn.resolve(undefined);
+  await busy;
+  await removed;
+  await host.pipeline.settled();
+  assert.equal(host.kernel.services.size, 0);
+  assert.equal(host.state.view.unseenCount, 0);
+  await host.close();
+});
+
+test('what is written while a plan is made is in the next one', async () => {
+  const host = newHost();
+  await host.start();
+  host.kernel.whilePlanning = () => {
+    const value = writeService(service('web', 2), undefined);
+    host.pipeline.writeNow([{ document: 'shared', key: 'service/web', value }]);
+  };
+  tell(host, new Stranger().commit([put('web', 1)]));
+  const vips = (): unknown => host.kernel.services.get('web')?.vips;
+  await eventually('the newer one', () => String(vips()) === '240.0.0.2');
+  await host.close();
+});
