@@ -70,7 +70,11 @@ async function round(
 ): Promise<Seen> {
   const others = cluster.living.filter((at) => at !== victim);
   const start = (at: Place): Promise<Dialler> =>
-    Dialler.start(cluster.host(at), WEB.vip, WEB.port, { everyMs: DIAL_EVERY_MS, waitMs: 3000 });
+    Dialler.start(cluster.host(at), WEB.vip, WEB.port, {
+      everyMs: DIAL_EVERY_MS,
+      waitMs: 3000,
+      backends: cluster.places.map((one) => backendOf(cluster, one)),
+    });
   const diallers = await Promise.all(others.map(start));
   await pause(200); // the clients are under way
   const looking = new Map([...watches].filter(([at]) => at !== victim));

@@ -6,6 +6,7 @@ import { Dialler, type Failure } from '../harness/dialling.ts';
 import { eventually } from '../harness/eventually.ts';
 import { kvEntries } from '../harness/kv.ts';
 import type { Dice } from '../harness/random.ts';
+import { VipWatch } from '../harness/vip-watch.ts';
 import type { Place } from '../harness/wires.ts';
 import {
   backendOf,
@@ -17,7 +18,7 @@ import {
   stage,
   WEB,
 } from './cluster-stage.ts';
-import { type Span, Truth } from './cluster-truth.ts';
+import { type Span, type Spell, Truth } from './cluster-truth.ts';
 import { Writers } from './cluster-writers.ts';
 import { ms, type Section } from './report.ts';
 
@@ -30,6 +31,7 @@ const DIAL_EVERY_MS = 50;
 /** A failed connect is one without an answer for so long. */
 const DIAL_WAIT_MS = 3000;
 const WRITE_EVERY_MS = 1500;
+const LOOK_EVERY_MS = 20;
 const GROUPS_MAX = 3;
 /** Of the hosts, dead at a time. */
 const DEAD_PART = 0.2;
@@ -37,7 +39,10 @@ const DEAD_PART = 0.2;
 class Storm {
   readonly #cluster: TestCluster;
   readonly #dice: Dice;
-  readonly truth = new Truth();
+  readonly truth: Truth;
+  readonly #watches: readonly VipWatch[];
+  readonly #placeOf: ReadonlyMap<string, Place>;
+  readonly #looking: NodeJS.Timeout;
   readonly #startNs = process.hrtime.bigint();
   readonly events: string[] = [];
   #groups: readonly (readonly Place[])[];
@@ -50,10 +55,31 @@ class Storm {
     this.#cluster = cluster;
     this.#dice = dice;
     this.#groups = [cluster.places];
+    this.truth = new Truth(cluster.places.length);
+    this.#watches = cluster.hosts.map((host) => new VipWatch(host, WEB.vip, WEB.port));
+    this.#placeOf = new Map(cluster.places.map((at) => [backendOf(cluster, at), at]));
+    this.#looking = setInterval(() => this.#look(), LOOK_EVERY_MS);
+  }
+
+  [Symbol.dispose](): void {
+    clearInterval(this.#looking);
+    for (const watch of this.#watches) watch[Symbol.dispose]();
+  }
+
+  #look(): void {
+    for (const at of this.#cluster.living) {
+      const backends = (this.#watches[at]?.read() ?? []).flatMap((one) => this.placeOf(one) ?? []);
+      this.truth.maps(at, new Set(backends), process.hrtime.bigint());
+    }
+  }
+
+  placeOf(backend: string): Place | undefined {
+    return this.#placeOf.get(backend);
   }
 
   async dialFrom(at: Place): Promise<void> {
-    const pace = { everyMs: DIAL_EVERY_MS, waitMs: DIAL_WAIT_MS };
+    const backends = [...this.#placeOf.keys()];
+    const pace = { everyMs: DIAL_EVERY_MS, waitMs: DIAL_WAIT_MS, backends };
     this.#diallers.set(at, await Dialler.start(this.#cluster.host(at), WEB.vip, WEB.port, pace));
   }
 
@@ -94,7 +120,8 @@ class Storm {
     this.#note(`${this.#cluster.nameOf(at)} dies`);
     await this.#changing(async () => {
       const when = await this.#cluster.kill(at);
-      this.truth.agent(at, true, [when, when]);
+      this.truth.agent(at, true, when);
+      this.truth.maps(at, new Set(), process.hrtime.bigint());
     });
     const dialler = this.#diallers.get(at);
     this.#diallers.delete(at);
@@ -104,19 +131,16 @@ class Storm {
   async revive(at: Place): Promise<void> {
     this.#note(`${this.#cluster.nameOf(at)} comes back`);
     await this.#changing(() => bringBack(this.#cluster, at));
-    const back = process.hrtime.bigint();
-    this.truth.agent(at, false, [back, back]);
+    this.truth.agent(at, false, process.hrtime.bigint());
     await this.dialFrom(at);
   }
 
   async #killAgent(at: Place): Promise<void> {
     this.#note(`kill -9 of the agent of ${this.#cluster.nameOf(at)}`);
-    const before = process.hrtime.bigint();
+    this.truth.agent(at, true, process.hrtime.bigint());
     await this.#cluster.host(at).agent.kill('SIGKILL');
-    this.truth.agent(at, true, [before, before]);
     await this.#cluster.start([at]);
-    const after = process.hrtime.bigint();
-    this.truth.agent(at, false, [after, after]);
+    this.truth.agent(at, false, process.hrtime.bigint());
   }
 
   /** Does something to the network, and writes down who is apart from then on. */
@@ -124,11 +148,11 @@ class Storm {
     const before = process.hrtime.bigint();
     await act();
     const span: Span = [before, process.hrtime.bigint()];
-    const { living, places } = this.#cluster;
+    const { living } = this.#cluster;
     const groupOf = new Map(this.#groups.flatMap((group, n) => group.map((at) => [at, n])));
     const apart = (a: Place, b: Place): boolean =>
       a !== b && (groupOf.get(a) !== groupOf.get(b) || !living.includes(a) || !living.includes(b));
-    this.truth.network(places.length, apart, span);
+    this.truth.network(apart, span);
   }
 
   /** Ends the clients; everything that failed, by the host that it failed on. */
@@ -153,45 +177,22 @@ class Storm {
   }
 }
 
-/** Of a backend that one host could not reach: until the last connect that was sent there began. */
-interface Outage {
-  readonly kind: 'gone' | 'agent-away';
-  readonly host: string;
-  readonly backend: string;
-  /** Since the storm began. */
-  readonly atMs: number;
-  readonly forMs: number;
-}
-
-interface Outcome {
-  readonly outages: readonly Outage[];
-  readonly strange: readonly string[];
-}
-
+/** What failed connects were, in words, or how long the backend had been gone. */
 function judged(
   cluster: TestCluster,
   storm: Storm,
   failures: readonly (readonly [Place, Failure])[],
-): Outcome {
-  const placeOf = new Map(cluster.places.map((at) => [backendOf(cluster, at), at]));
-  const longest = new Map<string, Outage>();
+): { readonly afterMs: readonly number[]; readonly strange: readonly string[] } {
+  const afterMs: number[] = [];
   const strange: string[] = [];
   for (const [at, failure] of failures) {
-    const verdict = storm.truth.judge(at, placeOf.get(failure.backend), failure);
-    const { backend } = failure;
-    const host = cluster.nameOf(at);
-    if (verdict.kind === 'strange') {
-      strange.push(
-        `${host}: ${failure.error} ${backend} at ${ms(storm.sinceStart(failure.fromNs))}`,
-      );
-      continue;
-    }
-    const { kind, afterMs: forMs, sinceNs } = verdict;
-    const key = `${host} ${backend} ${sinceNs}`;
-    if ((longest.get(key)?.forMs ?? -1) < forMs)
-      longest.set(key, { kind, host, backend, atMs: storm.sinceStart(sinceNs), forMs });
+    const verdict = storm.truth.judge(at, storm.placeOf(failure.backend), failure);
+    if (verdict.kind === 'gone') afterMs.push(verdict.afterMs);
+    if (verdict.kind !== 'strange') continue;
+    const when = ms(storm.sinceStart(failure.fromNs));
+    strange.push(`${cluster.nameOf(at)}: ${failure.error} ${failure.backend} at ${when}`);
   }
-  return { outages: [...longest.values()].toSorted((a, b) => b.forMs - a.forMs), strange };
+  return { afterMs, strange };
 }
 
 /** Until catalog, keys and maps are equal on all; throws when they stay different. */
@@ -218,7 +219,7 @@ async function converge(cluster: TestCluster): Promise<number> {
 export async function partitions(effort: PartitionsEffort, dice: Dice): Promise<Section> {
   await using cluster = await stage(effort.hosts);
   await serveWeb(cluster);
-  const storm = new Storm(cluster, dice);
+  using storm = new Storm(cluster, dice);
   for (const at of cluster.places) await storm.dialFrom(at);
   const writers = new Writers(cluster, dice);
   await writers.start(WRITE_EVERY_MS);
@@ -233,29 +234,33 @@ export async function partitions(effort: PartitionsEffort, dice: Dice): Promise<
   const convergedMs = await converge(cluster);
   const lost = (await cluster.everywhere((_, at) => writers.lostOn(at))).flat();
   const failures = await storm.failures();
-  const { outages, strange } = judged(cluster, storm, failures);
-  const of = (kind: Outage['kind']): number[] =>
-    outages.filter((one) => one.kind === kind).map(({ forMs }) => forMs);
-  const [gone, agentAway] = [of('gone'), of('agent-away')];
-  const worst = Math.max(0, ...gone);
+  const { afterMs, strange } = judged(cluster, storm, failures);
+  const spells = storm.truth.spells(process.hrtime.bigint());
+  const of = (kind: Spell['kind']): number[] =>
+    spells.filter((one) => one.kind === kind).map(({ forMs }) => forMs);
+  const worst = Math.max(0, ...of('gone'));
   return {
     name: 'partitions',
     title: `${effort.hosts} hosts, ${storm.events.length} partitions, deaths and killed agents in ${effort.seconds} s`,
     headers: [...SPREAD_HEADERS],
     rows: [
-      spread('a backend gone: connects of one host failed for', gone),
-      spread('the same, where that host’s own agent was away', agentAway),
+      spread('a host sends connects to a backend that it cannot reach', of('gone')),
+      spread('the same, its own agent away at times', of('away')),
+      spread('a connect failed: the backend had been gone for', afterMs),
     ],
     notes: [
       `${storm.attempts} connects of the clients that lived to the end, ${failures.length} failed; ${storm.skipped} not tried.`,
-      `${storm.truth.separations} times one host could not reach another. Equal everywhere ${ms(convergedMs)} after the end.`,
+      `Looked at every ${LOOK_EVERY_MS} ms. Equal everywhere ${ms(convergedMs)} after the end.`,
       `${writers.acknowledged} writes acknowledged, ${lost.length} lost.${lost
         .slice(0, 5)
         .map((one) => ` ${one}.`)
         .join('')}`,
     ],
     data: {
-      outages,
+      spells: spells.map(({ sinceNs, ...spell }) => ({
+        ...spell,
+        sinceMs: storm.sinceStart(sinceNs),
+      })),
       strange,
       lost,
       convergedMs,

@@ -49,8 +49,7 @@ export async function webOnAll(cluster: TestCluster): Promise<void> {
 
 /** A killed host as it was before: link, server, agent, member. */
 export async function bringBack(cluster: TestCluster, at: Place): Promise<void> {
-  await cluster.revive(at);
-  await serveOn(cluster, at);
+  await cluster.revive(at, () => serveOn(cluster, at));
   await cluster.start([at]);
 }
 

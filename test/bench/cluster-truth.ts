@@ -10,48 +10,87 @@ interface Interval {
   toNs: bigint | undefined;
 }
 
+/** One host's kernel sent connects to a backend that it could not reach. */
+export interface Spell {
+  /** gone: while its agent was there; away: its agent was not there for a part of it. */
+  readonly kind: 'gone' | 'away';
+  readonly at: Place;
+  readonly to: Place;
+  readonly sinceNs: bigint;
+  readonly forMs: number;
+}
+
 export type Verdict =
   /** The backend was really gone: for so long when the attempt began. */
-  | { readonly kind: 'gone'; readonly afterMs: number; readonly sinceNs: bigint }
-  /** The same, where the agent of the host that connects was not there for a part of it. */
-  | { readonly kind: 'agent-away'; readonly afterMs: number; readonly sinceNs: bigint }
+  | { readonly kind: 'gone' | 'away'; readonly afterMs: number }
   /** The backend was reachable, or is not known. */
   | { readonly kind: 'strange' };
 
 export class Truth {
+  readonly #hosts: number;
   readonly #apart = new Map<string, Interval[]>();
+  readonly #shown = new Map<string, Interval[]>();
   readonly #away = new Map<Place, Interval[]>();
 
-  /** From `beforeNs` to `afterNs` the network was changed: these pairs are apart since, all others not. */
-  network(
-    hosts: number,
-    isApart: (a: Place, b: Place) => boolean,
-    [beforeNs, afterNs]: Span,
-  ): void {
-    for (let from = 0; from < hosts; from++)
-      for (let to = 0; to < hosts; to++)
-        mark(this.#apart, `${from} ${to}`, isApart(from, to), [beforeNs, afterNs]);
+  constructor(hosts: number) {
+    this.#hosts = hosts;
   }
 
-  agent(at: Place, isAway: boolean, span: Span): void {
-    mark(this.#away, at, isAway, span);
+  /** From `beforeNs` to `afterNs` the network was changed: these pairs are apart since, all others not. */
+  network(isApart: (a: Place, b: Place) => boolean, span: Span): void {
+    this.#pairs((at, to) => mark(this.#apart, `${at} ${to}`, isApart(at, to), span));
+  }
+
+  /** The agent of a host is gone, or back. */
+  agent(at: Place, isAway: boolean, nowNs: bigint): void {
+    mark(this.#away, at, isAway, [nowNs, nowNs]);
+  }
+
+  /** What the kernel of a host sends connects to. */
+  maps(at: Place, backends: ReadonlySet<Place>, nowNs: bigint): void {
+    for (let to = 0; to < this.#hosts; to++)
+      mark(this.#shown, `${at} ${to}`, backends.has(to), [nowNs, nowNs]);
   }
 
   judge(at: Place, to: Place | undefined, { fromNs, toNs }: Failure): Verdict {
-    const apart = (this.#apart.get(`${at} ${to}`) ?? []).findLast((one) =>
-      overlaps(one, fromNs, toNs),
-    );
+    const pair = `${at} ${to}`;
+    const apart = this.#apart.get(pair)?.findLast((one) => overlaps(one, fromNs, toNs));
     if (apart === undefined) return { kind: 'strange' };
-    const afterMs = Math.max(0, Number(fromNs - apart.fromNs) / 1e6);
-    const away = (this.#away.get(at) ?? []).some((one) => overlaps(one, apart.fromNs, toNs));
-    return { kind: away ? 'agent-away' : 'gone', afterMs, sinceNs: apart.fromNs };
+    // It may have been taken for reachable once more, by old news.
+    const shown = this.#shown.get(pair)?.findLast((one) => one.fromNs <= fromNs);
+    const sinceNs = later(apart.fromNs, shown?.fromNs ?? apart.fromNs);
+    const afterMs = Math.max(0, Number(fromNs - sinceNs) / 1e6);
+    return { kind: this.#isAway(at, sinceNs, toNs) ? 'away' : 'gone', afterMs };
   }
 
-  /** How many times some host could not reach some other. */
-  get separations(): number {
-    return [...this.#apart.values()].reduce((sum, list) => sum + list.length, 0);
+  /** All of them, the longest first; those that go on end now. */
+  spells(nowNs: bigint): Spell[] {
+    const spells: Spell[] = [];
+    this.#pairs((at, to) => {
+      for (const apart of this.#apart.get(`${at} ${to}`) ?? []) {
+        for (const shown of this.#shown.get(`${at} ${to}`) ?? []) {
+          const sinceNs = later(apart.fromNs, shown.fromNs);
+          const untilNs = earlier(apart.toNs ?? nowNs, shown.toNs ?? nowNs);
+          if (untilNs <= sinceNs) continue;
+          const kind = this.#isAway(at, sinceNs, untilNs) ? 'away' : 'gone';
+          spells.push({ kind, at, to, sinceNs, forMs: Number(untilNs - sinceNs) / 1e6 });
+        }
+      }
+    });
+    return spells.toSorted((a, b) => b.forMs - a.forMs);
+  }
+
+  #isAway(at: Place, fromNs: bigint, toNs: bigint): boolean {
+    return (this.#away.get(at) ?? []).some((one) => overlaps(one, fromNs, toNs));
+  }
+
+  #pairs(visit: (at: Place, to: Place) => void): void {
+    for (let at = 0; at < this.#hosts; at++) for (let to = 0; to < this.#hosts; to++) visit(at, to);
   }
 }
+
+const later = (a: bigint, b: bigint): bigint => (a > b ? a : b);
+const earlier = (a: bigint, b: bigint): bigint => (a < b ? a : b);
 
 /** Of an action: before it began, after it was done. */
 export type Span = readonly [beforeNs: bigint, afterNs: bigint];

@@ -195,9 +195,13 @@ export class TestCluster implements AsyncDisposable {
     return when;
   }
 
-  /** Plugs a killed host in again, without what its processes had left in the kernel. Starts no agent. */
-  async revive(at: Place): Promise<void> {
+  /**
+   * Plugs a killed host in again, without what its processes had left in the
+   * kernel. Starts no agent; `first` is done before the others see it.
+   */
+  async revive(at: Place, first: () => Promise<unknown> = async () => {}): Promise<void> {
     await this.host(at).output(['ss', '--no-header', '--kill', '--all', '--tcp']);
+    await first();
     await this.#switch.plug(at, 'in');
     this.#dead.delete(at);
   }

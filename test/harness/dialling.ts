@@ -34,6 +34,8 @@ export interface Pace {
   readonly everyMs?: number;
   /** An attempt without an answer for so long has failed. */
   readonly waitMs?: number;
+  /** Of the VIP, IPv4: where many connects may fail, looking them up is too slow without. */
+  readonly backends?: readonly string[];
 }
 
 interface FailureLine {
@@ -71,9 +73,9 @@ export class Dialler {
     host: TestHost,
     addr: string,
     port: number,
-    { everyMs = 10, waitMs = 2000 * patience }: Pace = {},
+    { everyMs = 10, waitMs = 2000 * patience, backends = [] }: Pace = {},
   ): Promise<Dialler> {
-    const words = [addr, port, Math.round(everyMs * 1000), waitMs].map(String);
+    const words = [addr, port, Math.round(everyMs * 1000), waitMs, ...backends].map(String);
     const client = host.spawn([await steadyClient(), ...words]);
     await client.says(/^started$/m);
     return new Dialler(host, client);

@@ -189,7 +189,10 @@ test('a dialler tells when attempts failed, how, and with whom', async () => {
   await using cluster = await TestCluster.create(2);
   await serveAll(cluster);
   const [host, address] = [cluster.host(0), cluster.addressOf(1)];
-  const dialler = await Dialler.start(host, address, PORT, { everyMs: 5, waitMs: 200 });
+  const pace = { everyMs: 5, waitMs: 200 };
+  const dialler = await Dialler.start(host, address, PORT, pace);
+  const backends = [`${cluster.addressOf(0)}:${PORT}`, `${address}:${PORT}`];
+  const told = await Dialler.start(host, address, PORT, { ...pace, backends });
   const refused = await Dialler.start(host, address, PORT + 1, { everyMs: 50 });
   await eventually('refusals', () => refused.failures().length > 3);
   const { failures: refusals, answers: none } = await refused.end();
@@ -197,8 +200,10 @@ test('a dialler tells when attempts failed, how, and with whom', async () => {
   for (const { error } of refusals) assert.equal(error, 'connect ECONNREFUSED');
   assert.deepEqual(dialler.failures(), []);
   await cluster.cut(1);
-  await eventually('failures', () => dialler.failures().length > 3);
+  for (const one of [dialler, told]) await eventually('failures', () => one.failures().length > 3);
   await cluster.heal();
+  for (const { backend } of (await told.end()).failures)
+    assert.equal(backend, `${address}:${PORT}`);
   const { attempts, skipped, failures, answers } = await dialler.end();
   assert.equal(skipped, 0);
   assert.equal(attempts, failures.length + (answers.get('h2')?.count ?? 0));

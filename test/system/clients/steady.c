@@ -2,15 +2,16 @@
  * Connects at a steady pace, whatever becomes of the connects before: one that
  * hangs does not keep others from being tried.
  *
- *   steady ADDR PORT EVERY_US WAIT_MS
+ *   steady ADDR PORT EVERY_US WAIT_MS [BACKEND:PORT…]
  *
  * Each attempt is a new TCP socket: connect, a line, the answer, whose first
  * word is the backend's name. After WAIT_MS it has failed with ETIMEDOUT. Goes
  * on until standard input ends; those under way then still end. Prints a line
  * for each attempt that failed, at once, with times of CLOCK_MONOTONIC:
  *   {"from":NS,"to":NS,"error":"connect ETIMEDOUT","backend":"10.77.0.2:8080"}
- * backend: whom the socket was talking to, from /proc/net/tcp, where a VIP is
- * what it was rewritten to; "" when the socket was closed by then. When a
+ * backend: whom the socket was talking to, VIPs resolved; "" when the kernel
+ * had closed the socket by then. It is one of those given (IPv4), which the kernel
+ * is asked about; without any, what /proc/net/tcp says, at 5 ms a look. When a
  * backend answers for the first time: {"answered":"a"}. At the end
  *   {"attempts":N,"skipped":N,"unlisted":N,"answers":{"a":{"count":N,"firstNs":NS,"lastNs":NS},…}}
  * answers: the first and the last began then. skipped: too many were under way;
@@ -19,6 +20,9 @@
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/inet_diag.h>
+#include <linux/netlink.h>
+#include <linux/sock_diag.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -49,7 +53,12 @@ static struct {
   long long first, last;
 } names[NAMES_MAX];
 
-static int poller, under_way, names_used;
+static struct {
+  const char *text;
+  struct sockaddr_in at;
+} candidates[NAMES_MAX];
+
+static int poller, diag, under_way, names_used, candidates_used;
 static long attempts, skipped, listed, unlisted;
 
 static long long now(void)
@@ -92,10 +101,9 @@ static void far_end(const char *hex, unsigned port, char *to, size_t size)
   }
 }
 
-static void backend_of(int fd, char *to, size_t size)
+static void from_proc(int fd, char *to, size_t size)
 {
   struct stat own;
-  to[0] = 0;
   if (fstat(fd, &own))
     return;
   for (int six = 0; six < 2 && !to[0]; six++) {
@@ -111,6 +119,58 @@ static void backend_of(int fd, char *to, size_t size)
     if (table)
       fclose(table);
   }
+}
+
+/* Whether there is a connection from here to there, by sock_diag(7) for exactly one. */
+static int is_connection(const struct sockaddr_in *here, const struct sockaddr_in *there)
+{
+  struct {
+    struct nlmsghdr header;
+    struct inet_diag_req_v2 body;
+  } ask = {.header = {.nlmsg_len = sizeof(ask), .nlmsg_type = SOCK_DIAG_BY_FAMILY, .nlmsg_flags = NLM_F_REQUEST},
+           .body = {.sdiag_family = AF_INET, .sdiag_protocol = IPPROTO_TCP, .idiag_states = -1}};
+  struct {
+    struct nlmsghdr header;
+    struct inet_diag_msg body;
+    char more[1024];
+  } answer;
+  ask.body.id.idiag_sport = here->sin_port;
+  ask.body.id.idiag_dport = there->sin_port;
+  ask.body.id.idiag_src[0] = here->sin_addr.s_addr;
+  ask.body.id.idiag_dst[0] = there->sin_addr.s_addr;
+  memset(ask.body.id.idiag_cookie, 0xff, sizeof(ask.body.id.idiag_cookie)); /* INET_DIAG_NOCOOKIE */
+  if (send(diag, &ask, sizeof(ask), 0) != sizeof(ask) || recv(diag, &answer, sizeof(answer), 0) < 0)
+    return 0;
+  return answer.header.nlmsg_type == SOCK_DIAG_BY_FAMILY;
+}
+
+static void backend_of(int fd, char *to, size_t size)
+{
+  struct sockaddr_in here;
+  socklen_t len = sizeof(here);
+  to[0] = 0;
+  if (candidates_used == 0)
+    return from_proc(fd, to, size);
+  if (getsockname(fd, (struct sockaddr *)&here, &len) || here.sin_family != AF_INET)
+    return;
+  for (int i = 0; i < candidates_used && !to[0]; i++)
+    if (is_connection(&here, &candidates[i].at))
+      snprintf(to, size, "%s", candidates[i].text);
+}
+
+static void add_candidate(const char *text)
+{
+  char addr[INET_ADDRSTRLEN] = "";
+  struct sockaddr_in at = {.sin_family = AF_INET};
+  const char *colon = strchr(text, ':');
+  if (!colon || colon - text >= INET_ADDRSTRLEN || candidates_used == NAMES_MAX)
+    exit((fprintf(stderr, "steady: no ADDR:PORT, or too many: %s\n", text), 2));
+  memcpy(addr, text, colon - text);
+  at.sin_port = htons(atoi(colon + 1));
+  if (inet_pton(AF_INET, addr, &at.sin_addr) != 1)
+    exit((fprintf(stderr, "steady: no IPv4 address: %s\n", addr), 2));
+  candidates[candidates_used].text = text;
+  candidates[candidates_used++].at = at;
 }
 
 static void done(int fd)
@@ -203,8 +263,8 @@ int main(int argc, char **argv)
 {
   struct sockaddr_in v4 = {.sin_family = AF_INET};
   struct sockaddr_in6 v6 = {.sin6_family = AF_INET6};
-  if (argc != 5)
-    return fprintf(stderr, "usage: steady ADDR PORT EVERY_US WAIT_MS\n"), 2;
+  if (argc < 5)
+    return fprintf(stderr, "usage: steady ADDR PORT EVERY_US WAIT_MS [BACKEND:PORT...]\n"), 2;
   int is4 = inet_pton(AF_INET, argv[1], &v4.sin_addr) == 1;
   if (!is4 && inet_pton(AF_INET6, argv[1], &v6.sin6_addr) != 1)
     return fprintf(stderr, "steady: bad address %s\n", argv[1]), 2;
@@ -216,6 +276,9 @@ int main(int argc, char **argv)
   struct timespec every = {.tv_sec = every_us / 1000000, .tv_nsec = every_us % 1000000 * 1000};
   struct itimerspec pace = {.it_interval = every, .it_value = every};
 
+  for (int i = 5; i < argc; i++)
+    add_candidate(argv[i]);
+  diag = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
   int clock = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
   poller = epoll_create1(EPOLL_CLOEXEC);
   struct epoll_event tick = {.events = EPOLLIN, .data.fd = clock}, input = {.events = EPOLLIN, .data.fd = 0};
