@@ -14,6 +14,12 @@ function membershipOf(engine: Engine): ClusterEngine {
   throw new ProblemError([{ code: 'conflict', message: 'this host is in no cluster', hint }]);
 }
 
+/** Also a member that has no port or address yet. */
+function leavableOf(engine: Engine): ClusterEngine {
+  const status = engine.cluster.status();
+  return !status.member && status.waiting !== undefined ? engine.cluster : membershipOf(engine);
+}
+
 /** For what makes a member of this host. */
 function outsiderOf(engine: Engine): ClusterEngine {
   const { cluster } = engine;
@@ -83,7 +89,7 @@ const MEMBERSHIP: readonly Route[] = [
     params: s.noParams,
     query: c.leaveQuery,
     answer: c.clusterAnswer,
-    handle: (engine, { query }) => leave(membershipOf(engine), query.force),
+    handle: (engine, { query }) => leave(leavableOf(engine), query.force),
   }),
   route('POST', '/v1/cluster/join', {
     summary:

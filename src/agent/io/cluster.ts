@@ -34,10 +34,14 @@ import type { Peer } from '../../hyparview-ts/index.ts';
 import { formatCidr } from '../../net/cidr.ts';
 import { LOCAL_NODE } from '../../state/io/state.ts';
 import { ProblemError } from '../../state/problem.ts';
+import type { Rebase } from '../../state/replica/rebase.ts';
+import type { Replica } from '../../state/replica/replica.ts';
 import type { Logger } from '../../telemetry/io/log.ts';
 import { version } from '../../version.ts';
 import { ALL_REACHABLE, type Pipeline } from './pipeline.ts';
 
+const STOPPING = 'the agent is stopping: this host did not join';
+const STOPPING_HINT = 'start it and join with a new token; this one may be used up';
 const NO_ADDRESS = 'this host has no address yet that other members could dial';
 const ADDRESS_HINT = 'it is waited for; behind NAT set cluster.advertise';
 
@@ -56,6 +60,7 @@ export class Cluster implements ClusterEngine {
   #waitsFor: string | undefined;
   /** One joining, founding or leaving at a time. */
   #busy: string | undefined;
+  #isStopping = false;
 
   constructor(config: Config, log: Logger, pipeline: Pipeline, health?: Health) {
     this.#config = config;
@@ -127,6 +132,7 @@ export class Cluster implements ClusterEngine {
 
   /** Ends as a member for now: with a goodbye others let go of this host's backends before it ends. */
   async stop(goodbye: boolean): Promise<void> {
+    this.#isStopping = true;
     await this.#member?.stop(goodbye);
     this.#pipeline.spreadBy(undefined);
     this.#member = undefined;
@@ -153,7 +159,7 @@ export class Cluster implements ClusterEngine {
   init(): Promise<ClusterAnswer> {
     return this.#alone('founding a cluster', async () => {
       const { authority, identity } = await foundCluster(systemClock);
-      return this.#enter('keep', identity, authority.keyPem, [], []);
+      return this.#enter(() => 'keep', identity, authority.keyPem, [], []);
     });
   }
 
@@ -162,21 +168,26 @@ export class Cluster implements ClusterEngine {
       if (state === undefined) this.#refuseOwnRecords();
       const joined = await joinCluster(address, token, systemClock);
       const { identity, caKeyPem, peers, revocations } = joined;
-      const shared = state === 'merge' ? 'oldest' : 'drop';
+      // What was written while the other host was asked is nobody's to drop but who says so.
+      const isDropped = (): boolean => state === 'discard' || this.#ownRecords() === undefined;
+      const shared = (): 'oldest' | 'drop' => (isDropped() ? 'drop' : 'oldest');
       return this.#enter(shared, identity, caKeyPem, peers, revocations);
     });
   }
 
   leave(): Promise<ClusterAnswer> {
     return this.#once('leaving the cluster', async () => {
-      const member = this.#required();
-      const { told } = await member.leave();
+      if (this.#identity() === undefined) this.#required();
+      const { told } = (await this.#member?.leave()) ?? { told: false };
+      // A member that does not run as one yet has told nobody.
+      if (this.#member === undefined) new Vault(this.#config.dataDir).forget();
       if (!told) {
         const problem = 'no other member could be told that this host left';
         this.#log.warn({}, `${problem}: run \`zerohop cluster revoke\` for it on one of them`);
       }
       return this.#pipeline.exclusive(() => {
         this.#member = undefined;
+        this.#waitsFor = undefined;
         this.#pipeline.spreadBy(undefined);
         this.#rebase(LOCAL_NODE, 'keep');
         this.#pipeline.reachability(ALL_REACHABLE);
@@ -251,10 +262,11 @@ export class Cluster implements ClusterEngine {
   /** For a host that is in no cluster yet. */
   #alone<T>(what: string, work: () => Promise<T>): Promise<T> {
     return this.#once(what, async () => {
-      const member = this.#member;
-      if (member === undefined) return await work();
+      // Also one that has no port or address yet.
+      const { clusterId } = this.#member ?? this.#identity() ?? {};
+      if (clusterId === undefined) return await work();
       const hint = '`zerohop cluster leave` leaves it';
-      throw problem('conflict', `this host is in cluster ${member.clusterId} already`, hint);
+      throw problem('conflict', `this host is in cluster ${clusterId} already`, hint);
     });
   }
 
@@ -270,12 +282,19 @@ export class Cluster implements ClusterEngine {
     }
   }
 
-  #refuseOwnRecords(): void {
+  /** In words; undefined if there are none. */
+  #ownRecords(): string | undefined {
     const { state } = this.#pipeline;
     const { services, acls } = state.snapshot();
     const keys = state.kv.all().length;
-    if (services.size + acls.size + keys === 0) return;
-    const message = `this host has ${services.size} services, ${acls.size} rules and ${keys} keys of its own`;
+    if (services.size + acls.size + keys === 0) return undefined;
+    return `${services.size} services, ${acls.size} rules and ${keys} keys`;
+  }
+
+  #refuseOwnRecords(): void {
+    const records = this.#ownRecords();
+    if (records === undefined) return;
+    const message = `this host has ${records} of its own`;
     const hint =
       'with --merge they come along, and what the cluster has under the same name wins; with --discard they go';
     throw problem('conflict', message, hint);
@@ -283,22 +302,24 @@ export class Cluster implements ClusterEngine {
 
   /** The identity is saved last: where it is, the host is a member. */
   #enter(
-    shared: 'keep' | 'oldest' | 'drop',
+    shared: () => Rebase['shared'],
     identity: Identity,
     caKeyPem: string | undefined,
     seeds: readonly Peer[],
     revocations: readonly Revocation[],
   ): Promise<ClusterAnswer> {
     return this.#pipeline.exclusive(async () => {
+      if (this.#isStopping) throw problem('unavailable', STOPPING, STOPPING_HINT);
       const vault = new Vault(this.#config.dataDir);
-      this.#rebase(identity.nodeId, shared);
+      const { replica } = this.#pipeline.state;
+      this.#rebase(identity.nodeId, shared());
       try {
         if (caKeyPem !== undefined) vault.saveAuthorityKey(caKeyPem);
         vault.saveIdentity(identity);
         await this.#run(identity, seeds, revocations);
       } catch (error) {
         vault.forget();
-        this.#rebase(LOCAL_NODE, 'keep');
+        this.#rebase(LOCAL_NODE, 'keep', replica); // also what was to be dropped
         throw error;
       }
       const { clusterId, nodeId } = identity;
@@ -307,8 +328,8 @@ export class Cluster implements ClusterEngine {
     });
   }
 
-  #rebase(node: string, shared: 'keep' | 'oldest' | 'drop'): void {
-    this.#pipeline.rebase({ node, shared, nowMs: Date.now() });
+  #rebase(node: string, shared: Rebase['shared'], from?: Replica): void {
+    this.#pipeline.rebase({ node, shared, nowMs: Date.now(), ...(from && { from }) });
   }
 
   async #run(
@@ -345,6 +366,8 @@ export class Cluster implements ClusterEngine {
         facts: (changed) => this.#health?.heard(changed),
       },
     });
+    // The agent ended meanwhile: it comes back as a member.
+    if (this.#isStopping) return await member.stop(false);
     this.#member = member;
     pipeline.spreadBy((written) => member.local(written));
     this.#tellReachability(member);

@@ -290,7 +290,7 @@ export class State {
   rebase(options: Rebase): Viewed {
     let writer = this.#drawWriter();
     while (writer === this.#replica.writer) writer = this.#drawWriter();
-    const replica = rebased(this.#replica, writer, options);
+    const replica = rebased(options.from ?? this.#replica, writer, options);
     const { view, viewed } = this.#view.replaced(replica);
     const revision = Math.max(this.#store.meta.revision, viewed.snapshot.revision);
     const { clock, updates } = replica.save();

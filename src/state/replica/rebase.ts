@@ -15,6 +15,8 @@ export interface Rebase {
    */
   readonly shared: 'keep' | 'oldest' | 'drop';
   readonly nowMs: number;
+  /** Of this one, which an earlier rebase took the place of: to take that back. */
+  readonly from?: Replica;
 }
 
 /** Of a cluster and its members; they mean nothing in another. */

@@ -1,0 +1,118 @@
+/** Founding, joining and leaving by whole agents (without kernel), and what goes wrong half way. */
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer, type AddressInfo } from 'node:net';
+import { once } from 'node:events';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { State } from '../../../src/state/io/state.ts';
+import { eventually } from '../../harness/eventually.ts';
+import { AgentHost } from './host.ts';
+
+const root = mkdtempSync(join(tmpdir(), 'zerohop-agent-'));
+after(() => rmSync(root, { recursive: true, force: true }));
+
+let hosts = 0;
+async function started(port = 0): Promise<AgentHost> {
+  const host = new AgentHost(join(root, `data-${hosts++}`), port);
+  await host.start();
+  return host;
+}
+
+async function put(host: AgentHost, name: string): Promise<void> {
+  const ports = [{ name: 'p', port: 80, protocol: 'tcp' as const }];
+  await host.pipeline.submit({ kind: 'put-service', service: { name, ports } }, { dryRun: false });
+}
+
+function names({ state }: AgentHost): string[] {
+  return [...state.snapshot().services.keys()].toSorted();
+}
+
+/** Somebody else has this port. */
+async function takenPort(): Promise<{ port: number; release: () => void }> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  return { port, release: () => void server.close() };
+}
+
+async function founded(): Promise<AgentHost> {
+  const host = await started();
+  await host.cluster.init();
+  return host;
+}
+
+function tokenOf({ cluster }: AgentHost): { address: string; token: string } {
+  return cluster.issueToken({ validForS: 600, signer: false });
+}
+
+test('what is written while a host joins is there afterwards', async () => {
+  const first = await founded();
+  const second = await started();
+  const { address, token } = tokenOf(first);
+  const joined = second.cluster.join({ address, token });
+  await put(second, 'web');
+  await joined;
+  assert.deepEqual(names(second), ['web']);
+  await eventually('the other one has it', () => names(first).includes('web'));
+  await Promise.all([first.close(), second.close()]);
+});
+
+test('a join with discard that fails leaves everything as it was', async () => {
+  const first = await founded();
+  const { port, release } = await takenPort();
+  const second = await started(port);
+  await put(second, 'web');
+  const { writer } = second.state.replica;
+  const { address, token } = tokenOf(first);
+  await assert.rejects(
+    second.cluster.join({ address, token, state: 'discard' }),
+    /EADDRINUSE|in use/,
+  );
+  assert.deepEqual(names(second), ['web']);
+  assert.equal(second.state.node, 'local');
+  assert.notEqual(second.state.replica.writer, writer);
+  await put(second, 'api');
+  await Promise.all([first.close(), second.close()]);
+  const state = State.open(second.directory);
+  assert.deepEqual([...state.snapshot().services.keys()].toSorted(), ['api', 'web']);
+  state.close();
+  release();
+});
+
+test('an agent that ends while it joins leaves no member running', async () => {
+  const first = await founded();
+  const second = await started();
+  const { address, token } = tokenOf(first);
+  const joined = second.cluster.join({ address, token }).then(
+    () => 'joined',
+    (error: Error) => error.message,
+  );
+  await second.close();
+  assert.match(await joined, /stopping/);
+  assert.equal(second.cluster.status().member, false);
+  const open = process.getActiveResourcesInfo().filter((one) => one === 'TCPServerWrap');
+  assert.equal(open.length, 1, 'only the first one listens');
+  await first.close();
+});
+
+test('a member that has no port yet joins no other cluster, and can leave', async () => {
+  const first = await founded();
+  await put(first, 'web');
+  const { port, release } = await takenPort();
+  await first.close();
+  const again = new AgentHost(first.directory, port);
+  await again.start();
+  const status = again.cluster.status();
+  assert.equal(status.member, false);
+  assert.match(JSON.stringify(status), /waiting/);
+  await assert.rejects(again.cluster.init(), /is in cluster .* already/);
+  await again.cluster.leave();
+  assert.equal(again.state.node, 'local');
+  assert.deepEqual(names(again), ['web']);
+  release();
+  await again.cluster.init();
+  assert.equal(again.cluster.status().member, true);
+  await again.close();
+});
