@@ -252,14 +252,19 @@ export async function runAgent(config: Config, log: Logger): Promise<number> {
   const { listen } = config.metrics;
   const metrics = listen && startMetrics(() => agent.metrics(), { ...listen, log });
   const stopped = untilStopped(agent, config, log);
+  // A look that fails ends nobody's connections: the next one may do better.
+  const look = (at: Parameters<Agent['look']>[0]): void =>
+    void agent
+      .look(at)
+      .catch((error: unknown) => log.error({ error, at }, 'a look at this host failed'));
   const timers = [
     setInterval(() => {
-      void agent.look('identities');
-      void agent.look('kernel');
+      look('identities');
+      look('kernel');
     }, config.fullCheckIntervalMs),
-    setInterval(() => void agent.look('addresses'), addressCheckMs),
-    setInterval(() => void agent.look('owners'), config.ownerCheckIntervalMs),
-    setInterval(() => void agent.look('disk'), diskCheckMs),
+    setInterval(() => look('addresses'), addressCheckMs),
+    setInterval(() => look('owners'), config.ownerCheckIntervalMs),
+    setInterval(() => look('disk'), diskCheckMs),
   ];
   const { services, revision } = agent.status();
   log.info(

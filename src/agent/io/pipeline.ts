@@ -322,7 +322,14 @@ export class Pipeline {
   }
 
   #hear(changed: readonly Changed[]): void {
-    for (const listener of this.#listeners) listener(changed);
+    for (const listener of this.#listeners) {
+      try {
+        listener(changed);
+      } catch (error) {
+        // Others wrote it: who follows misses it, and nothing else comes to harm.
+        this.#log.error({ error }, 'bug: a follower could not be told of a change');
+      }
+    }
   }
 
   #mark({ touched, aclsChanged, changes }: Viewed): void {

@@ -492,10 +492,9 @@ export class Member {
   }
 
   #tellOfSelf(): void {
-    const write = this.#self.write(this.address);
-    if (write === undefined) return;
     try {
-      this.#write([write]);
+      const write = this.#self.write(this.address);
+      if (write !== undefined) this.#write([write]);
     } catch (error) {
       this.#braked.write('warn', 'record', { error }, 'what this host is cannot be written down');
     }

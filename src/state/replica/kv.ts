@@ -58,6 +58,8 @@ const TYPES: ReadonlyMap<string, KvType> = new Map(
 /** One node's part of a counter: sums of 2,000 parts are still exact. */
 const PART_MAX = 2 ** 42;
 const DEPTH_MAX = 16;
+/** Of lists and objects in a register: V8 reads more of them than it can write again. A guess. */
+const LEVELS_MAX = 256;
 
 function encode(text: string): string {
   try {
@@ -108,9 +110,16 @@ function leafOf(key: string): Leaf | undefined {
   return undefined;
 }
 
+function isWithin(value: Json, levels: number): boolean {
+  if (typeof value !== 'object' || value === null) return true;
+  return levels > 0 && Object.values(value).every((part) => isWithin(part, levels - 1));
+}
+
+/** undefined for what nobody here would have written. */
 function parseJson(text: string): Json | undefined {
   try {
-    return JSON.parse(text) as Json;
+    const value = JSON.parse(text) as Json;
+    return isWithin(value, LEVELS_MAX) ? value : undefined;
   } catch {
     return undefined;
   }
@@ -167,6 +176,8 @@ export class Kv {
     const { path } = operation;
     switch (operation.do) {
       case 'set':
+        if (!isWithin(operation.value, LEVELS_MAX))
+          throw new WriteError(`${path.join('/')}: a value has at most ${LEVELS_MAX} levels`);
         written.set(keyOf(path, 'register'), JSON.stringify(operation.value));
         return;
       case 'add':

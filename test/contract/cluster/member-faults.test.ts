@@ -1,6 +1,6 @@
 /** Members on hosts where something is wrong: a clock, a disk, a certificate, a backup, bytes of others. */
 import assert from 'node:assert/strict';
-import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { parseAddress } from '../../../src/cluster/address.ts';
@@ -59,6 +59,16 @@ test('a memory that cannot be read, or written, is told of and stops nobody', as
   await host.start();
   assert.equal(warnings(host, /peers cannot be remembered for the next start/), 1);
   assert.equal(alive(host), 1);
+});
+
+test('a key that others may read now is told of, and ends no member', async () => {
+  const host = await cluster().found('a');
+  await host.stop(true);
+  const path = join(host.directory, 'cluster', 'ca-key.pem');
+  chmodSync(path, 0o644);
+  await host.start();
+  assert.equal(warnings(host, /cannot be written down.*ca-key.pem/), 1);
+  chmodSync(path, 0o600);
 });
 
 test('a document that the disk refuses does not keep a member from starting', async () => {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import fc from 'fast-check';
-import { Kv, type KvOperation, type Path } from '../../../src/state/replica/kv.ts';
+import { Kv, type Json, type KvOperation, type Path } from '../../../src/state/replica/kv.ts';
 import { Replica, SHARED, WriteError, type Update } from '../../../src/state/replica/replica.ts';
 import { KvModel, type Op } from './kv-model.ts';
 
@@ -256,5 +256,22 @@ suite('kv', () => {
       { do: 'increment', path: p, by: 2 ** 43 },
     ];
     for (const one of bad) assert.throws(() => kv.writes([one]), WriteError);
+  });
+
+  test('a value with more levels than can be written again is refused, and of others not read', () => {
+    const { kv, replica } = new Hosts(1).at(0);
+    const nested = (levels: number): string => `${'['.repeat(levels)}${']'.repeat(levels)}`;
+    const set = (text: string): KvOperation => ({
+      do: 'set',
+      path: p,
+      value: JSON.parse(text) as Json,
+    });
+    assert.throws(() => kv.writes([set(nested(257))]), WriteError);
+    const { changed } = replica.transact(kv.writes([set(nested(256))]), 1);
+    assert.equal(kv.changes(changed).length, 1);
+    const [{ key = '' } = {}] = changed;
+    const theirs = replica.transact([{ document: 'shared', key, value: nested(30_000) }], 2);
+    assert.deepEqual(kv.changes(theirs.changed)[0]?.after, undefined);
+    assert.equal(kv.get(p, 'register'), undefined);
   });
 });
