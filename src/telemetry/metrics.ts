@@ -5,6 +5,8 @@
  */
 import type { AclCounters, AgentStatus } from '../api/engine.ts';
 import type { ClusterAnswer, MembershipAnswer } from '../api/cluster-schemas.ts';
+import type { Catalog } from '../catalog/catalog.ts';
+import type { Down } from '../catalog/context.ts';
 import { CLUSTER_METRICS, type ClusterCounters } from './cluster-metrics.ts';
 
 export const METRICS_TYPE = 'text/plain; version=0.0.4; charset=utf-8';
@@ -13,6 +15,7 @@ export const METRICS_TYPE = 'text/plain; version=0.0.4; charset=utf-8';
 export interface Reading {
   readonly status: AgentStatus;
   readonly lastFullCheckS: number | undefined;
+  readonly backendsDown: Readonly<Record<Down, number>>;
   /** Of all rules together, and what is denied as no rule names it. */
   readonly verdicts: AclCounters;
   readonly cluster: ClusterAnswer;
@@ -134,6 +137,13 @@ const AGENT: readonly Metric[] = [
   ),
   gauge('zerohop_services', 'Services known.', ({ status }) => status.services),
   gauge('zerohop_backends', 'Backends known, usable or not.', ({ status }) => status.backends),
+  by(
+    'gauge',
+    'zerohop_backends_down',
+    'Backends that get no connections, whatever their weight and state.',
+    'why',
+    ({ backendsDown }) => Object.entries(backendsDown),
+  ),
   gauge(
     'zerohop_vip_conflicts',
     'VIPs that two services claim.',
@@ -334,6 +344,14 @@ export const METRICS: readonly Metric[] = [
         ),
   ),
 ];
+
+export function countDowns({ services }: Catalog): Record<Down, number> {
+  const counts = { unreachable: 0, unhealthy: 0 };
+  for (const { ports } of services.values())
+    for (const { backends } of ports)
+      for (const { down } of backends) if (down !== undefined) counts[down] += 1;
+  return counts;
+}
 
 const KINDS = ['denied', 'allowed', 'audited'] as const;
 

@@ -6,7 +6,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Counter, Gauge, Registry } from 'prom-client';
 import type { Engine } from '../../api/engine.ts';
-import { METRICS, VerdictTotals, type Metric, type Reading } from '../metrics.ts';
+import { countDowns, METRICS, VerdictTotals, type Metric, type Reading } from '../metrics.ts';
 
 /** How often the library looks at how late the event loop is; its own default. */
 const LOOP_MS = 10;
@@ -79,6 +79,7 @@ export class MetricsText {
     return {
       status,
       lastFullCheckS: seconds(status.datapath.lastFullCheckAt),
+      backendsDown: countDowns(this.#engine.catalog()),
       verdicts: this.#totals.add([...rules, ['by default', byDefault] as const]),
       cluster: membership,
       certificateUntilS: seconds(membership.member ? membership.certificateUntil : undefined),

@@ -48,6 +48,16 @@ test('in any order and as often as they come, the newest of each origin and key 
   );
 });
 
+test('what others hold of an earlier life of this host is told, and not kept; of this life nothing is', () => {
+  const table = new Ephemeral('me', 2);
+  const old = { origin: 'me', incarnation: 1, sequence: 9, key: 'x', forMs: 1000 };
+  const value = Uint8Array.of(1);
+  assert.deepEqual(table.receive([{ ...old, value }], 0), [{ origin: 'me', key: 'x', value }]);
+  assert.deepEqual(table.receive([{ ...old, incarnation: 2, value }], 0), []);
+  assert.equal(table.value('me', 'x', 0), undefined);
+  assert.equal(table.size, 0);
+});
+
 test('changes that are told make up what is there, and nothing outlives its time however it is handed on', () => {
   type Step = readonly [table: number, to: number, waitMs: number];
   const step: fc.Arbitrary<Step> = fc.tuple(fc.nat(2), fc.nat(2), fc.nat(200));

@@ -44,6 +44,8 @@ const OUTSIDE = {
   'zerohop_state_revision{}': 2,
   'zerohop_services{}': 1,
   'zerohop_backends{}': 0,
+  'zerohop_backends_down{why=unreachable}': 0,
+  'zerohop_backends_down{why=unhealthy}': 0,
   'zerohop_datapath_in_sync{}': 0,
   'zerohop_datapath_applied_revision{}': 2,
   'zerohop_datapath_last_full_check_timestamp_seconds{}': 1_767_225_600.5,
@@ -163,6 +165,23 @@ test('a member tells of its cluster, and no longer when it has left', async () =
   cluster.list = [];
   cluster.seen = undefined;
   assert.deepEqual(own(await scrape(engine)), OUTSIDE);
+});
+
+test('backends that are down are counted by why they are', async () => {
+  const engine = new FakeEngine();
+  await engine.submit({
+    kind: 'add-service',
+    service: { name: 'web', ports: [{ name: 'http', port: 80, protocol: 'tcp' }] },
+  });
+  for (const place of [1, 2, 3]) {
+    const backend = { service: 'web', portName: 'http', address: `10.0.0.${place}`, port: 80 };
+    engine.receive({ kind: 'put-backend', backend: { ...backend, weight: 1, state: 'active' } });
+  }
+  const { known } = engine;
+  engine.known = { ...known, unhealthy: new Set(['10.0.0.1 80 tcp', '10.0.0.2 80 tcp']) };
+  const told = own(await scrape(engine));
+  assert.equal(told['zerohop_backends_down{why=unhealthy}'], 2);
+  assert.equal(told['zerohop_backends_down{why=unreachable}'], 0);
 });
 
 test('names that others choose cannot break a line', async () => {
