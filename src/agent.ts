@@ -6,7 +6,7 @@ import { hostname } from 'node:os';
 import type { AgentStatus, Engine, Nodes, Outcome, SubmitOptions } from './api/engine.ts';
 import { startApi } from './api/io/server.ts';
 import { claimSocketPath } from './api/io/socket.ts';
-import { Cluster, isMember } from './agent/io/cluster.ts';
+import { Cluster, hasOthers } from './agent/io/cluster.ts';
 import { HostKernel } from './agent/io/host-kernel.ts';
 import { Pipeline } from './agent/io/pipeline.ts';
 import type { Catalog } from './catalog/catalog.ts';
@@ -88,6 +88,7 @@ export class Agent implements Engine {
   /** The cluster and a look around first: what is known to be dead is not put into the kernel. */
   async start(): Promise<void> {
     await this.cluster.start();
+    await this.cluster.caughtUp();
     await this.#health.start();
     await this.#pipeline.start(this.#kernel);
   }
@@ -165,13 +166,13 @@ export class Agent implements Engine {
   }
 }
 
-/** A member of a cluster whose state is damaged gets it back from the others. */
+/** A member of a cluster whose state is damaged gets it back from the others, if there are any. */
 function openState(config: Config, log: Logger): State {
   try {
     return State.open(config.dataDir);
   } catch (error) {
     if (!(error instanceof StoreError) || error.reason !== 'damaged') throw error;
-    if (!isMember(config)) throw error;
+    if (!hasOthers(config, log)) throw error;
     const moved = State.setAside(config.dataDir);
     log.error(
       { error, moved },

@@ -6,6 +6,7 @@
 import { existsSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type {
   ClusterAnswer,
   IssuedTokenAnswer,
@@ -24,6 +25,7 @@ import { foundCluster } from '../../cluster/io/founding.ts';
 import type { Identity } from '../../cluster/io/identity.ts';
 import { joinCluster } from '../../cluster/io/joining.ts';
 import { Member } from '../../cluster/io/member.ts';
+import { Memory } from '../../cluster/io/memory.ts';
 import { systemRandom } from '../../cluster/io/random.ts';
 import { interfacesOfHost } from '../../cluster/io/self.ts';
 import { Vault } from '../../cluster/io/vault.ts';
@@ -35,11 +37,16 @@ import { formatCidr } from '../../net/cidr.ts';
 import { LOCAL_NODE } from '../../state/io/state.ts';
 import { ProblemError } from '../../state/problem.ts';
 import type { Rebase } from '../../state/replica/rebase.ts';
-import type { Replica } from '../../state/replica/replica.ts';
+import { SHARED, type Replica } from '../../state/replica/replica.ts';
 import type { Logger } from '../../telemetry/io/log.ts';
 import { version } from '../../version.ts';
 import { ALL_REACHABLE, type Pipeline } from './pipeline.ts';
 
+const BLANK_LOOK_MS = 50;
+const BLANK_LOOKS_TOLD = 200;
+const BLANK =
+  'this host has no state of its cluster: it waits for another member to get it from, and the kernel ' +
+  'goes on as it is; if no other member will come back, move the directory `cluster` in dataDir away';
 const STOPPING = 'the agent is stopping: this host did not join';
 const STOPPING_HINT = 'start it and join with a new token; this one may be used up';
 const NO_ADDRESS = 'this host has no address yet that other members could dial';
@@ -48,6 +55,14 @@ const ADDRESS_HINT = 'it is waited for; behind NAT set cluster.advertise';
 /** Whether the data directory is one of a member; throws ProblemError where that cannot be read. */
 export function isMember({ dataDir }: Config): boolean {
   return existsSync(join(dataDir, 'cluster')) && new Vault(dataDir).identity() !== undefined;
+}
+
+/** Whether there is anybody to get a lost state from: other members that this one remembers. */
+export function hasOthers(config: Config, log: Logger): boolean {
+  if (!isMember(config)) return false;
+  const { clusterId } = new Vault(config.dataDir).identity() ?? {};
+  if (clusterId === undefined) return false;
+  return new Memory(config.dataDir, clusterId, systemClock, log).found.known.length > 0;
 }
 
 export class Cluster implements ClusterEngine {
@@ -76,6 +91,28 @@ export class Cluster implements ClusterEngine {
     // An agent that died between founding, joining or leaving and the end of it.
     if (this.#pipeline.state.node !== node) this.#rebase(node, 'keep');
     if (identity !== undefined) await this.#return(identity);
+  }
+
+  /**
+   * Where the state was lost, or this host died before it had any: resolves when it is as another
+   * member has it. Until then the kernel goes on with what it was told last.
+   */
+  async caughtUp(): Promise<void> {
+    if (!this.#isBlank() || !hasOthers(this.#config, this.#log)) return;
+    for (let look = 0; ; look++) {
+      const { neighbours = [] } = this.#member?.status() ?? {};
+      if (neighbours.some(({ behind }) => behind === 0)) return;
+      if (look % BLANK_LOOKS_TOLD === 0) this.#log.warn({ dataDir: this.#config.dataDir }, BLANK);
+      await sleep(BLANK_LOOK_MS);
+      await this.refresh();
+    }
+  }
+
+  /** A member has documents of others, or a word about who left. */
+  #isBlank(): boolean {
+    const { replica } = this.#pipeline.state;
+    const isOthers = (id: string): boolean => id !== SHARED && id !== replica.own;
+    return ![...replica.winners(SHARED)].length && !replica.documents().some(isOthers);
   }
 
   #identity(): Identity | undefined {

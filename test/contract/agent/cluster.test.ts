@@ -6,6 +6,8 @@ import { once } from 'node:events';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { hasOthers } from '../../../src/agent/io/cluster.ts';
+import { configSchema } from '../../../src/config/schema.ts';
 import { State } from '../../../src/state/io/state.ts';
 import { eventually } from '../../harness/eventually.ts';
 import { AgentHost } from './host.ts';
@@ -41,6 +43,11 @@ async function founded(): Promise<AgentHost> {
   const host = await started();
   await host.cluster.init();
   return host;
+}
+
+function portOf({ cluster }: AgentHost): number {
+  const status = cluster.status();
+  return status.member ? Number(status.address.split(':')[1]) : 0;
 }
 
 function tokenOf({ cluster }: AgentHost): { address: string; token: string } {
@@ -114,5 +121,41 @@ test('a member that has no port yet joins no other cluster, and can leave', asyn
   release();
   await again.cluster.init();
   assert.equal(again.cluster.status().member, true);
+  await again.close();
+});
+
+test('a member that lost its state fills no tables before it has it from another one', async () => {
+  const first = await founded();
+  await put(first, 'web');
+  const second = await started();
+  await second.cluster.join(tokenOf(first));
+  await eventually('the service', () => names(second).includes('web'));
+  const ports = [first, second].map((host) => portOf(host));
+  await Promise.all([first.close(), second.close()]);
+  State.setAside(second.directory);
+
+  const again = new AgentHost(second.directory, ports[1]);
+  let isFilled = false;
+  again.kernel.whileStarting = () => (isFilled = true);
+  const start = again.start();
+  await eventually('a word of it', () => again.log.some((line) => line.includes('it waits for')));
+  assert.equal(isFilled, false);
+  const other = new AgentHost(first.directory, ports[0]);
+  await other.start();
+  await start;
+  assert.deepEqual([...again.kernel.services.keys()], ['web']);
+  await Promise.all([other.close(), again.close()]);
+});
+
+test('a member that nobody ever joined has nobody to get a state from', async () => {
+  const alone = await founded();
+  await put(alone, 'web');
+  await alone.close();
+  const config = configSchema.parse({ dataDir: alone.directory });
+  assert.equal(hasOthers(config, alone.logger), false);
+  // And waits for nobody where it has none.
+  State.setAside(alone.directory);
+  const again = new AgentHost(alone.directory);
+  await again.start();
   await again.close();
 });

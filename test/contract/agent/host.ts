@@ -85,6 +85,7 @@ export class FakeKernel {
 export class AgentHost {
   readonly directory: string;
   readonly log: string[] = [];
+  readonly logger: Logger;
   readonly state: State;
   readonly pipeline: Pipeline;
   readonly kernel: FakeKernel;
@@ -102,6 +103,7 @@ export class AgentHost {
       };
     const levels = { debug: note('debug'), info: note('info'), warn: note('warn') };
     const log = { ...levels, error: note('error') } as unknown as Logger;
+    this.logger = log;
     this.state = State.open(directory);
     this.pipeline = new Pipeline(config, log, this.state);
     this.kernel = new FakeKernel(() => this.pipeline);
@@ -110,6 +112,7 @@ export class AgentHost {
 
   async start(): Promise<void> {
     await this.cluster.start();
+    await this.cluster.caughtUp();
     await this.pipeline.start(this.kernel as unknown as HostKernel);
   }
 
