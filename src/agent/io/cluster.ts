@@ -57,11 +57,13 @@ export function isMember({ dataDir }: Config): boolean {
   return existsSync(join(dataDir, 'cluster')) && new Vault(dataDir).identity() !== undefined;
 }
 
-/** Whether there is anybody to get a lost state from: other members that this one remembers. */
+/** Whether there is anybody to get a lost state from: who founded the cluster, or other members that this one remembers. */
 export function hasOthers(config: Config, log: Logger): boolean {
   if (!isMember(config)) return false;
-  const { clusterId } = new Vault(config.dataDir).identity() ?? {};
+  const vault = new Vault(config.dataDir);
+  const { clusterId } = vault.identity() ?? {};
   if (clusterId === undefined) return false;
+  if (vault.authority() === undefined) return true; // somebody else founded it
   return new Memory(config.dataDir, clusterId, systemClock, log).found.known.length > 0;
 }
 

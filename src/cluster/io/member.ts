@@ -105,7 +105,7 @@ export class Member {
     this.#braked = new BrakedLog(log, clock);
     this.#startedAtMs = clock.wallMs();
     this.#memory = new Memory(dataDirectory, clusterId, clock, log);
-    this.#incarnation = this.#memory.begin();
+    this.#incarnation = this.#memory.begin(options.seeds);
     const revocations = new Revocations(options.revocations);
     const liveness = new Liveness({ self: nodeId, remembered: this.#memory.found.absent });
     this.#revocations = revocations;

@@ -50,13 +50,17 @@ export class Memory {
     return this.#found;
   }
 
-  /** Higher than in any earlier run, and on disk when it returns, unless the disk refuses it. */
-  begin(): number {
+  /**
+   * Higher than in any earlier run, and on disk when it returns, unless the disk refuses it. With
+   * `seeds`: that there are others is known from the first moment on.
+   */
+  begin(seeds: readonly Peer[] = []): number {
     // Wall seconds too: when the file was lost, or the disk was full, they have grown all the same.
     const seconds = Math.floor(this.#clock.wallMs() / 1000);
     const next = Math.max(this.#found.incarnation + 1, seconds);
     this.#incarnation = Math.min(LIMITS.incarnation, next);
-    this.#write(this.#found);
+    const { known } = this.#found;
+    this.#write({ ...this.#found, known: known.length > 0 ? known : seeds });
     return this.#incarnation;
   }
 
@@ -68,7 +72,7 @@ export class Memory {
     const isOther = known !== this.#written.known;
     const isDue =
       (isNews && now >= this.#writtenAtMs + SAVE_MS) ||
-      (isOther && now >= this.#knownAtMs + SAVE_KNOWN_MS);
+      (isOther && now >= this.#knownAtMs + (this.#written.known === '[]' ? 0 : SAVE_KNOWN_MS));
     if (!isDue && !(isLast && (isNews || isOther))) return;
     this.#incarnation = Math.max(this.#incarnation, incarnation);
     this.#write(memories);
