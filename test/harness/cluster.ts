@@ -13,7 +13,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { AgentOptions } from './agent.ts';
 import { differences, type Frontend } from './alike.ts';
-import { smallConfig } from './config.ts';
+import { smallMaps } from './config.ts';
 import { type Bound, eventually } from './eventually.ts';
 import { found, joinCluster, type JoinOptions } from './forming.ts';
 import { TestHost } from './host.ts';
@@ -52,7 +52,7 @@ export class TestCluster implements AsyncDisposable {
     try {
       for (let made = 0; made < size; made++) hosts.push(await TestHost.create());
       const bridge = await Switch.join(hosts);
-      return new TestCluster(hosts, bridge, { ...smallConfig, ...options.config });
+      return new TestCluster(hosts, bridge, { maps: smallMaps, ...options.config });
     } catch (error) {
       await disposeAll(hosts);
       throw error;

@@ -160,6 +160,7 @@ test('a full disk refuses writes of its own and goes on applying those of others
   await cluster.start([0, 1]);
   await cluster.start([2], { data });
   await cluster.form();
+  await serveOn(cluster, 0);
   await addService(cluster, 0, 'web', [0]);
   await cluster.backendsBecome('web', expectedOn(cluster, [0]));
   const fill = join(disk, 'fill');

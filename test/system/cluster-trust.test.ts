@@ -6,7 +6,7 @@ import { test } from 'node:test';
 import type { CliResult, TestHost } from '../harness/host.ts';
 import type { LogLine } from '../harness/agent.ts';
 import { type MemberSeen, TestCluster } from '../harness/cluster.ts';
-import { addService, expectedOn } from '../harness/cluster-services.ts';
+import { addService, expectedOn, serveOn } from '../harness/cluster-services.ts';
 import { eventually } from '../harness/eventually.ts';
 import { FakeClock } from '../harness/fake-clock.ts';
 import { found, joinCluster, tokenFrom } from '../harness/forming.ts';
@@ -218,6 +218,7 @@ test(
   GONE,
   async () => {
     await using cluster = await TestCluster.formed(3);
+    for (const at of [1, 2]) await serveOn(cluster, at);
     await addService(cluster, 0, 'web', [1, 2]);
     await cluster.backendsBecome('web', expectedOn(cluster, [1, 2]));
     await cluster.host(0).must('cluster', 'revoke', 'h3', '--reason', 'stolen');

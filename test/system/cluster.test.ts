@@ -214,6 +214,7 @@ test('what was acknowledged on either side of a partition is on all hosts after 
 
 test('a service that nobody can reach keeps its backends', async () => {
   await using cluster = await TestCluster.formed(3);
+  await serveOn(cluster, 1);
   await addService(cluster, 0, 'web', [1]);
   await cluster.backendsBecome('web', expectedOn(cluster, [1]));
   await cluster.cut(0);
