@@ -1,7 +1,11 @@
-/** A host dies: until its backend is out of every other host's maps. An agent is stopped: nobody notices. */
+/**
+ * A host dies, or is cut off: until its backend is out of every other host's
+ * maps, and theirs out of its own. An agent is stopped: nobody notices.
+ */
 import { setTimeout as pause } from 'node:timers/promises';
 import type { TestCluster } from '../harness/cluster.ts';
 import { Dialler } from '../harness/dialling.ts';
+import { eventually } from '../harness/eventually.ts';
 import type { Dice } from '../harness/random.ts';
 import { VipWatch } from '../harness/vip-watch.ts';
 import type { Place } from '../harness/wires.ts';
@@ -23,6 +27,7 @@ export interface DeathsEffort {
   readonly hosts: number;
   readonly deaths: number;
   readonly stops: number;
+  readonly cuts: number;
 }
 
 const LOOK_EVERY_MS = 2;
@@ -121,7 +126,27 @@ export async function deaths(effort: DeathsEffort, dice: Dice): Promise<Section>
     await cluster.start([victim]);
     await settle(cluster);
   }
-  return sectionOf(effort, died, stopped);
+  const cutMs: number[] = [];
+  for (let n = 0; n < effort.cuts; n++) {
+    const victim = dice.pick(cluster.places);
+    const watched = watches.get(victim);
+    if (watched !== undefined) cutMs.push(await alone(cluster, watched, victim));
+    await cluster.heal();
+    await settle(cluster);
+  }
+  return sectionOf(effort, died, stopped, cutMs);
+}
+
+/** ms until the maps of a host that is cut off have nobody but itself. */
+async function alone(cluster: TestCluster, watch: VipWatch, at: Place): Promise<number> {
+  const since = process.hrtime.bigint();
+  await cluster.cut(at);
+  const own = backendOf(cluster, at);
+  await eventually('it to be alone', () => watch.read()?.join() === own, {
+    timeoutMs: LOOK_MS_MAX,
+    everyMs: LOOK_EVERY_MS,
+  });
+  return sinceMs(since, process.hrtime.bigint());
 }
 
 async function settle(cluster: TestCluster): Promise<void> {
@@ -130,13 +155,18 @@ async function settle(cluster: TestCluster): Promise<void> {
   await pause(REST_MS);
 }
 
-function sectionOf(effort: DeathsEffort, died: readonly Seen[], stopped: readonly Seen[]): Section {
+function sectionOf(
+  effort: DeathsEffort,
+  died: readonly Seen[],
+  stopped: readonly Seen[],
+  cutMs: readonly number[],
+): Section {
   const maps = died.flatMap(({ mapsMs }) => mapsMs);
   const p99 = quantile(maps, 0.99);
   const failedStops = stopped.flatMap(({ failuresMs }) => failuresMs).length;
   return {
     name: 'deaths',
-    title: `A host of ${effort.hosts} dies (link and power), ${effort.deaths} times; is stopped, ${effort.stops} times`,
+    title: `A host of ${effort.hosts} dies (link and power), ${effort.deaths} times; is stopped, ${effort.stops}; is cut off, ${effort.cuts}`,
     headers: [...SPREAD_HEADERS],
     rows: [
       spread('died: out of the maps of each other host', maps),
@@ -152,17 +182,23 @@ function sectionOf(effort: DeathsEffort, died: readonly Seen[], stopped: readonl
         'stopped: out of the maps of each other host',
         stopped.flatMap(({ mapsMs }) => mapsMs),
       ),
+      spread('cut off: all others out of its own maps', cutMs),
     ],
     notes: [
       `Failed connects to others than the one that died: ${died.flatMap(({ strange }) => strange).length}.`,
       `Each host connects every ${DIAL_EVERY_MS} ms. From just before the link is cut, or the signal is sent.`,
     ],
-    data: { died, stopped },
+    data: { died, stopped, cutMs },
     wanted: [
       {
         what: `a dead host's backends out of every host's maps in under 1.5 s (p99, ${effort.hosts} hosts)`,
         figure: ms(p99),
         met: p99 < 1500,
+      },
+      {
+        what: 'a host that is cut off sends nobody to who is gone, after 1.5 s (p99)',
+        figure: ms(quantile(cutMs, 0.99)),
+        met: quantile(cutMs, 0.99) < 1500,
       },
       {
         what: 'a clean stop: no failed connect',

@@ -1,6 +1,6 @@
 /**
  * node test/bench/cluster.ts [--only propagation|deaths|partitions]… [--hosts N] [--sizes 3,10,25]
- *   [--samples N] [--deaths N] [--stops N] [--minutes N] [--seed N] [--json FILE]
+ *   [--samples N] [--deaths N] [--stops N] [--cuts N] [--minutes N] [--seed N] [--json FILE]
  *
  * Real agents on hosts of test/harness, joined by one bridge; needs root and a
  * build. Prints tables, and says which of the wanted figures are there. All
@@ -24,6 +24,7 @@ const { values } = parseArgs({
     samples: { type: 'string', default: '200' },
     deaths: { type: 'string', default: '20' },
     stops: { type: 'string', default: '10' },
+    cuts: { type: 'string', default: '10' },
     minutes: { type: 'string', default: '5' },
     seed: { type: 'string', default: String(Date.now() % 2 ** 32) },
     json: { type: 'string' },
@@ -31,7 +32,7 @@ const { values } = parseArgs({
 });
 
 function count(
-  name: 'hosts' | 'samples' | 'deaths' | 'stops' | 'seed',
+  name: 'hosts' | 'samples' | 'deaths' | 'stops' | 'cuts' | 'seed',
   text = values[name],
 ): number {
   if (/^\d+$/.test(text)) return Number(text);
@@ -54,7 +55,8 @@ const measures: Record<(typeof NAMES)[number], () => Promise<Section>> = {
       },
       dice,
     ),
-  deaths: () => deaths({ hosts, deaths: count('deaths'), stops: count('stops') }, dice),
+  deaths: () =>
+    deaths({ hosts, deaths: count('deaths'), stops: count('stops'), cuts: count('cuts') }, dice),
   partitions: () => partitions({ hosts, seconds: Number(values.minutes) * 60 }, dice),
 };
 
