@@ -182,6 +182,7 @@ export class Member {
     const { identity, software, settings, random, log, seeds } = this.#options;
     // Before anybody can ask for what is forgotten by it.
     const followed = this.#roll.begin(this.#clock.now());
+    const known = this.#roll.known(this.#memory.found.known);
     this.#overlayOrNone = await Overlay.start(
       {
         transport: {
@@ -205,8 +206,9 @@ export class Member {
           down: (id) => this.#disconnected(id),
         },
       },
-      this.#roll.known(this.#memory.found.known),
-      seeds,
+      known,
+      // The overlay forgets known peers that cannot be reached; seeds it asks again while it is alone.
+      [...seeds, ...known],
     );
     this.#act(followed);
     this.#rotation.start();

@@ -45,6 +45,18 @@ test('each life counts higher than the one before, also when the clock was set b
   assert.equal(statSync(memoryOf(host)).mode & 0o777, 0o600);
 });
 
+test('a member whose peers are all away goes on asking for them', async () => {
+  const hosts = cluster();
+  const host = await hosts.found('a');
+  const other = await hosts.join('b', host);
+  await eventually('both to be there', () => alive(host) === 2, SLOW);
+  await host.stop(true);
+  await other.stop(true);
+  await host.start({ seeds: [] });
+  const inVain = (): boolean => host.member.metrics.cluster_dial_failures_total >= 5;
+  await eventually('five dials', inVain, SLOW);
+});
+
 test('a memory that cannot be read, or written, is told of and stops nobody', async () => {
   const host = await cluster().found('a');
   const path = memoryOf(host);

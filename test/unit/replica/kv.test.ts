@@ -269,7 +269,9 @@ suite('kv', () => {
     assert.throws(() => kv.writes([set(nested(257))]), WriteError);
     const { changed } = replica.transact(kv.writes([set(nested(256))]), 1);
     assert.equal(kv.changes(changed).length, 1);
-    const key = changed[0]?.key ?? '';
+    const [first] = changed;
+    assert.ok(first !== undefined);
+    const { key } = first;
     const theirs = replica.transact([{ document: 'shared', key, value: nested(30_000) }], 2);
     assert.deepEqual(kv.changes(theirs.changed)[0]?.after, undefined);
     assert.equal(kv.get(p, 'register'), undefined);
