@@ -38,6 +38,26 @@ export function endpointsOf(
   return found;
 }
 
+/** Those of `endpoints` that were not found yet, while `listening` grows. */
+export class Missing {
+  readonly #left: Endpoint[];
+  readonly #listening: Listening;
+
+  constructor(endpoints: Iterable<Endpoint>, listening: Listening) {
+    this.#left = [...endpoints];
+    this.#listening = listening;
+  }
+
+  /** Costs nothing but for those that were found since. */
+  get isNone(): boolean {
+    for (let last = this.#left.at(-1); last !== undefined; last = this.#left.at(-1)) {
+      if (!isListenedAt(last, this.#listening)) return false;
+      this.#left.pop();
+    }
+    return true;
+  }
+}
+
 /** At an address that is not this host's, any listener at the port may be the one behind it. */
 export function isListenedAt({ address, port, isHere }: Endpoint, listening: Listening): boolean {
   return isHere ? listening.serves(address, port) : listening.isTaken(port);

@@ -178,7 +178,7 @@ test('an agent that starts puts no backend into the kernel that nobody listens a
   assert.deepEqual(backendsOf(readMaps(host), 'web', 4), [at(A), at(B)], 'turned off');
 });
 
-test('of 300 listeners and connections without number, only the listeners are read', async () => {
+test('those that serve are told from those that do not among 300 listeners', async () => {
   await using host = await hostWith();
   const specs = Array.from({ length: 300 }, (_, i) => ({ name: `s${i}`, port: 10_000 + i }));
   const { process: servers } = await echoes(host, ...specs);

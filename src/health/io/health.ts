@@ -14,7 +14,7 @@ import { Hearsay } from '../hearsay.ts';
 import { endpointOfKey, FACT_FOR_MS, Teller } from '../teller.ts';
 import { Watch, type Answer } from '../watch.ts';
 import { probe } from './probe.ts';
-import { readListening } from './listening.ts';
+import { ListeningTables } from './listening.ts';
 
 /** In one line of the log. */
 const NAMED_MAX = 10;
@@ -42,6 +42,7 @@ export type Tell = (
 
 export class Health {
   readonly #options: HealthOptions;
+  readonly #tables = new ListeningTables();
   readonly #watch = new Watch();
   readonly #hearsay = new Hearsay();
   #teller = new Teller();
@@ -127,12 +128,9 @@ export class Health {
 
   async #lookAtAll(): Promise<void> {
     const endpoints = this.#endpointsNow();
-    const listening = endpoints.size === 0 ? undefined : readListening();
+    const listening = this.#tables.read(endpoints.values());
     const asked = this.#watch.begin(
-      [...endpoints.values()].map((one) => [
-        one.key,
-        listening !== undefined && isListenedAt(one, listening),
-      ]),
+      [...endpoints.values()].map((one) => [one.key, isListenedAt(one, listening)]),
     );
     const answers = new Map<string, Answer>();
     const ask = async (key: string): Promise<void> => {

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { isListenedAt, type Endpoint } from '../../../src/health/endpoints.ts';
+import { isListenedAt, Missing, type Endpoint } from '../../../src/health/endpoints.ts';
 import { Listening, TableReader } from '../../../src/health/listening.ts';
 
 const HEAD =
@@ -77,6 +77,30 @@ test('nothing is read beyond the first line that is no listener', () => {
   const reader = new TableReader(new Listening());
   assert.equal(reader.feed(V4.slice(0, 400)), true);
   assert.equal(reader.feed(V4.slice(400)), false);
+});
+
+test('once all that are asked for are found nobody is missing, and not before', () => {
+  fc.assert(
+    fc.property(
+      fc.uniqueArray(fc.nat(20), { maxLength: 10 }),
+      fc.array(fc.nat(20)),
+      (ports, heard) => {
+        const listening = new Listening();
+        const endpoint = { key: '', address: '10.0.0.1', isHere: true, isForAll: true };
+        const missing = new Missing(
+          ports.map((port) => ({ ...endpoint, port })),
+          listening,
+        );
+        const left = new Set(ports);
+        for (const port of heard) {
+          assert.equal(missing.isNone, left.size === 0);
+          listening.add('10.0.0.1', port);
+          left.delete(port);
+        }
+        assert.equal(missing.isNone, left.size === 0);
+      },
+    ),
+  );
 });
 
 test('at an address that is not this host’s, any listener at the port may be the one behind it', () => {

@@ -17,14 +17,12 @@ function look(watch: Watch, truths: readonly Truth[]): string[] {
 }
 
 const truth = fc.constantFrom<Truth>('listener', 'forwarded', 'nobody');
-const history = fc
-  .integer({ min: 1, max: 5 })
-  .chain((size) =>
-    fc.array(fc.array(truth, { minLength: size, maxLength: size }), {
-      minLength: 1,
-      maxLength: 40,
-    }),
-  );
+const history = fc.integer({ min: 1, max: 5 }).chain((size) =>
+  fc.array(fc.array(truth, { minLength: size, maxLength: size }), {
+    minLength: 1,
+    maxLength: 40,
+  }),
+);
 
 test('an endpoint is down if and only if it was refused in the last two looks at it, or since it went down', () => {
   fc.assert(
