@@ -98,9 +98,14 @@ test('of an address that several nodes have, all that can be reached must say so
 });
 
 test('of its own addresses and of loopback nobody tells a host anything', () => {
-  const there = [backend('172.17.0.1', 80), backend('127.0.0.1', 80, { node: 'n2' })];
+  const there = [
+    backend('172.17.0.1', 80),
+    backend('172.17.0.1', 81, { node: 'n2' }),
+    backend('127.0.0.1', 80, { node: 'n2' }),
+  ];
   const said = heard(
     ['n2', '172.17.0.1 80 tcp'],
+    ['n2', '172.17.0.1 81 tcp'],
     ['n2', '10.77.0.1 80 tcp'],
     ['n2', '127.0.0.1 80 tcp'],
   );

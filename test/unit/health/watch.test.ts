@@ -90,6 +90,17 @@ test('who answers without a listener is connected to only now and then, until it
   assert.deepEqual([...watch.down()], ['0']);
 });
 
+test('who was down at the first look stays so, however many misses others need', () => {
+  const watch = new Watch({ misses: 3 });
+  look(watch, ['nobody', 'listener']);
+  assert.deepEqual([...watch.down()], ['0']);
+  look(watch, ['nobody', 'nobody']);
+  look(watch, ['nobody', 'nobody']);
+  assert.deepEqual([...watch.down()], ['0']);
+  look(watch, ['nobody', 'nobody']);
+  assert.deepEqual([...watch.down()], ['0', '1']);
+});
+
 test('what is looked at no more is forgotten', () => {
   const watch = new Watch();
   look(watch, ['nobody']);
