@@ -72,8 +72,8 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     what: 'a VIP that another service takes is not taken from the one that had it',
     file: 'src/catalog/catalog.ts',
-    from: 'names.union(changed)',
-    to: 'names',
+    from: 'const touched = new Set([...names, ...changed]);',
+    to: 'const touched = names;',
   },
   {
     what: 'a digest outlives an update',
