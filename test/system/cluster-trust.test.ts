@@ -171,7 +171,8 @@ test('strangers at the port get nothing, harm nobody, and leave a few lines in t
     const args = words.map((word) => files[word] ?? word);
     const client = ['openssl', 's_client', '-connect', cluster.listenOf(0), ...args];
     const { stdout } = await stranger.exec(['timeout', '5', ...client], { input: 'hello\n' });
-    assert.doesNotMatch(stdout, /h1|h2|10\.77/, what);
+    const said = stdout.replaceAll(/-----BEGIN[^]*?-----END [A-Z ]+-----/g, '');
+    assert.doesNotMatch(said, /\bh[12]\b|10\.77/, what);
   }
   // A thousand connections that only sit there.
   const squat = `
@@ -209,33 +210,25 @@ input()
   assert.equal((await cluster.membersOf(one)).length, 2);
 });
 
-const GONE = {
-  todo: 'a shared backend at an address of a node that is gone for good belongs to nobody, and so stays in use',
-};
-
-test(
-  'a revoked member is out at once everywhere, cannot come back, and its backends go',
-  GONE,
-  async () => {
-    await using cluster = await TestCluster.formed(3);
-    for (const at of [1, 2]) await serveOn(cluster, at);
-    await addService(cluster, 0, 'web', [1, 2]);
-    await cluster.backendsBecome('web', expectedOn(cluster, [1, 2]));
-    await cluster.host(0).must('cluster', 'revoke', 'h3', '--reason', 'stolen');
-    await cluster.backendsBecome('web', expectedOn(cluster, [1]), [0, 1]);
-    await putService(cluster.host(1), 'secret', { ports: [{ port: 80 }] });
-    await cluster.sameMaps([0, 1]);
-    await cluster.host(2).agent.kill('SIGKILL');
-    await cluster.start([2]);
-    await logged(cluster.host(0), /revoked/);
-    const known = cluster.mapsOf(2).map(({ service }) => service);
-    assert.ok(!known.includes('secret'));
-    for (const at of [0, 1]) {
-      const members = await cluster.membersOf(cluster.host(at));
-      assert.notEqual(members.find(({ name }) => name === 'h3')?.state, 'alive');
-    }
-  },
-);
+test('a revoked member is out at once everywhere, cannot come back, and its backends go', async () => {
+  await using cluster = await TestCluster.formed(3);
+  for (const at of [1, 2]) await serveOn(cluster, at);
+  await addService(cluster, 0, 'web', [1, 2]);
+  await cluster.backendsBecome('web', expectedOn(cluster, [1, 2]));
+  await cluster.host(0).must('cluster', 'revoke', 'h3', '--reason', 'stolen');
+  await cluster.backendsBecome('web', expectedOn(cluster, [1]), [0, 1]);
+  await putService(cluster.host(1), 'secret', { ports: [{ port: 80 }] });
+  await cluster.sameMaps([0, 1]);
+  await cluster.host(2).agent.kill('SIGKILL');
+  await cluster.start([2]);
+  await logged(cluster.host(0), /revoked/);
+  const known = cluster.mapsOf(2).map(({ service }) => service);
+  assert.ok(!known.includes('secret'));
+  for (const at of [0, 1]) {
+    const members = await cluster.membersOf(cluster.host(at));
+    assert.notEqual(members.find(({ name }) => name === 'h3')?.state, 'alive');
+  }
+});
 
 const DAY_S = 86_400;
 
@@ -249,6 +242,8 @@ test('certificates are renewed in time; a host that was off until its own had en
     const status = (await host.api('GET', '/v1/cluster')).json() as { certificateUntil: string };
     return Date.parse(status.certificateUntil);
   };
+  const seesTwo = async (host: TestHost): Promise<boolean> =>
+    namesOf('alive')(await cluster.membersOf(host)).join() === 'h1,h2';
   await start(0);
   await start(1);
   const renewed = Date.now() + 50 * DAY_S * 1000;
@@ -257,13 +252,13 @@ test('certificates are renewed in time; a host that was off until its own had en
     async (host) => (await until(host)) > renewed,
     [0, 1],
   );
-  assert.deepEqual(await cluster.membersOf(cluster.host(0)).then(namesOf('alive')), ['h1', 'h2']);
+  await cluster.settled('to see two', seesTwo, [0]);
 
   for (const clock of clocks) clock.set(31 * DAY_S);
   await start(2);
   await logged(cluster.host(2), /certificate has ended: leave, and join/);
   await logged(cluster.host(0), /CERT_HAS_EXPIRED/);
-  assert.deepEqual(await cluster.membersOf(cluster.host(0)).then(namesOf('alive')), ['h1', 'h2']);
+  assert.ok(await seesTwo(cluster.host(0)));
   await cluster.host(2).must('cluster', 'leave', '--yes', '--force');
   await joinCluster(cluster.host(0), cluster.listenOf(0), cluster.host(2), { state: 'discard' });
   await cluster.allAlive();
