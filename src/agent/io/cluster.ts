@@ -93,6 +93,7 @@ export class Cluster implements ClusterEngine {
     // An agent that died between founding, joining or leaving and the end of it.
     if (this.#pipeline.state.node !== node) this.#rebase(node, 'keep');
     if (identity !== undefined) await this.#return(identity);
+    if (this.#member?.hasLeft === true) await this.leave();
   }
 
   /**

@@ -246,6 +246,11 @@ export class Member {
     this.#replicator.give({ type: 'fact', key, value, forMs, priority });
   }
 
+  /** This node said that it leaves, and died before it had: nobody takes its document any more. */
+  get hasLeft(): boolean {
+    return this.#roll.whyGone(this.nodeId) === 'left';
+  }
+
   /** Nodes that are gone for good, with the addresses that they had: not among unreachable(). */
   gone(): Roll['gone'] {
     return this.#roll.gone;

@@ -66,6 +66,22 @@ test('what is written while a host joins is there afterwards', async () => {
   await Promise.all([first.close(), second.close()]);
 });
 
+test('a host that died while it left has left when it comes back', async () => {
+  const first = await founded();
+  await put(first, 'web');
+  const { nodeId = '' } = { nodeId: undefined, ...first.cluster.status() };
+  const value = JSON.stringify({ at: '2026-01-01T00:00:00.000Z', why: 'left', addresses: [] });
+  await first.pipeline.write(() => [{ document: 'shared', key: `gone/${nodeId}`, value }]);
+  await first.cluster.stop(false);
+  await first.close();
+  const again = new AgentHost(first.directory);
+  await again.start();
+  assert.equal(again.cluster.status().member, false);
+  assert.equal(again.state.node, 'local');
+  assert.deepEqual(names(again), ['web']);
+  await again.close();
+});
+
 test('a join with discard that fails leaves everything as it was', async () => {
   const first = await founded();
   const { port, release } = await takenPort();
