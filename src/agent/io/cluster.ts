@@ -21,12 +21,10 @@ import type { Catalog } from '../../catalog/catalog.ts';
 import { parseAddress } from '../../cluster/address.ts';
 import { advertisedAddress, hostAddresses } from '../../cluster/advertise.ts';
 import { systemClock } from '../../cluster/io/clock.ts';
-import { foundCluster } from '../../cluster/io/founding.ts';
 import type { Identity } from '../../cluster/io/identity.ts';
-import { joinCluster } from '../../cluster/io/joining.ts';
-import { Member } from '../../cluster/io/member.ts';
+import type { Member } from '../../cluster/io/member.ts';
+import type { MemberSettings } from '../../cluster/io/member-options.ts';
 import { Memory } from '../../cluster/io/memory.ts';
-import { systemRandom } from '../../cluster/io/random.ts';
 import { interfacesOfHost } from '../../cluster/io/self.ts';
 import { Vault } from '../../cluster/io/vault.ts';
 import type { Revocation } from '../../cluster/revocation.ts';
@@ -198,6 +196,7 @@ export class Cluster implements ClusterEngine {
 
   init(): Promise<ClusterAnswer> {
     return this.#alone('founding a cluster', async () => {
+      const { foundCluster } = await import('../../cluster/io/founding.ts');
       const { authority, identity } = await foundCluster(systemClock);
       return this.#enter(() => 'keep', identity, authority.keyPem, [], []);
     });
@@ -206,6 +205,7 @@ export class Cluster implements ClusterEngine {
   join({ address, token, state }: JoinBody): Promise<ClusterAnswer> {
     return this.#alone('joining a cluster', async () => {
       if (state === undefined) this.#refuseOwnRecords();
+      const { joinCluster } = await import('../../cluster/io/joining.ts');
       const joined = await joinCluster(address, token, systemClock);
       const { identity, caKeyPem, peers, revocations } = joined;
       // What was written while the other host was asked is nobody's to drop but who says so.
@@ -381,6 +381,9 @@ export class Cluster implements ClusterEngine {
     const { state } = pipeline;
     const { dataDir } = this.#config;
     const vault = new Vault(dataDir);
+    // Overlay, replication and TLS: what a host in no cluster never loads.
+    const { Member } = await import('../../cluster/io/member.ts');
+    const { systemRandom } = await import('../../cluster/io/random.ts');
     const member = await Member.start({
       vault,
       identity,
@@ -420,7 +423,7 @@ export class Cluster implements ClusterEngine {
     this.#health?.reach(unreachable);
   }
 
-  #settings(): Parameters<typeof Member.start>[0]['settings'] {
+  #settings(): MemberSettings {
     const { vipCidr4, vipPrefix6 } = this.#config;
     const { listen, advertise, zone, name } = this.#config.cluster;
     const vips = [formatCidr(vipCidr4), formatCidr(vipPrefix6)];
