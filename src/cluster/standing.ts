@@ -91,6 +91,8 @@ export interface Standing {
   readonly clusterId: string;
   readonly name: string;
   readonly signer: boolean;
+  /** Why the CA's key that is here cannot be used. */
+  readonly keyProblem: string | undefined;
   /** Blocks that this node takes VIPs from. */
   readonly vips: readonly string[];
   readonly incarnation: number;
@@ -252,7 +254,7 @@ function poolsProblems(
 }
 
 function problemsOf(
-  { whyGone, wasSetBack, aloneSinceMs, certificate, nowMs }: Standing,
+  { whyGone, wasSetBack, aloneSinceMs, keyProblem, certificate, nowMs }: Standing,
   others: number,
   iso: (wallMs: number) => string,
 ): string[] {
@@ -271,6 +273,7 @@ function problemsOf(
       'others know writes of this host that its disk has not: its data directory was set back; ' +
         'leave the cluster and join again',
     );
+  if (keyProblem !== undefined) problems.push(`this host cannot sign: ${keyProblem}`);
   const until = iso(certificate.notAfterMs);
   if (certificate.notAfterMs <= nowMs)
     problems.push(

@@ -32,3 +32,12 @@ export class ProblemError extends Error {
     this.problems = problems;
   }
 }
+
+/** In one line, with what to do about it. */
+export function whyText(error: unknown): string {
+  if (!(error instanceof ProblemError))
+    return error instanceof Error ? error.message : String(error);
+  return error.problems
+    .map(({ message, hint }) => (hint === undefined ? message : `${message}: ${hint}`))
+    .join('; ');
+}

@@ -2,7 +2,7 @@
  * When not everything fits into the kernel's tables: as much of it as does, so that one service with
  * too many backends, or too many services, keep no other one from changing. Knows names only.
  */
-import { ProblemError } from '../../state/problem.ts';
+import { ProblemError, whyText } from '../../state/problem.ts';
 
 /** Plans that may fail before the rest waits for the next time. A guess: one of 10,000 services is found in 14. */
 const FAILURES_MAX = 40;
@@ -44,13 +44,4 @@ export function unfitText(names: Iterable<string>, error: unknown): string {
   const who = all.length > NAMED_MAX ? `${some}, …` : some;
   const count = all.length === 1 ? '1 service is' : `${all.length} services are`;
   return `${count} not as the cluster has it (${who}): ${whyText(error)}`;
-}
-
-/** With what to do about it. */
-export function whyText(error: unknown): string {
-  if (!(error instanceof ProblemError))
-    return error instanceof Error ? error.message : String(error);
-  return error.problems
-    .map(({ message, hint }) => (hint === undefined ? message : `${message}: ${hint}`))
-    .join('; ');
 }

@@ -13,14 +13,14 @@ import { decide, type Command } from '../../state/commands.ts';
 import { deadOrphans, deadOwners } from '../../state/io/owners.ts';
 import type { State } from '../../state/io/state.ts';
 import { ofNode } from '../../state/owners.ts';
-import { ProblemError } from '../../state/problem.ts';
+import { ProblemError, whyText } from '../../state/problem.ts';
 import type { Rebase } from '../../state/replica/rebase.ts';
 import type { AclRecord, Change } from '../../state/records.ts';
 import type { Changed, Update, Write } from '../../state/replica/replica.ts';
 import type { Viewed } from '../../state/replica/view.ts';
 import type { Logger } from '../../telemetry/io/log.ts';
 import { releaseMemorySoon } from '../../telemetry/io/memory.ts';
-import { applyWhatFits, unfitText, whyText } from './fitting.ts';
+import { applyWhatFits, unfitText } from './fitting.ts';
 import type { HostKernel, PreparedState } from './host-kernel.ts';
 
 /** After something that the kernel refused. A guess. */

@@ -45,6 +45,7 @@ import { Replicator } from './replicator.ts';
 import { Rotation } from './rotation.ts';
 import { Self } from './self.ts';
 import { Signer, type IssuedToken } from './signer.ts';
+import { SigningKey } from './signing-key.ts';
 
 /** How often it is looked whether there is something to remember, or to tell of this host. */
 const LOOK_MS = 5000;
@@ -70,6 +71,7 @@ export class Member {
   readonly #roll: Roll;
   readonly #presence: Presence;
   readonly #replicator: Replicator;
+  readonly #key: SigningKey;
   readonly #signer: Signer;
   readonly #rotation: Rotation;
   readonly #self: Self;
@@ -123,7 +125,8 @@ export class Member {
     const ephemeral = new Ephemeral(nodeId, this.#incarnation);
     const replication = new Replication({ replica, ephemeral, random, isWelcome });
     this.#replicator = this.#makeReplicator(replication);
-    this.#self = new Self(options);
+    this.#key = new SigningKey(options.vault, log);
+    this.#self = new Self(options, this.#key);
     this.#pools = new PoolWatch(options.settings.vips);
     this.#signer = this.#makeSigner();
     this.#rotation = this.#makeRotation();
@@ -154,7 +157,7 @@ export class Member {
       metrics: this.metrics,
       log,
       nodeId: identity.nodeId,
-      authority: () => vault.authority(),
+      authority: () => this.#key.read(),
       ledger: vault.ledger(),
       saveLedger: (ledger) => vault.saveLedger(ledger),
       peers: () => [this.#overlay.self, ...this.#overlay.knownPeers()].slice(0, PEERS_MAX),
@@ -170,7 +173,7 @@ export class Member {
       unit: unitOf(random),
       identity,
       signers: () => this.#roll.signers(this.unreachable()) ?? this.#anybody(),
-      authority: () => vault.authority(),
+      authority: () => this.#key.read(),
       adopt: (next) => {
         vault.saveIdentity(next);
         this.#overlay.transport.setIdentity(next);
@@ -270,12 +273,13 @@ export class Member {
   }
 
   status(): MemberStatus {
-    const { settings, vault, state } = this.#options;
+    const { settings, state } = this.#options;
     const { transport } = this.#overlay;
     return statusOf(this.#sources(), {
       clusterId: this.clusterId,
       name: settings.name,
-      signer: vault.authority() !== undefined,
+      signer: this.#key.isThere,
+      keyProblem: this.#key.problem,
       vips: settings.vips,
       incarnation: this.#overlay.node.detector.incarnation,
       certificate: { ...this.#rotation.identity, dueAtMs: this.#rotation.dueAtMs },
@@ -474,6 +478,7 @@ export class Member {
   /** Now and then: what is to be remembered, and what is to be told of this host. */
   #look(): void {
     this.#remember(false);
+    if (this.#key.problem !== undefined) this.#key.look();
     this.#tellOfSelf();
     this.#lookAtPools();
     this.#revocations.prune(this.#clock.wallMs(), SKEW_MS);

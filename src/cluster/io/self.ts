@@ -8,12 +8,15 @@ import { NODE_KEY, writeNode } from '../../state/replica/schema.ts';
 import { formatAddress, type HostPort } from '../address.ts';
 import { advertisedAddress, hostAddresses, type Interface } from '../advertise.ts';
 import type { MemberOptions } from './member-options.ts';
+import type { SigningKey } from './signing-key.ts';
 
 export class Self {
   readonly #options: MemberOptions;
+  readonly #key: SigningKey;
 
-  constructor(options: MemberOptions) {
+  constructor(options: MemberOptions, key: SigningKey) {
     this.#options = options;
+    this.#key = key;
   }
 
   /** Throws ProblemError on a setting that names no address. */
@@ -31,7 +34,7 @@ export class Self {
 
   /** The record, if it is another one than what is written. */
   write(address: string): Write | undefined {
-    const { state, settings, software, vault } = this.#options;
+    const { state, settings, software } = this.#options;
     const { replica } = state;
     const before = replica.get(replica.own, NODE_KEY);
     const record = {
@@ -40,7 +43,7 @@ export class Self {
       version: software,
       address,
       addresses: hostAddresses(this.#interfaces()),
-      signer: vault.authority() !== undefined,
+      signer: this.#key.isThere,
       vips: settings.vips,
     };
     const value = writeNode(record, before);

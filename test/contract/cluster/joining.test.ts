@@ -1,7 +1,7 @@
 /** Joining by token, and everything that must not work: what is refused, what is told, and to whom. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { connect, createServer as createTcp, type AddressInfo } from 'node:net';
+import { connect, createServer as createTcp } from 'node:net';
 import { buffer } from 'node:stream/consumers';
 import { after, test } from 'node:test';
 import {
@@ -29,6 +29,7 @@ import {
   type SignRequest,
 } from '../../../src/cluster/sign-wire.ts';
 import { eventually } from '../../harness/eventually.ts';
+import { LocalServer } from '../../harness/local-server.ts';
 import { startSigner, TestCluster, type SignerNode, type TestNode } from './kit.ts';
 
 const HOUR = 3_600_000;
@@ -222,12 +223,8 @@ test('a wrong secret is refused like an unknown token, and the token stays good'
   await joinCluster(node.address, word, systemClock);
 });
 
-/** A server that takes whatever comes and writes down every byte of it. */
-async function startMitm(
-  identity: Identity,
-  chain: string,
-): Promise<{ address: string; heard: Buffer[]; close: () => void }> {
-  const heard: Buffer[] = [];
+/** A server that takes whatever comes and writes down every byte of it in `heard`. */
+async function startMitm(identity: Identity, chain: string, heard: Buffer[]): Promise<LocalServer> {
   const server = createTls(
     {
       ...contextOptionsOf(identity),
@@ -240,9 +237,7 @@ async function startMitm(
     },
   );
   server.on('tlsClientError', () => undefined);
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as AddressInfo;
-  return { address: `127.0.0.1:${port}`, heard, close: () => server.close() };
+  return await LocalServer.of(server);
 }
 
 test('a server in between gets neither secret nor proof nor request, whatever chain it shows', async () => {
@@ -260,20 +255,21 @@ test('a server in between gets neither secret nor proof nor request, whatever ch
       /is not of the cluster|only pretends to be of the cluster/,
     ],
   ] as const) {
-    const mitm = await startMitm(other.founder, chain);
+    const heard: Buffer[] = [];
+    await using mitm = await startMitm(other.founder, chain, heard);
     assert.match(await refusal(joinCluster(mitm.address, word, systemClock)), said);
-    assert.deepEqual(mitm.heard, []);
-    mitm.close();
+    assert.deepEqual(heard, []);
   }
 });
 
 test('a member in between, with a good certificate, gets no secret either', async () => {
   const { signer } = await start();
   const word = signer.issueToken(HOUR, false);
-  const mitm = await startMitm(await cluster.identity(), cluster.authority.certPem);
+  const heard: Buffer[] = [];
+  const identity = await cluster.identity();
+  await using mitm = await startMitm(identity, cluster.authority.certPem, heard);
   assert.match(await refusal(joinCluster(mitm.address, word, systemClock)), /is node .+, not /);
-  assert.deepEqual(mitm.heard, []);
-  mitm.close();
+  assert.deepEqual(heard, []);
 });
 
 test('a proof is of no use on another connection: the secret is never sent, and nothing can be replayed', async () => {
@@ -325,14 +321,15 @@ test('attempts to join are limited for each address, and a limited one does not 
 
 test('addresses where nobody, or somebody else, listens are told apart', async () => {
   const word = (await start()).signer.issueToken(HOUR, false);
-  const tcp = createTcp((socket) => socket.resume().end('220 ready\r\n'));
-  await new Promise<void>((resolve) => tcp.listen(0, '127.0.0.1', resolve));
-  const address = `127.0.0.1:${(tcp.address() as AddressInfo).port}`;
+  await using server = await LocalServer.of(
+    createTcp((socket) => socket.resume().end('220 ready\r\n')),
+  );
+  const { address } = server;
   assert.equal(
     await refusal(joinCluster(address, word, systemClock)),
     `what listens at ${address} is no zerohop agent`,
   );
-  await new Promise<void>((resolve) => tcp.close(() => resolve()));
+  await server.close();
   assert.equal(
     await refusal(joinCluster(address, word, systemClock)),
     `nobody listens at ${address}`,

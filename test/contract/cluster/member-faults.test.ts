@@ -6,7 +6,7 @@ import { after, test } from 'node:test';
 import { parseAddress } from '../../../src/cluster/address.ts';
 import { systemClock } from '../../../src/cluster/io/clock.ts';
 import { documentOf, Replica } from '../../../src/state/replica/replica.ts';
-import { NODE_KEY } from '../../../src/state/replica/schema.ts';
+import { NODE_KEY, readNode } from '../../../src/state/replica/schema.ts';
 import { eventually } from '../../harness/eventually.ts';
 import { alive, Hosts, POOLS, SLOW, unreachable, type Host } from './hosts.ts';
 import { TestCluster, TestNode } from './kit.ts';
@@ -27,6 +27,8 @@ function cluster(): Hosts {
 }
 
 const memoryOf = ({ directory }: Host): string => join(directory, 'cluster', 'overlay.json');
+const tellsItSigns = ({ replica }: Host): boolean =>
+  readNode(replica.get(replica.own, NODE_KEY) ?? '')?.signer === true;
 const lived = (host: Host): number => host.member.status().incarnation;
 const warnings = ({ log }: Host, what: RegExp): number =>
   log.filter((line) => line.startsWith('warn ') && what.test(line)).length;
@@ -73,14 +75,21 @@ test('a memory that cannot be read, or written, is told of and stops nobody', as
   assert.equal(alive(host), 1);
 });
 
-test('a key that others may read now is told of, and ends no member', async () => {
+test('a key that others may read now is told of, ends no member, and is used when it is put right', async () => {
   const host = await cluster().found('a');
   await host.stop(true);
   const path = join(host.directory, 'cluster', 'ca-key.pem');
   chmodSync(path, 0o644);
   await host.start();
-  assert.equal(warnings(host, /cannot be written down.*ca-key.pem/), 1);
+  const status = host.member.status();
+  assert.equal(status.signer, false);
+  assert.match(status.problems.join(), /cannot sign: .*ca-key\.pem is open to others \(mode 644\)/);
+  assert.throws(() => host.member.issueToken(60_000, false), /ca-key\.pem is open to others/);
+  assert.equal(warnings(host, /the CA key cannot be used.*ca-key.pem/), 1);
   chmodSync(path, 0o600);
+  await eventually('it to sign', () => host.member.status().signer, SLOW);
+  assert.deepEqual(host.member.status().problems, []);
+  await eventually('it to say so', () => tellsItSigns(host), SLOW);
 });
 
 test('a document that the disk refuses does not keep a member from starting', async () => {

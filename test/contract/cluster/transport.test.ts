@@ -1,7 +1,7 @@
 /** The transport between real sockets: whose word counts, which connection stays, what is lost and what is not. */
 import assert from 'node:assert/strict';
+import { createServer } from 'node:net';
 import { after, test } from 'node:test';
-import { formatAddress } from '../../../src/cluster/address.ts';
 import { CHANNELS } from '../../../src/cluster/channels.ts';
 import { systemClock, type Clock } from '../../../src/cluster/io/clock.ts';
 import type { Identity } from '../../../src/cluster/io/identity.ts';
@@ -9,6 +9,7 @@ import { SIGN_PROTOCOL } from '../../../src/cluster/io/listener.ts';
 import { Rotation } from '../../../src/cluster/io/rotation.ts';
 import { TRANSPORT_LIMITS } from '../../../src/cluster/io/transport-options.ts';
 import { eventually } from '../../harness/eventually.ts';
+import { LocalServer } from '../../harness/local-server.ts';
 import { startSigner, TestCluster, TestNode } from './kit.ts';
 
 const cluster = await TestCluster.found();
@@ -273,18 +274,16 @@ test('a silent peer is asked, and then given up', async () => {
 test('a dial that is not answered ends at its deadline', async () => {
   const clock = new HeldClock();
   const mute = await cluster.start();
-  const { createServer } = await import('node:net');
-  const server = createServer((socket) => socket.on('error', () => undefined).resume());
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const port = (server.address() as { port: number }).port;
+  await using server = await LocalServer.of(
+    createServer((socket) => socket.on('error', () => undefined).resume()),
+  );
   const a = await cluster.start({ clock });
-  a.transport.keep({ ...mute.peer, address: formatAddress({ host: '127.0.0.1', port }) });
+  a.transport.keep({ ...mute.peer, address: server.address });
   clock.advance(TRANSPORT_LIMITS.dialTimeoutMs - 1);
   assert.deepEqual(a.unreachable, []);
   clock.advance(1);
   assert.deepEqual(a.unreachable, [mute.id]);
   a.transport.release(mute.id);
-  server.close();
 });
 
 test('a connection whose peer shows no new certificate ends with the old one', async () => {

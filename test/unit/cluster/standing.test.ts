@@ -68,6 +68,7 @@ function problems(standing: Partial<Standing>, of = sources()): readonly string[
     clusterId: 'c',
     name: 'n',
     signer: false,
+    keyProblem: undefined,
     vips: POOLS,
     incarnation: 1,
     certificate: { notAfterMs: 30 * DAY_MS, dueAtMs: 20 * DAY_MS },
