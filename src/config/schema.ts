@@ -4,11 +4,9 @@
  * agent` and their environment variables win over the file.
  */
 import * as z from 'zod';
-import { DEFAULT_PORT, formatAddress, parseAddress, type HostPort } from '../cluster/address.ts';
-import { parseCidr, type Cidr } from '../net/cidr.ts';
+import { DEFAULT_PORT, formatAddress, type HostPort } from '../cluster/address.ts';
 import { whyNoBackend } from '../net/classes.ts';
-import { formatIp, parseIp } from '../net/ip.ts';
-import { ProblemError } from '../state/problem.ts';
+import { parseIp } from '../net/ip.ts';
 import { show, strict } from '../state/validate.ts';
 import {
   DEFAULT_DATA_DIR,
@@ -16,64 +14,8 @@ import {
   DEFAULT_PIN_DIR,
   DEFAULT_SOCKET_PATH,
 } from './defaults.ts';
-
-function absolutePath(what: string): z.ZodString {
-  const error = (issue: { input?: unknown }): string =>
-    `${what} ${show(issue.input)} is not an absolute path`;
-  return z.string({ error }).regex(/^\/[^\0]*$/, { error });
-}
-
-function count(what: string, min: number, max: number): z.ZodNumber {
-  const error = (issue: { input?: unknown }): string =>
-    `${what} ${show(issue.input)} is not a whole number in ${min}–${max}`;
-  return z.number({ error }).int({ error }).min(min, { error }).max(max, { error });
-}
-
-function cidr(what: string, wrong: (cidr: Cidr) => string | undefined): z.ZodType<Cidr, string> {
-  return z
-    .string({ error: (issue) => `${what} ${show(issue.input)} is not text` })
-    .transform((text, ctx): Cidr => {
-      const result = parseCidr(text);
-      const reason = result.ok ? wrong(result.cidr) : result.reason;
-      if (result.ok && reason === undefined) return result.cidr;
-      ctx.addIssue({ code: 'custom', message: `${what} ${show(text)} ${reason ?? ''}` });
-      return z.NEVER;
-    });
-}
-
-/** `IP`, `IP:PORT` or `[IP]:PORT`; undefined as port: there was none. */
-function hostPort(text: string): { host: string; port: number | undefined } | undefined {
-  const alone = parseIp(text);
-  if (alone !== undefined) return { host: formatIp(alone), port: undefined };
-  try {
-    const { host, port } = parseAddress(text);
-    const ip = parseIp(host);
-    if (ip === undefined) return undefined;
-    return { host: formatIp(ip), port: text.endsWith(']') ? undefined : port };
-  } catch (error) {
-    if (error instanceof ProblemError) return undefined;
-    throw error;
-  }
-}
-
-function ipPort(what: string): z.ZodType<{ host: string; port: number | undefined }, string> {
-  return z
-    .string({ error: (issue) => `${what} ${show(issue.input)} is not text` })
-    .transform((text, ctx) => {
-      const parsed = hostPort(text);
-      if (parsed !== undefined) return parsed;
-      const message = `${what} ${show(text)} is not an IP address with or without a port, like 10.0.0.7, 10.0.0.7:7946 or [fd00::7]:7946`;
-      ctx.addIssue({ code: 'custom', message });
-      return z.NEVER;
-    });
-}
-
-/** What others read, in tables and logs. */
-function label(what: string, min: number, max: number): z.ZodString {
-  const error = (issue: { input?: unknown }): string =>
-    `${what} ${show(issue.input)} is not ${min}–${max} of letters, digits, ".", "_" and "-"`;
-  return z.string({ error }).regex(new RegExp(`^[A-Za-z0-9._-]{${min},${max}}$`), { error });
-}
+import { dnsSchema } from './dns-schema.ts';
+import { absolutePath, cidr, count, ipPort, label, parsedCidr, yesOrNo } from './values.ts';
 
 /** Bounds a typing slip: 2^24 backends would be 600 MB of kernel memory. */
 const ENTRIES_MAX = 2 ** 24;
@@ -176,11 +118,7 @@ const metricsSchema = strict({
 
 const healthSchema = strict({
   /** Whether this host looks if somebody listens at its own TCP backends; those that nobody listens at get no connections, on any host. */
-  listening: z
-    .boolean({
-      error: (issue) => `health.listening ${show(issue.input)} is neither true nor false`,
-    })
-    .default(true),
+  listening: yesOrNo('health.listening').default(true),
   /** Milliseconds between looks; two in a row must fail. A guess: a server that is restarted within it is not missed. */
   intervalMs: count('health.intervalMs', 100, 60_000).default(1000),
 });
@@ -221,6 +159,7 @@ export const configSchema = strict({
   ).default(parsedCidr('fd7a:6572:6f68:6f70::/64')),
   acl: aclSchema.default(() => aclSchema.parse({})),
   cluster: clusterSchema.default(() => clusterSchema.parse({})),
+  dns: dnsSchema.default(() => dnsSchema.parse({})),
   health: healthSchema.default(() => healthSchema.parse({})),
   metrics: metricsSchema.default(() => metricsSchema.parse({})),
   maps: mapsSchema.default(() => mapsSchema.parse({})),
@@ -234,12 +173,6 @@ export const configSchema = strict({
     })
     .default('info'),
 });
-
-function parsedCidr(text: string): Cidr {
-  const result = parseCidr(text);
-  if (!result.ok) throw new Error(`default block ${text} ${result.reason}`);
-  return result.cidr;
-}
 
 export type Config = z.output<typeof configSchema>;
 /** As written in the file and on the command line. */

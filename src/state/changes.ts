@@ -6,7 +6,7 @@
  * Whether a change is right is decided before, in commands.ts.
  */
 import { BucketMap } from './bucket-map.ts';
-import type { BackendRecord, Change, StateSnapshot } from './records.ts';
+import type { BackendRecord, Change, DnsRecord, StateSnapshot } from './records.ts';
 
 export interface Applied {
   readonly snapshot: StateSnapshot;
@@ -14,6 +14,8 @@ export interface Applied {
   readonly touched: ReadonlySet<string>;
   /** Whether there is another rule, one less, or one that says something else. */
   readonly aclsChanged: boolean;
+  /** Names that have another DNS record, one less, or one that says something else. */
+  readonly touchedRecords: ReadonlySet<string>;
 }
 
 type BackendId = Pick<BackendRecord, 'portName' | 'address' | 'port'>;
@@ -21,6 +23,11 @@ type BackendId = Pick<BackendRecord, 'portName' | 'address' | 'port'>;
 /** Tells the backends of one service apart. */
 export function backendKey(backend: BackendId): string {
   return `${backend.portName} ${backend.address} ${backend.port}`;
+}
+
+/** The key in StateSnapshot.records. */
+export function recordKey({ name, type }: Pick<DnsRecord, 'name' | 'type'>): string {
+  return `${name} ${type}`;
 }
 
 function compareText(a: string, b: string): number {
@@ -35,11 +42,14 @@ export function compareBackends(a: BackendId, b: BackendId): number {
 }
 
 export function applyChanges(snapshot: StateSnapshot, changes: readonly Change[]): Applied {
-  if (changes.length === 0) return { snapshot, touched: new Set(), aclsChanged: false };
+  if (changes.length === 0)
+    return { snapshot, touched: new Set(), aclsChanged: false, touchedRecords: new Set() };
   const services = BucketMap.from(snapshot.services).edit();
   const acls = BucketMap.from(snapshot.acls).edit();
+  const records = BucketMap.from(snapshot.records).edit();
   const lists = new Map<string, Map<string, BackendRecord>>();
   const touched = new Set<string>();
+  const touchedRecords = new Set<string>();
   const listOf = (service: string): Map<string, BackendRecord> => {
     let list = lists.get(service);
     if (list === undefined) {
@@ -74,6 +84,14 @@ export function applyChanges(snapshot: StateSnapshot, changes: readonly Change[]
       case 'remove-acl':
         acls.delete(change.name);
         break;
+      case 'put-record':
+        records.set(recordKey(change.record), change.record);
+        touchedRecords.add(change.record.name);
+        break;
+      case 'remove-record':
+        records.delete(recordKey(change));
+        touchedRecords.add(change.name);
+        break;
     }
   }
 
@@ -82,8 +100,9 @@ export function applyChanges(snapshot: StateSnapshot, changes: readonly Change[]
     services: services.build(),
     backends: withLists(snapshot.backends, lists),
     acls: acls.build(),
+    records: records.build(),
   };
-  return { snapshot: next, touched, aclsChanged: next.acls !== snapshot.acls };
+  return { snapshot: next, touched, aclsChanged: next.acls !== snapshot.acls, touchedRecords };
 }
 
 function withLists(
@@ -103,4 +122,5 @@ export const EMPTY_SNAPSHOT: StateSnapshot = {
   services: new BucketMap(),
   backends: new BucketMap(),
   acls: new BucketMap(),
+  records: new BucketMap(),
 };

@@ -1,5 +1,5 @@
 /**
- * What operators say, as it is stored: services, backends, rules,
+ * What operators say, as it is stored: services, backends, rules, DNS records,
  * nothing derived.
  *
  * Records are plain immutable values. Names and addresses in them are already
@@ -84,6 +84,24 @@ export interface AclRecord {
   readonly action: AclAction;
 }
 
+export const DNS_TYPES = ['A', 'AAAA', 'CNAME', 'TXT', 'SRV', 'MX', 'PTR'] as const;
+export type DnsType = (typeof DNS_TYPES)[number];
+
+/** All records of one type at one name (an RRset, RFC 2181, 5). */
+export interface DnsRecord {
+  /** Whole, lower case, without the dot at the end; at most 253 bytes. */
+  readonly name: string;
+  readonly type: DnsType;
+  /** In seconds; without it the zone's. */
+  readonly ttl?: number;
+  /**
+   * One for each record, at least one, all different: an address (A, AAAA), a name (CNAME, PTR),
+   * `10 mail.example` (MX), `0 5 443 web.example` (SRV), a text of at most 255 bytes (TXT). Names are
+   * written as `name`; in MX and SRV `.` is the root: no such service.
+   */
+  readonly data: readonly string[];
+}
+
 /** Everything known at one revision. Each change makes a new one. */
 export interface StateSnapshot {
   readonly revision: number;
@@ -92,6 +110,8 @@ export interface StateSnapshot {
   readonly backends: ReadonlyMap<string, readonly BackendRecord[]>;
   /** By name. */
   readonly acls: ReadonlyMap<string, AclRecord>;
+  /** By name and type: `mail.example MX`. */
+  readonly records: ReadonlyMap<string, DnsRecord>;
 }
 
 export type Change =
@@ -106,4 +126,6 @@ export type Change =
       readonly port: number;
     }
   | { readonly kind: 'put-acl'; readonly acl: AclRecord }
-  | { readonly kind: 'remove-acl'; readonly name: string };
+  | { readonly kind: 'remove-acl'; readonly name: string }
+  | { readonly kind: 'put-record'; readonly record: DnsRecord }
+  | { readonly kind: 'remove-record'; readonly name: string; readonly type: DnsType };

@@ -38,6 +38,7 @@ function catalogOf(list: readonly Echo[], standing: Readonly<Record<string, Stan
     services: new Map([['dns', { name: 'dns', vips: [VIP4, VIP6], ports }]]),
     backends: new Map([['dns', backends]]),
     acls: new Map(),
+    records: new Map(),
   };
   return buildCatalog(snapshot, { ...ALONE, unhealthy });
 }

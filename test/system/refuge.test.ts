@@ -30,6 +30,7 @@ const catalog = buildCatalog({
   ]),
   backends: new Map(),
   acls: new Map(),
+  records: new Map(),
 });
 
 test('without bpf_set_retval too, every client sees ECONNREFUSED and never EPERM', async () => {

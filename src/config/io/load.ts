@@ -33,8 +33,9 @@ export interface ConfigSource {
   /** Whether someone named the file, so that it must exist. */
   readonly required: boolean;
   /** Options and environment variables, which win; undefined ones do not count. */
-  readonly overrides: Given<Omit<ConfigInput, 'cluster'>> & {
+  readonly overrides: Given<Omit<ConfigInput, 'cluster' | 'dns'>> & {
     readonly cluster?: Given<NonNullable<ConfigInput['cluster']>>;
+    readonly dns?: Given<NonNullable<ConfigInput['dns']>>;
   };
 }
 

@@ -6,6 +6,7 @@ import { networkInterfaces } from 'node:os';
 import { hostAddresses } from '../../cluster/advertise.ts';
 import type { FactChanged } from '../../cluster/ephemeral.ts';
 import type { Priority } from '../../hyparview-ts/index.ts';
+import { EMPTY_SNAPSHOT } from '../../state/changes.ts';
 import type { StateSnapshot } from '../../state/records.ts';
 import type { NodeRecord } from '../../state/replica/schema.ts';
 import type { Logger } from '../../telemetry/io/log.ts';
@@ -54,7 +55,7 @@ export class Health {
     readonly key: string;
     readonly all: ReadonlyMap<string, Endpoint>;
   } = {
-    of: { revision: -1, services: new Map(), backends: new Map(), acls: new Map() },
+    of: { ...EMPTY_SNAPSHOT, revision: -1 },
     key: '',
     all: new Map(),
   };

@@ -163,7 +163,7 @@ export class State {
   write(writes: readonly Write[], nowMs: number): Committed {
     const plan = this.#plan(writes, nowMs);
     if (plan.updates.length > 0) {
-      const ofRecords = writes.some(({ key }) => /^(?:service|backend|acl)\//.test(key));
+      const ofRecords = writes.some(({ key }) => /^(?:service|backend|acl|dns)\//.test(key));
       this.#write(this.#stepOf(plan, ofRecords ? 1 : 0));
     }
     const done = this.#replica.commit(plan);

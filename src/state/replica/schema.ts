@@ -1,7 +1,7 @@
 /**
  * Records as entries of documents: which key, and what JSON. Where a record is:
  *
- *     shared     service/NAME  acl/NAME  backend/SERVICE/PORTNAME/ADDRESS/PORT  kv/…  dns/…
+ *     shared     service/NAME  acl/NAME  backend/SERVICE/PORTNAME/ADDRESS/PORT  kv/…  dns/NAME/TYPE
  *     node:NODE  backend/…  (those that live with a process of that node)  node/…
  *
  * A record is one entry, as its fields were decided on together: halves of two writes might be
@@ -13,8 +13,15 @@ import { formatCidr, parseCidr } from '../../net/cidr.ts';
 import { addressClass, whyNoBackend, whyNoVip } from '../../net/classes.ts';
 import { canonicalIp, formatEndpoint, parseEndpoint, parseIp, type IpBytes } from '../../net/ip.ts';
 import { aclSpec } from '../acl-validate.ts';
+import { dnsRecordSpec } from '../dns-validate.ts';
 import { aclDocument } from '../export.ts';
-import type { AclRecord, BackendRecord, ServicePort, ServiceRecord } from '../records.ts';
+import type {
+  AclRecord,
+  BackendRecord,
+  DnsRecord,
+  ServicePort,
+  ServiceRecord,
+} from '../records.ts';
 import {
   backendOwner,
   PORTS_PER_SERVICE_MAX,
@@ -55,6 +62,8 @@ type Fields = Readonly<Record<string, unknown>>;
 
 export const serviceKey = (name: string): string => `service/${name}`;
 export const aclKey = (name: string): string => `acl/${name}`;
+export const dnsKey = ({ name, type }: Pick<DnsRecord, 'name' | 'type'>): string =>
+  `dns/${name}/${type}`;
 export const backendPrefix = (service: string): string => `backend/${service}/`;
 
 export function backendKeyOf(
@@ -64,7 +73,7 @@ export function backendKeyOf(
   return `backend/${service}/${portName}/${address}/${port}`;
 }
 
-/** What a key is about: the first part, and the service or rule that the second one names. */
+/** What a key is about: the first part, and the service, rule or DNS name that the second one is. */
 export function subjectOf(key: string): { readonly kind: string; readonly name: string } {
   const slash = key.indexOf('/');
   if (slash < 0) return { kind: key, name: '' };
@@ -176,6 +185,15 @@ export function readAcl(key: string, json: string): AclRecord | undefined {
   }
 }
 
+export function readDns(key: string, json: string): DnsRecord | undefined {
+  const [, name, type, ...rest] = key.split('/');
+  const { ttl, data } = fieldsOf(json) ?? {};
+  if (rest.length > 0) return undefined;
+  const record = { name, type, ...(ttl === undefined ? {} : { ttl }), data } as DnsRecord;
+  const parsed = dnsRecordSpec.safeParse(record);
+  return parsed.success && isEqual(parsed.data, record) ? parsed.data : undefined;
+}
+
 function isText(value: unknown, min: number): value is string {
   if (typeof value !== 'string' || value.length < min || value.length > NODE_TEXT_CHARS_MAX)
     return false;
@@ -232,6 +250,10 @@ export function writeService({ vips, ports }: ServiceRecord, before: string | un
 
 export function writeAcl({ to, from, action }: AclRecord, before: string | undefined): string {
   return textOf({ to, from, action }, ['to', 'from', 'action'], before);
+}
+
+export function writeDns({ ttl, data }: DnsRecord, before: string | undefined): string {
+  return textOf({ ...(ttl === undefined ? {} : { ttl }), data }, ['ttl', 'data'], before);
 }
 
 /** Defaults are left out: there may be 100,000 of these. */

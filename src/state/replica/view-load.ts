@@ -68,6 +68,10 @@ export function differences(before: StateSnapshot, after: StateSnapshot): readon
     if (!after.acls.has(name)) changes.push({ kind: 'remove-acl', name });
   for (const acl of after.acls.values())
     if (!same(before.acls.get(acl.name), acl)) changes.push({ kind: 'put-acl', acl });
+  for (const [key, { name, type }] of before.records)
+    if (!after.records.has(key)) changes.push({ kind: 'remove-record', name, type });
+  for (const [key, record] of after.records)
+    if (!same(before.records.get(key), record)) changes.push({ kind: 'put-record', record });
   return changes;
 }
 

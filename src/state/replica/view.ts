@@ -5,10 +5,23 @@
  * service, not on how many records there are. A backend is seen only while its service is there and
  * has its port: what is written concurrently with a removal waits unseen until it makes sense.
  */
-import { applyChanges, compareBackends, EMPTY_SNAPSHOT, type Applied } from '../changes.ts';
+import {
+  applyChanges,
+  compareBackends,
+  EMPTY_SNAPSHOT,
+  recordKey,
+  type Applied,
+} from '../changes.ts';
 import { BucketMap } from '../bucket-map.ts';
 import { removalOf, sameOwner } from '../draft.ts';
-import type { AclRecord, BackendRecord, Change, ServiceRecord, StateSnapshot } from '../records.ts';
+import type {
+  AclRecord,
+  BackendRecord,
+  Change,
+  DnsRecord,
+  ServiceRecord,
+  StateSnapshot,
+} from '../records.ts';
 import { valueOf } from './cell.ts';
 import { compareStamps } from './hlc.ts';
 import type { Entry } from './log-document.ts';
@@ -16,15 +29,18 @@ import { documentOf, SHARED, type Changed, type Replica, type Write } from './re
 import {
   aclKey,
   backendKeyOf,
+  dnsKey,
   NODE_KEY,
   readAcl,
   readBackend,
+  readDns,
   readNode,
   readService,
   serviceKey,
   subjectOf,
   writeAcl,
   writeBackend,
+  writeDns,
   writeService,
   type NodeRecord,
 } from './schema.ts';
@@ -86,6 +102,7 @@ export class StateView {
   #load(revision: number): void {
     const services = new BucketMap<ServiceRecord>().edit();
     const acls = new BucketMap<AclRecord>().edit();
+    const names = new BucketMap<DnsRecord>().edit();
     const claims = new Map<string, Map<string, Claim>>();
     const nodes: string[] = [];
     for (const id of this.#replica.documents()) {
@@ -101,13 +118,22 @@ export class StateView {
         } else if (id === SHARED && kind === 'acl') {
           const acl = this.#read(entry.key, readAcl);
           if (acl !== undefined) acls.set(acl.name, acl);
+        } else if (id === SHARED && kind === 'dns') {
+          const record = this.#read(entry.key, readDns);
+          if (record !== undefined) names.set(recordKey(record), record);
         } else if (id !== SHARED && entry.key === NODE_KEY) nodes.push(id);
       }
     }
-    const records = services.build();
-    const { backends, unseen } = loadBackends(records, claims);
+    const there = services.build();
+    const { backends, unseen } = loadBackends(there, claims);
     this.#unseen = unseen;
-    this.#snapshot = { revision, services: records, backends, acls: acls.build() };
+    this.#snapshot = {
+      revision,
+      services: there,
+      backends,
+      acls: acls.build(),
+      records: names.build(),
+    };
     this.#readNodes(nodes);
   }
 
@@ -209,6 +235,7 @@ export class StateView {
       const { kind, name } = subjectOf(key);
       if (kind === 'service') services.set(name, this.#read(key, readService));
       else if (kind === 'acl') changes.push(...this.#aclChanges(name, this.#read(key, readAcl)));
+      else if (kind === 'dns') changes.push(...this.#dnsChanges(key, this.#read(key, readDns)));
       else if (kind === 'backend') {
         const backend = claimOf(key)?.backend;
         const list = backends.get(name);
@@ -241,6 +268,15 @@ export class StateView {
     const before = this.#snapshot.acls.get(name);
     if (acl === undefined) return before === undefined ? [] : [{ kind: 'remove-acl', name }];
     return same(before, acl) ? [] : [{ kind: 'put-acl', acl }];
+  }
+
+  #dnsChanges(key: string, record: DnsRecord | undefined): readonly Change[] {
+    const [, name = '', type = ''] = key.split('/');
+    const before = this.#snapshot.records.get(`${name} ${type}`);
+    if (record !== undefined) return same(before, record) ? [] : [{ kind: 'put-record', record }];
+    // Of a key with more parts there never was one.
+    if (before === undefined || dnsKey(before) !== key) return [];
+    return [{ kind: 'remove-record', name, type: before.type }];
   }
 
   #backendChanges(
@@ -320,6 +356,11 @@ export class StateView {
         const value = writeAcl(change.acl, replica.get(SHARED, key));
         return [{ document: 'shared', key, value }];
       }
+      case 'put-record': {
+        const key = dnsKey(change.record);
+        const value = writeDns(change.record, replica.get(SHARED, key));
+        return [{ document: 'shared', key, value }];
+      }
       case 'put-backend': {
         const { service } = change.backend;
         const keys = fresh.get(service) ?? new Set();
@@ -330,6 +371,8 @@ export class StateView {
         return removalsOf(backendKeyOf(change));
       case 'remove-acl':
         return [{ document: 'shared', key: aclKey(change.name), value: undefined }];
+      case 'remove-record':
+        return [{ document: 'shared', key: dnsKey(change), value: undefined }];
       case 'remove-service': {
         const backends = [
           ...(this.#snapshot.backends.get(change.name) ?? []),

@@ -23,6 +23,7 @@ export function content(snapshot: StateSnapshot): unknown {
     services: sorted(snapshot.services),
     backends: sorted(snapshot.backends),
     acls: sorted(snapshot.acls),
+    records: sorted(snapshot.records),
   };
   return JSON.parse(
     JSON.stringify(plain, (key, value: unknown) =>

@@ -6,6 +6,7 @@ import { after, test } from 'node:test';
 import { loadConfig, loadServicesDir, readDocuments } from '../../../src/config/io/load.ts';
 import type { Config } from '../../../src/config/schema.ts';
 import { parseServices, parseYaml, splitPath } from '../../../src/config/yaml.ts';
+import { formatCidr } from '../../../src/net/cidr.ts';
 import { ProblemError } from '../../../src/state/problem.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'zerohop-config-'));
@@ -53,6 +54,22 @@ test('a host without a configuration has every default', () => {
     advertise: undefined,
     zone: '',
   });
+  const { allow, forward, ...dns } = config.dns;
+  assert.deepEqual(dns, {
+    enabled: true,
+    listen: [{ host: '127.0.0.55', port: 53 }],
+    domain: 'zerohop.internal',
+    ttl: 5,
+    negativeTtl: 1,
+    udpSizeMax: 1232,
+    timeoutMs: 2000,
+    maxConcurrent: 1000,
+    cacheBytes: 16_777_216,
+    staleSeconds: 86_400,
+    kernel: true,
+  });
+  assert.deepEqual(allow.map(formatCidr), ['127.0.0.0/8', '::1/128']);
+  assert.equal(forward.size, 0);
   assert.equal(config.vipCidr4.prefixLength, 4);
   assert.equal(config.servicesDir, join(directory, 'services.d'));
   assert.deepEqual(load(''), config);
@@ -111,6 +128,61 @@ test('metrics are served over TCP only where the file says so', () => {
     ["'[::]:9100'", '::', 9100],
   ] as const)
     assert.deepEqual(load(`metrics: {listen: ${text}}`).metrics, { listen: { host, port } });
+});
+
+test('the resolver listens, forwards and is open where the file says', () => {
+  const { dns } = load(`
+dns:
+  listen: [127.0.0.1, '[::1]:5353']
+  domain: Corp.Example.
+  upstreams: [192.0.2.1, '[2001:db8::53]:5300']
+  forward: {Lab.Example.: [10.0.0.2], __proto__: ['10.0.0.3:54']}
+  allow: [10.0.0.0/8]
+  kernel: false
+`);
+  assert.deepEqual(dns.listen, [
+    { host: '127.0.0.1', port: 53 },
+    { host: '::1', port: 5353 },
+  ]);
+  assert.equal(dns.domain, 'corp.example');
+  assert.deepEqual(dns.upstreams, [
+    { host: '192.0.2.1', port: 53 },
+    { host: '2001:db8::53', port: 5300 },
+  ]);
+  assert.deepEqual(
+    [...dns.forward],
+    [
+      ['lab.example', [{ host: '10.0.0.2', port: 53 }]],
+      ['__proto__', [{ host: '10.0.0.3', port: 54 }]],
+    ],
+  );
+  assert.deepEqual([dns.allow.map(formatCidr), dns.kernel], [['10.0.0.0/8'], false]);
+  assert.equal(load('dns: {kernel: false}', { dns: { enabled: false } }).dns.enabled, false);
+  assert.equal(load('dns: {kernel: false}', { dns: { enabled: false } }).dns.kernel, false);
+});
+
+test('what the resolver cannot do with is told by its knob', () => {
+  for (const [text, complaint] of [
+    ['listen: 127.0.0.1', 'dns.listen): dns.listen is not a list'],
+    ['listen: []', 'dns.listen is empty: `enabled: false` turns the resolver off'],
+    ['listen: [localhost]', 'dns.listen "localhost" is not an IP address with or without a port'],
+    ['domain: a..b', 'dns.domain "a..b" is no domain name: a label is empty'],
+    [`domain: ${'a.'.repeat(60)}b`, 'it is longer than 103 bytes'],
+    ['upstreams: [dns.example]', 'dns.upstreams "dns.example" is not an IP address'],
+    ['forward: [a]', 'dns.forward is not a map of zones'],
+    ['forward: {corp.example: 10.0.0.1}', 'dns.forward of corp.example is not a list'],
+    ['forward: {a.b: [10.0.0.1], A.b.: [10.0.0.2]}', 'zone a.b is there twice'],
+    ['forward: {a b: [10.0.0.1]}', 'zone "a b" is no domain name'],
+    ['allow: [10.0.0.1/8]', 'dns.allow "10.0.0.1/8" has bits after its prefix'],
+    ['timeoutMs: 50', 'dns.timeoutMs 50 is not a whole number in 100–10000'],
+    ['udpSizeMax: 511', 'dns.udpSizeMax 511 is not a whole number in 512–4096'],
+    ["kernel: 'no'", 'dns.kernel "no" is neither true nor false'],
+    ['listens: []', 'unknown field "listens" | did you mean "listen"?'],
+  ] as const) {
+    const told = complaints(() => load(`dns: {${text}}\n`)).join('\n');
+    assert.ok(told.includes(complaint), `${text}: ${told}`);
+    assert.ok(told.startsWith(`${path}:1:`), told);
+  }
 });
 
 test('a configuration file that was named must exist', () => {

@@ -6,6 +6,7 @@ import { backendState, decodeMeta } from '../../../src/datapath/abi.ts';
 import { KernelError } from '../../../src/datapath/io/kernel.ts';
 import type { KernelTables } from '../../../src/datapath/io/kernel.ts';
 import { Reconciler } from '../../../src/datapath/io/reconciler.ts';
+import { EMPTY_SNAPSHOT } from '../../../src/state/changes.ts';
 import { noRevision, Tables } from '../../../src/datapath/tables.ts';
 import type { TableName, WriteGroup } from '../../../src/datapath/tables.ts';
 
@@ -50,7 +51,7 @@ const service = (name: string, vip: string, ...addresses: string[]): CatalogServ
 };
 
 const catalogOf = (revision: number, ...services: CatalogService[]): Catalog => ({
-  ...buildCatalog({ revision, services: new Map(), backends: new Map(), acls: new Map() }),
+  ...buildCatalog({ ...EMPTY_SNAPSHOT, revision }),
   services: new Map(services.map((one) => [one.name, one])),
 });
 

@@ -19,6 +19,7 @@ function snapshotOf(...backends: readonly BackendRecord[]): StateSnapshot {
     services: new Map([['web', { name: 'web', vips: ['240.0.0.1'], ports }]]),
     backends: new Map([['web', backends]]),
     acls: new Map(),
+    records: new Map(),
   };
 }
 

@@ -44,10 +44,15 @@ function meet(a: Host, b: Host): void {
 }
 
 /** As plain values, without what only says how a snapshot came to be. */
-function plain({ services, backends, acls }: StateSnapshot): unknown {
+function plain({ services, backends, acls, records }: StateSnapshot): unknown {
   const sorted = <T>(map: ReadonlyMap<string, T>): [string, T][] =>
     [...map].toSorted(([a], [b]) => (a < b ? -1 : 1));
-  return { services: sorted(services), backends: sorted(backends), acls: sorted(acls) };
+  return {
+    services: sorted(services),
+    backends: sorted(backends),
+    acls: sorted(acls),
+    records: sorted(records),
+  };
 }
 
 function isNoLoopback(value: unknown): boolean {

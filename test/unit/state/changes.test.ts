@@ -6,6 +6,7 @@ import type {
   AclRecord,
   BackendRecord,
   Change,
+  DnsRecord,
   ServiceRecord,
   StateSnapshot,
 } from '../../../src/state/records.ts';
@@ -15,6 +16,7 @@ import { change } from './generators.ts';
 function naive(lists: readonly (readonly Change[])[]): StateSnapshot {
   const services = new Map<string, ServiceRecord>();
   const acls = new Map<string, AclRecord>();
+  const records = new Map<string, DnsRecord>();
   let all: BackendRecord[] = [];
   const same = (
     a: { service: string; portName: string; address: string; port: number },
@@ -36,6 +38,9 @@ function naive(lists: readonly (readonly Change[])[]): StateSnapshot {
         all = [...all.filter((backend) => !same(one.backend, backend)), one.backend];
       } else if (one.kind === 'put-acl') acls.set(one.acl.name, one.acl);
       else if (one.kind === 'remove-acl') acls.delete(one.name);
+      else if (one.kind === 'put-record')
+        records.set(`${one.record.name} ${one.record.type}`, one.record);
+      else if (one.kind === 'remove-record') records.delete(`${one.name} ${one.type}`);
       else all = all.filter((backend) => !same(one, backend));
     }
   }
@@ -45,16 +50,17 @@ function naive(lists: readonly (readonly Change[])[]): StateSnapshot {
   const backends = new Map<string, BackendRecord[]>();
   for (const backend of all)
     backends.set(backend.service, [...(backends.get(backend.service) ?? []), backend]);
-  return { revision, services, backends, acls };
+  return { revision, services, backends, acls, records };
 }
 
 /** With plain Maps, which deepEqual() and structuredClone() know. */
-function plain({ revision, services, backends, acls }: StateSnapshot): StateSnapshot {
+function plain({ revision, services, backends, acls, records }: StateSnapshot): StateSnapshot {
   return {
     revision,
     services: new Map(services),
     backends: new Map(backends),
     acls: new Map(acls),
+    records: new Map(records),
   };
 }
 

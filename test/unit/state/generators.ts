@@ -9,6 +9,7 @@ import type {
   AclTarget,
   BackendRecord,
   Change,
+  DnsRecord,
   ServicePort,
 } from '../../../src/state/records.ts';
 
@@ -144,6 +145,36 @@ export const aclRecord: fc.Arbitrary<AclRecord> = aclTarget.chain((to) =>
   }),
 );
 
+const dnsData = {
+  A: ['10.0.0.1', '10.0.0.2', '192.0.2.1'],
+  AAAA: ['fd00::1', 'fd00::2'],
+  CNAME: ['web.zerohop.internal', 'other.example'],
+  TXT: ['', 'v=spf1 -all', 'ä "b" \\'],
+  SRV: ['0 5 443 web.example', '1 0 80 .'],
+  MX: ['10 mail.example', '0 .'],
+  PTR: ['web.example', 'b.example'],
+} as const;
+
+/** Few names, some of them those of services. */
+const dnsName = fc.constantFrom('web.zerohop.internal', 'db.shop.zerohop.internal', 'a.example');
+
+export const dnsRecord: fc.Arbitrary<DnsRecord> = fc
+  .constantFrom(...(Object.keys(dnsData) as (keyof typeof dnsData)[]))
+  .chain((type) =>
+    record({
+      name: dnsName,
+      type: fc.constant(type),
+      ttl: fc.option(fc.constantFrom(0, 60), { nil: undefined }),
+      data: fc.uniqueArray(fc.constantFrom<string>(...dnsData[type]), {
+        minLength: 1,
+        maxLength: type === 'CNAME' ? 1 : 3,
+      }),
+    }),
+  )
+  .map(({ ttl, ...rest }) => (ttl === undefined ? rest : { ...rest, ttl }))
+  // As schema.ts and dns-validate.ts make them: fields in one order.
+  .map(({ name: one, type, data, ...rest }) => ({ name: one, type, ...rest, data }));
+
 const document = fc.oneof(
   serviceSpec.map((spec) => ({ kind: 'service' as const, ...spec })),
   fc.tuple(name, backendSpec).map(([service, { portName, address: ip, port, weight, state }]) => ({
@@ -230,6 +261,8 @@ export const change: fc.Arbitrary<Change> = fc.oneof(
   backendRecord.map((backend) => ({ kind: 'put-backend' as const, backend })),
   aclRecord.map((acl) => ({ kind: 'put-acl' as const, acl })),
   aclRecord.map((acl) => ({ kind: 'remove-acl' as const, name: acl.name })),
+  dnsRecord.map((one) => ({ kind: 'put-record' as const, record: one })),
+  dnsRecord.map(({ name: one, type }) => ({ kind: 'remove-record' as const, name: one, type })),
   backendRecord.map(({ service, portName, address: ip, port }) => ({
     kind: 'remove-backend' as const,
     service,
