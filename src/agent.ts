@@ -3,7 +3,14 @@
  * a write is in agent/io/pipeline.ts, with other hosts in agent/io/cluster.ts.
  */
 import { hostname } from 'node:os';
-import type { AgentStatus, Engine, Nodes, Outcome, SubmitOptions } from './api/engine.ts';
+import type {
+  AgentStatus,
+  DnsEngine,
+  Engine,
+  Nodes,
+  Outcome,
+  SubmitOptions,
+} from './api/engine.ts';
 import { startApi } from './api/io/server.ts';
 import { claimSocketPath } from './api/io/socket.ts';
 import { Cluster, hasOthers } from './agent/io/cluster.ts';
@@ -16,6 +23,7 @@ import { openCgroup, type Cgroup } from './datapath/io/cgroup.ts';
 import { missingCapabilities } from './datapath/io/features.ts';
 import { lockPins } from './datapath/io/lock.ts';
 import { Pins } from './datapath/io/pins.ts';
+import { dnsOff } from './dns/off.ts';
 import { Health } from './health/io/health.ts';
 import type { Command } from './state/commands.ts';
 import { State } from './state/io/state.ts';
@@ -41,6 +49,7 @@ const diskCheckMs = 5000;
 
 export class Agent implements Engine {
   readonly cluster: Cluster;
+  readonly dns: DnsEngine;
   readonly kv: KvStore;
   readonly #config: Config;
   readonly #cgroup: Cgroup;
@@ -72,6 +81,7 @@ export class Agent implements Engine {
       changed: (unhealthy) => pipeline.unhealthy(unhealthy),
     });
     this.cluster = new Cluster(config, log, pipeline, this.#health);
+    this.dns = dnsOff(config.dns.domain);
     this.kv = new KvStore({
       kv: () => state.kv,
       exclusive: (work) => pipeline.exclusive(work),
@@ -148,6 +158,7 @@ export class Agent implements Engine {
           : { ...datapath, state: 'degraded', problem },
       acl: this.acls.status(),
       cluster: this.cluster.status(),
+      dns: this.dns.status(),
       memory: { rssBytes: memory.rss, heapUsedBytes: memory.heapUsed },
     };
   }

@@ -3,9 +3,7 @@ import * as z from 'zod';
 import { parseEndpoint, parseIp } from '../net/ip.ts';
 import { aclName } from '../state/acl-validate.ts';
 import { protocol, serviceName, show, strict, text } from '../state/validate.ts';
-
-const count = z.int().min(0);
-const textList = z.array(z.string());
+import { count, flag, textList } from './values.ts';
 
 export const aclAnswer = z.object({
   name: z.string(),
@@ -133,12 +131,6 @@ export const aclTestAnswer = z.object({
 export type AclTestAnswer = z.output<typeof aclTestAnswer>;
 
 export const aclParams = strict({ name: aclName });
-
-const flag = z
-  .enum(['true', 'false', '1', '0', ''], {
-    error: (issue) => `${show(issue.input)} is neither true nor false`,
-  })
-  .transform((value) => value !== 'false' && value !== '0');
 
 /** Entries in one answer; a guess: as many as are kept. */
 const LOG_ENTRIES_MAX = 4096;

@@ -3,9 +3,7 @@ import * as z from 'zod';
 import { parseAddress } from '../cluster/address.ts';
 import { ProblemError } from '../state/problem.ts';
 import { show, strict, text, wholeNumber } from '../state/validate.ts';
-
-const count = z.int().min(0);
-const textList = z.array(z.string());
+import { count, flag, textList } from './values.ts';
 
 /** Two services with one VIP, given out while hosts did not see each other (catalog/conflicts.ts). */
 const conflictAnswer = z.object({
@@ -221,12 +219,6 @@ export const tokenParams = strict({
       error: (issue) => `${show(issue.input)} is no token id: it has 16 digits of 0–9 and a–f`,
     }),
 });
-
-const flag = z
-  .enum(['true', 'false', '1', '0', ''], {
-    error: (issue) => `${show(issue.input)} is neither true nor false`,
-  })
-  .transform((value) => value !== 'false' && value !== '0');
 
 export const leaveQuery = strict({
   /** Leaves also as the last member with the CA's key, after which nobody can join. */

@@ -22,6 +22,8 @@ import type {
   TokenBody,
 } from './cluster-schemas.ts';
 
+import type { DnsQueryAnswer, DnsQuestion, DnsStatusAnswer, DnsZoneAnswer } from './dns-schemas.ts';
+
 export interface SubmitOptions {
   /** Decide and plan, but neither store nor apply. */
   readonly dryRun: boolean;
@@ -83,6 +85,7 @@ export interface AgentStatus {
   };
   readonly acl: AclStatusAnswer;
   readonly cluster: ClusterAnswer;
+  readonly dns: DnsStatusAnswer;
   readonly memory: { readonly rssBytes: number; readonly heapUsedBytes: number };
 }
 
@@ -148,6 +151,19 @@ export interface KvEngine {
   follow(path: Path, sink: (change: KvChange) => void): () => void;
 }
 
+/** What the API asks of the resolver; Dns of dns/io/dns.ts is one, dns/off.ts where it is turned off. */
+export interface DnsEngine {
+  status(): DnsStatusAnswer;
+  /** All that it answers by itself, in any order. */
+  zone(): Omit<DnsZoneAnswer, 'entries'> & {
+    readonly entries: Iterable<DnsZoneAnswer['entries'][number]>;
+  };
+  /** As a client on this host would be answered, without what goes with the wire. Never rejects for what upstreams do. */
+  query(question: DnsQuestion): Promise<DnsQueryAnswer>;
+  /** Forgets what others answered: of this name and all below it (the root is ''), or everything. How much it was. */
+  flush(name?: string): number;
+}
+
 export interface Nodes {
   /** This host's id; `local` in no cluster. */
   readonly self: string;
@@ -159,6 +175,7 @@ export interface Engine {
   readonly acls: AclEngine;
   readonly kv: KvEngine;
   readonly cluster: ClusterEngine;
+  readonly dns: DnsEngine;
   snapshot(): StateSnapshot;
   /** What of the snapshot counts on this host; what others wrote just now may not be in it yet. */
   catalog(): Catalog;

@@ -3,6 +3,7 @@ import * as z from 'zod';
 import { parsePath, PATH_HINT } from '../state/kv-text.ts';
 import type { Json, KvOperation, Path } from '../state/replica/kv.ts';
 import { show, strict, text } from '../state/validate.ts';
+import { flag } from './values.ts';
 
 /** A guess: what a program may want to change as one, far below a transaction's limit. */
 const OPERATIONS_MAX = 1000;
@@ -49,12 +50,6 @@ const TYPES = ['register', 'set', 'flag', 'counter', 'map'] as const;
 const type = z.enum(TYPES, {
   error: (issue) => `type ${show(issue.input)} is none of ${TYPES.join(', ')}`,
 });
-
-const flag = z
-  .enum(['true', 'false', '1', '0', ''], {
-    error: (issue) => `${show(issue.input)} is neither true nor false`,
-  })
-  .transform((given) => given !== 'false' && given !== '0');
 
 export const kvQuery = strict({
   /** Names with `/` between them; within one %2F is a slash and %25 a percent sign. */

@@ -7,6 +7,7 @@ import { whyNoBackend } from '../net/classes.ts';
 import { parseEndpoint, parseIp } from '../net/ip.ts';
 import { aclStatusAnswer } from './acl-schemas.ts';
 import { clusterAnswer } from './cluster-schemas.ts';
+import { dnsStatusAnswer } from './dns-schemas.ts';
 import {
   backendOwner,
   backendState,
@@ -17,9 +18,7 @@ import {
   strict,
   weight,
 } from '../state/validate.ts';
-
-const textList = z.array(z.string());
-const count = z.int().min(0);
+import { count, flag, textList } from './values.ts';
 
 export const problemAnswer = z.object({
   code: z.string(),
@@ -149,15 +148,10 @@ export const statusAnswer = z.object({
   }),
   acl: aclStatusAnswer,
   cluster: clusterAnswer,
+  dns: dnsStatusAnswer,
   memory: z.object({ rssBytes: z.number(), heapUsedBytes: z.number() }),
 });
 export type StatusAnswer = z.output<typeof statusAnswer>;
-
-const flag = z
-  .enum(['true', 'false', '1', '0', ''], {
-    error: (issue) => `${show(issue.input)} is neither true nor false`,
-  })
-  .transform((value) => value !== 'false' && value !== '0');
 
 export const noQuery = strict({});
 export const dryRunQuery = strict({ dryRun: flag.default(false) });

@@ -16,6 +16,7 @@ import type { Change, StateSnapshot } from '../../../src/state/records.ts';
 import { MetricsText } from '../../../src/telemetry/io/metrics.ts';
 import { pools } from '../state/generators.ts';
 import { FakeAcls } from './fake-acls.ts';
+import { FakeDns } from './fake-dns.ts';
 import { FakeKv } from './fake-kv.ts';
 import { FakeCluster } from './fake-cluster.ts';
 
@@ -23,6 +24,7 @@ export class FakeEngine implements Engine {
   readonly acls = new FakeAcls();
   readonly kv = new FakeKv();
   readonly cluster = new FakeCluster();
+  readonly dns = new FakeDns();
   readonly #metrics = new MetricsText(this);
   #snapshot = EMPTY_SNAPSHOT;
   /** Thrown by the next submit(). */
@@ -96,6 +98,7 @@ export class FakeEngine implements Engine {
       },
       acl: this.acls.status(),
       cluster: this.cluster.status(),
+      dns: this.dns.status(),
       memory: { rssBytes: 1, heapUsedBytes: 1 },
     };
   }
