@@ -119,7 +119,9 @@ export class Access implements AclEngine {
       why: enforcement.why,
       notCovered: [...enforcement.notCovered],
       state: !isPolicy
-        ? 'idle'
+        ? problem === undefined
+          ? 'idle'
+          : 'degraded'
         : enforcement.name === 'none'
           ? 'unenforced'
           : problem === undefined
@@ -209,9 +211,10 @@ export class Access implements AclEngine {
 
   #problem(unclassed: number): string | undefined {
     const { name, why } = this.#options.enforcement;
-    if (!this.enforcer.isPolicy) return undefined;
-    if (name === 'none') return `there are rules, and nothing enforces them: ${why}`;
+    if (this.enforcer.isPolicy && name === 'none')
+      return `there are rules, and nothing enforces them: ${why}`;
     if (this.problem !== undefined) return this.problem;
+    if (!this.enforcer.isPolicy) return undefined;
     if (unclassed > 0 && this.enforcer.cgroups >= this.#options.sizes.aclCgroups) {
       return `zh_acl_cgroups was full when new cgroups came (${unclassed} so far): raise maps.aclCgroups`;
     }

@@ -124,11 +124,26 @@ export class Enforcer {
    */
   async start(snapshot: StateSnapshot, catalog: Catalog): Promise<Repaired> {
     await this.identities.refresh(namesIn(snapshot.acls.values()));
-    this.#compiled = this.#compile(snapshot.acls, catalog, true);
+    const compiled = this.#compile(snapshot.acls, catalog, true);
+    this.#refuseFatal(compiled.problems);
     this.#catalog = catalog;
-    refuseFatal(this.#compiled.problems);
+    return this.#enforce(compiled);
+  }
+
+  /** For rules that do not fit where none are in force: nothing can be reached, but by the agent. */
+  closeAll(): void {
+    this.#enforce(this.#compile(new Map(), NO_CATALOG, true, 'deny'));
+  }
+
+  /** This process: what is in force may be closed to it. */
+  exemptAgent(): void {
+    if (this.#enforces) this.#generations.exemptAgent();
+  }
+
+  #enforce(compiled: Compiled): Repaired {
+    this.#compiled = compiled;
     if (!this.#enforces) return { writes: 0, reasons: [] };
-    const { tables } = this.#compiled;
+    const { tables } = compiled;
     this.#generations.exemptAgent();
     // What is pinned may be of another load of the programs, which is swapped then.
     this.#options.attacher.attachAcl(this.#generations.parts(tables));
@@ -159,7 +174,7 @@ export class Enforcer {
     const rules = this.#compile(snapshot.acls, this.#catalog, false);
     const within = this.#within(rules, catalog, changed.touched);
     const { problems } = within.next;
-    refuseFatal(problems);
+    this.#refuseFatal(problems);
     const names = new Set(acls?.map(({ name }) => name));
     const warnings = problems.filter(({ rule }) => rule !== undefined && names.has(rule));
     return {
@@ -200,7 +215,7 @@ export class Enforcer {
   recompile(snapshot: StateSnapshot, catalog: Catalog): number {
     const next = this.#compile(snapshot.acls, catalog, false);
     this.#catalog = catalog;
-    refuseFatal(next.problems);
+    this.#refuseFatal(next.problems);
     const same = this.#enforces && !this.#lost && sameTables(next.tables, this.#compiled.tables);
     if (same) {
       this.#compiled = next;
@@ -209,8 +224,13 @@ export class Enforcer {
     return this.#replace(next);
   }
 
-  #compile(acls: StateSnapshot['acls'], catalog: Catalog, first: boolean): Compiled {
-    const { kernel, sizes, defaultAction } = this.#options;
+  #compile(
+    acls: StateSnapshot['acls'],
+    catalog: Catalog,
+    first: boolean,
+    defaultAction = this.#options.defaultAction,
+  ): Compiled {
+    const { kernel, sizes } = this.#options;
     const previous = first ? undefined : this.#compiled;
     const adopted = first && this.#enforces ? numberingOf(kernel.rules()) : NO_NUMBERING;
     return compileAcl({
@@ -228,7 +248,7 @@ export class Enforcer {
 
   #prepareWithin(catalog: Catalog, touched: Iterable<string>): PreparedPolicy {
     const within = this.#within(this.#compiled, catalog, touched);
-    refuseFatal(within.next.problems);
+    this.#refuseFatal(within.next.problems);
     return {
       writes: within.writes,
       warnings: [],
@@ -282,6 +302,19 @@ export class Enforcer {
     return { writes, reasons };
   }
 
+  /** What nothing enforces needs no room. */
+  #refuseFatal(problems: readonly CompileProblem[]): void {
+    const fatal = problems.filter((problem) => problem.fatal);
+    if (fatal.length === 0 || !this.#enforces) return;
+    throw new ProblemError(
+      fatal.map(({ code, message, hint }) => ({
+        code,
+        message,
+        ...(hint === undefined ? {} : { hint }),
+      })),
+    );
+  }
+
   /** After a write that failed nothing is known of the kernel. */
   #guarded<T>(work: () => T): T {
     try {
@@ -295,16 +328,4 @@ export class Enforcer {
 
 function sizeOf({ dests, cidrs, matches, sources }: AclTables): number {
   return dests.size + cidrs.size + matches.size + sources.size;
-}
-
-function refuseFatal(problems: readonly CompileProblem[]): void {
-  const fatal = problems.filter((problem) => problem.fatal);
-  if (fatal.length === 0) return;
-  throw new ProblemError(
-    fatal.map(({ code, message, hint }) => ({
-      code,
-      message,
-      ...(hint === undefined ? {} : { hint }),
-    })),
-  );
 }

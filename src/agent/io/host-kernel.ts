@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Access } from '../../acl/io/access.ts';
 import { aclMode, chooseEnforcement } from '../../acl/io/enforcement.ts';
 import type { AgentStatus, MapFill } from '../../api/engine.ts';
-import type { Catalog } from '../../catalog/catalog.ts';
+import type { Catalog, CatalogService } from '../../catalog/catalog.ts';
 import type { Config } from '../../config/schema.ts';
 import { keyToBytes } from '../../datapath/abi.ts';
 import { limitOf } from '../../datapath/hooks.ts';
@@ -67,6 +67,10 @@ export class HostKernel {
   readonly #datapath: Datapath;
   readonly #reconciler: Reconciler;
   readonly #degraded: readonly string[];
+  /** Whether it is filled: before that nothing is compared, or put right. */
+  #isStarted = false;
+  /** How the kernel is kept while it cannot be filled, in words. */
+  #kept: string | undefined;
   #problem: string | undefined;
   #lastCheck: Date | undefined;
   #repaired = 0;
@@ -111,16 +115,32 @@ export class HostKernel {
     });
   }
 
-  /** Fills the tables, then attaches: no program ever runs over half of them. */
-  async start(): Promise<void> {
+  /** What the tables hold, as services: of the agent before, until they are filled. */
+  held(): ReadonlyMap<string, CatalogService> {
+    return this.#reconciler.held();
+  }
+
+  /**
+   * Fills the tables, then attaches: no program ever runs over half of them. What is applied by
+   * `rest` is there before that, too. Rejects with ProblemError if it does not fit: nothing is changed then.
+   */
+  async start(rest: () => Promise<void> = () => Promise.resolve()): Promise<void> {
     const catalog = this.#catalog();
     const adopted = this.#datapath.adopted;
     const fill = explained(() => this.#reconciler.prepareWhole(catalog));
     // Rules before services: nothing is reachable unguarded for a moment.
-    await this.#startAcls();
+    try {
+      await this.#startAcls();
+    } catch (error) {
+      fill.abandon();
+      throw error;
+    }
     fill.apply();
+    await rest();
     this.#datapath.activate();
     this.acls.enforcer.settle();
+    this.#isStarted = true;
+    this.acls.problem = undefined;
     const { revision, services } = catalog;
     const details = { revision, services: services.size, adopted, writes: fill.writes };
     this.#log.info(details, adopted ? 'took over the pinned maps' : 'filled new maps');
@@ -135,6 +155,27 @@ export class HostKernel {
       this.#problem = `not in effect: ${inert.map((at) => at.hook).join(', ')}; see zerohop doctor`;
       this.#log.error({ hooks: inert }, 'programs are attached but not in effect');
     }
+  }
+
+  /**
+   * Keeps closed what rules may close, when they do not fit: what is pinned stays in force as it
+   * is, and where nothing is, nothing can be reached. Says which.
+   */
+  hold(): string {
+    this.#kept ??= this.#datapath.isPinned ? this.#keepPinned() : this.#closeAll();
+    this.acls.problem = `the rules do not fit, and ${this.#kept}`;
+    return this.#kept;
+  }
+
+  #keepPinned(): string {
+    if (this.#datapath.adoptedAcl) this.acls.enforcer.exemptAgent();
+    return 'rules and services stay as the agent before left them';
+  }
+
+  #closeAll(): string {
+    this.acls.enforcer.closeAll();
+    this.#datapath.activate();
+    return 'as no others were in force, programs of this host can connect to nothing';
   }
 
   async #startAcls(): Promise<void> {
@@ -193,6 +234,7 @@ export class HostKernel {
 
   /** The periodic full comparison. */
   check(): void {
+    if (!this.#isStarted) return;
     try {
       const repair = this.#reconciler.check(this.#catalog());
       this.#lastCheck = new Date();
@@ -247,6 +289,7 @@ export class HostKernel {
 
   /** Addresses, users and groups of this host: what rules mean may have changed with them. */
   async refreshAcls(what: 'addresses' | 'identities'): Promise<void> {
+    if (!this.#isStarted) return;
     try {
       const { enforcer } = this.acls;
       const changed =

@@ -13,15 +13,15 @@ import { decide, type Command } from '../../state/commands.ts';
 import { deadOrphans, deadOwners } from '../../state/io/owners.ts';
 import type { State } from '../../state/io/state.ts';
 import { ofNode } from '../../state/owners.ts';
-import { ProblemError, whyText } from '../../state/problem.ts';
+import { ProblemError, whyText, type Problem } from '../../state/problem.ts';
 import type { Rebase } from '../../state/replica/rebase.ts';
-import type { AclRecord, Change } from '../../state/records.ts';
+import type { Change } from '../../state/records.ts';
 import type { Changed, Update, Write } from '../../state/replica/replica.ts';
-import type { Viewed } from '../../state/replica/view.ts';
 import type { Logger } from '../../telemetry/io/log.ts';
 import { releaseMemorySoon } from '../../telemetry/io/memory.ts';
+import { Dirty } from '../dirty.ts';
 import { applyWhatFits, unfitText } from './fitting.ts';
-import type { HostKernel, PreparedState } from './host-kernel.ts';
+import type { HostKernel, NextState, PreparedState } from './host-kernel.ts';
 
 /** After something that the kernel refused. A guess. */
 const retryMs = 1000;
@@ -29,8 +29,18 @@ const retryMs = 1000;
 /** When what did not fit is tried again; at once where it, or what is in its way, changes. A guess. */
 const unfitRetryMs = 5000;
 
+/** When rules that did not fit at the start are tried again without having changed: users, cgroups or services may have. A guess. */
+const waitingRetryMs = 30_000;
+
 /** Changes at once that leave enough garbage to be worth a collection. A guess. */
 const burstChanges = 1000;
+
+/** Of what was stored while the rules do not fit. */
+const NOT_APPLIED: Problem = {
+  code: 'limit',
+  message: 'stored, and told to the other hosts; not in this kernel until the rules fit',
+  hint: 'see zerohop status',
+};
 
 /** What was written here: stored, and to be told to the other hosts. */
 export interface Written {
@@ -67,17 +77,13 @@ export class Pipeline {
   #isWoken = false;
   /** What is in the replica and not yet in the snapshot. */
   #pending: Changed[] = [];
-  /** What is in the snapshot and not yet in the kernel. */
-  readonly #dirty = {
-    services: new Set<string>(),
-    acls: new Map<string, AclRecord>(),
-    isAcl: false,
-  };
-  /** Of these services, the ones that the tables had no room for when that was tried last. */
-  readonly #unfit = new Set<string>();
+  readonly #dirty = new Dirty();
   #problem: string | undefined;
+  /** A kernel that was not filled, as the rules do not fit into it. */
+  #waiting: HostKernel | undefined;
   #retry: NodeJS.Timeout | undefined;
   #unfitRetry: NodeJS.Timeout | undefined;
+  #waitingRetry: NodeJS.Timeout | undefined;
 
   constructor(config: Config, log: Logger, state: State) {
     this.#config = config;
@@ -96,19 +102,60 @@ export class Pipeline {
     return this.#problem;
   }
 
-  /** Fills the kernel with what is known now. */
+  /** Fills the kernel with what is known now, or with what of it fits. */
   async start(kernel: HostKernel): Promise<void> {
-    await this.exclusive(async () => {
-      this.#follow();
-      this.#context = this.#contextNow();
-      this.#catalog = buildCatalog(this.state.snapshot(), this.#context);
-      this.#settled();
-      this.#takeAcls();
+    await this.exclusive(() => this.#begin(kernel));
+  }
+
+  async #begin(kernel: HostKernel): Promise<void> {
+    this.#follow();
+    this.#context = this.#contextNow();
+    this.#catalog = buildCatalog(this.state.snapshot(), this.#context);
+    this.#dirty.clear();
+    this.#waiting = undefined;
+    try {
       await kernel.start();
       this.#kernel = kernel;
-      // What came meanwhile woke nobody.
+    } catch (error) {
+      if (!isLimit(error)) throw error;
+      await this.#beginWithHeld(kernel, error);
+    }
+    // What came meanwhile woke nobody.
+    this.#wake();
+  }
+
+  /** As if this agent had applied what the tables hold, and then heard of all the rest. */
+  async #beginWithHeld(kernel: HostKernel, why: ProblemError): Promise<void> {
+    const wanted = this.#catalog;
+    this.#catalog = { ...wanted, services: kernel.held() };
+    const names = new Set([...wanted.services.keys(), ...this.#catalog.services.keys()]);
+    try {
+      await kernel.start(async () => {
+        this.#kernel = kernel;
+        this.#dirty.add(names);
+        await this.#applySome(this.#dirty.fitting, why);
+      });
+    } catch (error) {
+      if (!isLimit(error)) throw error;
+      this.#wait(kernel, error);
+    }
+  }
+
+  /** The rules do not fit, whatever the services: more of those could be unguarded ones. */
+  #wait(kernel: HostKernel, error: ProblemError): void {
+    const problem = `the rules do not fit, and ${kernel.hold()}: ${whyText(error)}`;
+    if (problem !== this.#problem) this.#log.error({ problem }, 'the kernel is not filled');
+    this.#waitOn(kernel, problem);
+  }
+
+  #waitOn(kernel: HostKernel, problem: string): void {
+    this.#problem = problem;
+    this.#waiting = kernel;
+    this.#waitingRetry ??= setTimeout(() => {
+      this.#waitingRetry = undefined;
+      this.#dirty.isAcl = true;
       this.#wake();
-    });
+    }, waitingRetryMs).unref();
   }
 
   /** Where what is written here goes; undefined in no cluster. */
@@ -154,7 +201,7 @@ export class Pipeline {
     const committed = this.state.write(writes, Date.now());
     if (telling === 'all') this.#spread?.(committed);
     this.#hear(committed.changed);
-    this.#mark(committed);
+    this.#dirty.mark(committed);
     this.#wake();
     return committed;
   }
@@ -197,7 +244,7 @@ export class Pipeline {
   rebase(how: Rebase): void {
     this.#around(() => {
       this.#follow();
-      this.#mark(this.state.rebase(how));
+      this.#dirty.mark(this.state.rebase(how));
     });
     this.#wake();
   }
@@ -206,7 +253,7 @@ export class Pipeline {
   forget(node: string): void {
     const committed = this.state.forget(node);
     this.#hear(committed.changed);
-    this.#mark(committed);
+    this.#dirty.mark(committed);
     this.#wake();
   }
 
@@ -272,6 +319,8 @@ export class Pipeline {
   async close(): Promise<void> {
     await this.settled();
     this.#kernel = undefined;
+    this.#waiting = undefined;
+    clearTimeout(this.#waitingRetry);
     clearTimeout(this.#retry);
     clearTimeout(this.#unfitRetry);
   }
@@ -291,11 +340,14 @@ export class Pipeline {
     const acls = aclsChanged
       ? changes.flatMap((change) => (change.kind === 'put-acl' ? [change.acl] : []))
       : undefined;
-    const kernel = this.#running();
-    const prepared = await kernel.prepare({ snapshot, catalog, touched: catalog.touched, acls });
-    const done = { mapWrites: prepared.writes, warnings: prepared.warnings };
+    const next = { snapshot, catalog, touched: catalog.touched, acls };
+    const prepared = await this.#prepare(next, changes);
+    const done = {
+      mapWrites: prepared?.writes ?? 0,
+      warnings: prepared?.warnings ?? [NOT_APPLIED],
+    };
     if (dryRun) {
-      prepared.abandon();
+      prepared?.abandon();
       return { ...done, revision: before.revision };
     }
     try {
@@ -303,11 +355,30 @@ export class Pipeline {
       this.#spread?.(committed);
       this.#hear(committed.changed);
       // Other hosts' writes to the same records: applied in their own turn.
-      if (!isSame(committed.changes, changes)) this.#mark(committed);
+      const isWhole = prepared !== undefined && isSame(committed.changes, changes);
+      if (!isWhole) this.#dirty.mark(committed);
     } catch (error) {
-      prepared.abandon();
+      prepared?.abandon();
       throw error;
     }
+    if (prepared !== undefined) this.#applyStored(prepared, catalog);
+    if (changes.length >= burstChanges) releaseMemorySoon();
+    if (this.#dirty.isAny) this.#wake();
+    return { ...done, revision: this.state.snapshot().revision };
+  }
+
+  /** undefined: rules that do not fit are in the way, and these changes only take away. */
+  async #prepare(next: NextState, changes: readonly Change[]): Promise<PreparedState | undefined> {
+    const isInTheWay = this.#waiting !== undefined || this.#dirty.isAcl;
+    try {
+      return await this.#running().prepare(next);
+    } catch (error) {
+      if (isLimit(error) && isInTheWay && changes.every(takesAway)) return undefined;
+      throw error;
+    }
+  }
+
+  #applyStored(prepared: PreparedState, catalog: Catalog): void {
     this.#catalog = catalog;
     try {
       prepared.apply();
@@ -316,9 +387,6 @@ export class Pipeline {
       this.#checkSoon();
       throw refusedByKernel(error);
     }
-    if (changes.length >= burstChanges) releaseMemorySoon();
-    if (this.#isDirty()) this.#wake();
-    return { ...done, revision: this.state.snapshot().revision };
   }
 
   #hear(changed: readonly Changed[]): void {
@@ -332,47 +400,9 @@ export class Pipeline {
     }
   }
 
-  #mark({ touched, aclsChanged, changes }: Viewed): void {
-    const { services, acls } = this.#dirty;
-    for (const name of touched) {
-      services.add(name);
-      this.#unfit.delete(name);
-    }
-    if (!aclsChanged) return;
-    this.#dirty.isAcl = true;
-    for (const change of changes) {
-      if (change.kind === 'put-acl') acls.set(change.acl.name, change.acl);
-      else if (change.kind === 'remove-acl') acls.delete(change.name);
-    }
-  }
-
-  #isDirty(): boolean {
-    return this.#dirty.services.size > 0 || this.#dirty.isAcl;
-  }
-
-  #settled(names: Iterable<string> = this.#dirty.services): void {
-    for (const name of names) {
-      this.#dirty.services.delete(name);
-      this.#unfit.delete(name);
-    }
-  }
-
-  #takeAcls(): ReadonlyMap<string, AclRecord> {
-    const acls = new Map(this.#dirty.acls);
-    this.#dirty.acls.clear();
-    this.#dirty.isAcl = false;
-    return acls;
-  }
-
-  #giveBackAcls(acls: ReadonlyMap<string, AclRecord>): void {
-    const young = this.#dirty.acls;
-    for (const [name, acl] of acls) if (!young.has(name)) young.set(name, acl);
-    this.#dirty.isAcl = true;
-  }
-
   /** Everything that came meanwhile is one change. */
   #wake(): void {
-    if (this.#isWoken || this.#kernel === undefined) return;
+    if (this.#isWoken || (this.#kernel ?? this.#waiting) === undefined) return;
     this.#isWoken = true;
     void this.exclusive(() => this.#integrate());
   }
@@ -380,24 +410,22 @@ export class Pipeline {
   #follow(): void {
     const changed = this.#pending;
     this.#pending = [];
-    if (changed.length > 0) this.#mark(this.state.follow(changed));
+    if (changed.length > 0) this.#dirty.mark(this.state.follow(changed));
   }
 
   async #integrate(): Promise<void> {
     this.#isWoken = false;
+    if (this.#waiting !== undefined) return await this.#beginAgain(this.#waiting);
     if (this.#kernel === undefined) return;
     try {
       this.#follow();
       const context = this.#contextNow();
-      for (const name of servicesBetween(this.state.snapshot(), this.#context, context)) {
-        this.#dirty.services.add(name);
-        this.#unfit.delete(name);
-      }
+      this.#dirty.add(servicesBetween(this.state.snapshot(), this.#context, context));
       this.#context = context;
-      const names = [...this.#dirty.services].filter((name) => !this.#unfit.has(name));
+      const names = this.#dirty.fitting;
       try {
         if (names.length > 0 || this.#dirty.isAcl) await this.#apply(names, this.#dirty.isAcl);
-        if (this.#unfit.size === 0) this.#problem = undefined;
+        if (this.#dirty.unfit.size === 0) this.#problem = undefined;
       } catch (error) {
         if (!(error instanceof ProblemError)) throw error;
         await this.#applySome(names, error);
@@ -409,6 +437,18 @@ export class Pipeline {
     }
   }
 
+  /** Only new rules are worth another look at all of them. */
+  async #beginAgain(kernel: HostKernel): Promise<void> {
+    this.#follow();
+    if (!this.#dirty.isAcl) return;
+    try {
+      await this.#begin(kernel);
+    } catch (error) {
+      this.#log.error({ error }, 'the kernel is not filled; it is tried again');
+      this.#waitOn(kernel, `the kernel is not filled: ${whyText(error)}`);
+    }
+  }
+
   /** These services, and with `withAcls` the rules, as they are now: all, or with a ProblemError nothing. */
   async #apply(names: readonly string[], withAcls: boolean): Promise<void> {
     const snapshot = this.state.snapshot();
@@ -417,15 +457,15 @@ export class Pipeline {
       touched: names,
     });
     // Before the plan: what is written while it is made is for the next one.
-    const acls = withAcls ? this.#takeAcls() : undefined;
-    this.#settled(names);
+    const acls = withAcls ? this.#dirty.takeAcls() : undefined;
+    this.#dirty.settle(names);
     const next = { snapshot, catalog, touched: catalog.touched, acls: acls && [...acls.values()] };
     let prepared: PreparedState;
     try {
       prepared = await this.#running().prepare(next);
     } catch (error) {
       for (const name of names) this.#dirty.services.add(name);
-      if (acls !== undefined) this.#giveBackAcls(acls);
+      if (acls !== undefined) this.#dirty.giveBackAcls(acls);
       throw error;
     }
     this.#catalog = catalog;
@@ -454,7 +494,7 @@ export class Pipeline {
     // Rules first: a new service may be one that nobody is to reach without its rule.
     if (this.#dirty.isAcl) await applyWhatFits([['rules']], () => this.#apply([], true));
     await applyWhatFits([gone, known, ...(this.#dirty.isAcl ? [] : [fresh])], apply);
-    for (const name of names) if (this.#dirty.services.has(name)) this.#unfit.add(name);
+    for (const name of names) if (this.#dirty.services.has(name)) this.#dirty.unfit.add(name);
     this.#tellUnfit(reason);
   }
 
@@ -462,13 +502,13 @@ export class Pipeline {
     const isAcl = this.#dirty.isAcl;
     const problem = isAcl
       ? `rules of other hosts are not in force, and no service that is new: ${whyText(error)}`
-      : unfitText(this.#unfit, error);
+      : unfitText(this.#dirty.unfit, error);
     if (problem !== this.#problem)
       this.#log.error({ problem }, 'what other hosts wrote does not fit here; it is tried again');
     this.#problem = problem;
     this.#unfitRetry ??= setTimeout(() => {
       this.#unfitRetry = undefined;
-      this.#unfit.clear();
+      this.#dirty.unfit.clear();
       this.#wake();
     }, unfitRetryMs).unref();
   }
@@ -496,9 +536,21 @@ export class Pipeline {
   }
 
   #running(): HostKernel {
-    if (this.#kernel === undefined) throw new Error('bug: the kernel is not filled yet');
-    return this.#kernel;
+    if (this.#kernel !== undefined) return this.#kernel;
+    if (this.#waiting === undefined) throw new Error('bug: the kernel is not filled yet');
+    const message = `nothing is added here for now: ${this.#problem ?? ''}`;
+    const hint = 'rules and services can be removed here, and added on other hosts';
+    throw new ProblemError([{ code: 'limit', message, hint }]);
   }
+}
+
+/** Something has no room in the kernel's tables; nothing was changed. */
+function isLimit(error: unknown): error is ProblemError {
+  return error instanceof ProblemError && error.problems.some(({ code }) => code === 'limit');
+}
+
+function takesAway({ kind }: Change): boolean {
+  return kind.startsWith('remove-');
 }
 
 function textOf(error: unknown): string {

@@ -46,6 +46,8 @@ export class Datapath {
   readonly #aclLinks: Links;
   readonly #aclParts = new Set<AclPart>();
   #cgroup: Cgroup;
+  /** The fresh maps, by this process. */
+  #arePinned = false;
 
   private constructor(options: LoaderOptions, object: LoadedObject, fresh: ReadonlySet<MapName>) {
     this.#options = options;
@@ -82,6 +84,11 @@ export class Datapath {
     }
   }
 
+  /** Whether an agent before left anything in force. */
+  get isPinned(): boolean {
+    return this.#options.pins.exist;
+  }
+
   /** Whether the service tables are the ones that were pinned. */
   get adopted(): boolean {
     return !this.#fresh.has('zh_meta');
@@ -115,6 +122,7 @@ export class Datapath {
   activate(): void {
     this.#links.attach(hooks, this.#cgroup);
     const { pins } = this.#options;
+    if (this.#arePinned) return;
     // Without zh_meta nothing counts as pinned, without zh_acl nothing of access control: a crash
     // between two maps is no mixture.
     const marks: readonly MapName[] = ['zh_acl', 'zh_meta'];
@@ -126,6 +134,7 @@ export class Datapath {
       map.close();
       pins.settle(name);
     }
+    this.#arePinned = true;
   }
 
   /**

@@ -3,9 +3,10 @@
  * what it applied, on a timer against what the kernel holds. The only writer
  * of the tables. Silent when all is right.
  */
-import type { Catalog } from '../../catalog/catalog.ts';
+import type { Catalog, CatalogService } from '../../catalog/catalog.ts';
 import { frontendsOf } from '../desired.ts';
 import type { Frontend } from '../desired.ts';
+import { heldServices } from '../held.ts';
 import { Planner } from '../plan.ts';
 import type { Plan, PlannerOptions } from '../plan.ts';
 import type { KernelTables } from './kernel.ts';
@@ -48,6 +49,11 @@ export class Reconciler {
 
   get appliedRevision(): number {
     return this.#planner.tables.revision;
+  }
+
+  /** What the tables hold, as services. */
+  held(): ReadonlyMap<string, CatalogService> {
+    return heldServices(this.#planner.tables);
   }
 
   /** Plans the touched services of a Catalog. Throws LimitError. */

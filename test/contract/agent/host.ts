@@ -20,6 +20,11 @@ export class FakeKernel {
   readonly plans: (readonly string[])[] = [];
   servicesMax = Infinity;
   backendsMax = Infinity;
+  rulesMax = Infinity;
+  /** Names of those in force. */
+  rules: readonly string[] = [];
+  isFilled = false;
+  isHeld = false;
   /** Runs while the tables are filled for the first time. */
   whileStarting: () => void = () => undefined;
   /** Runs once, while something is planned. */
@@ -31,14 +36,29 @@ export class FakeKernel {
     this.#pipeline = pipeline;
   }
 
-  async start(): Promise<void> {
-    this.services = new Map(this.#pipeline().catalog.services);
+  /** Of what is there before the first fill: another agent's. */
+  held(): ReadonlyMap<string, CatalogService> {
+    return this.services;
+  }
+
+  async start(rest: () => Promise<void> = () => Promise.resolve()): Promise<void> {
+    const { services } = this.#pipeline().catalog;
+    this.#refuse(services, this.#pipeline().state.snapshot().acls.size);
+    this.services = new Map(services);
+    this.rules = [...this.#pipeline().state.snapshot().acls.keys()];
     await sleep(0);
     this.whileStarting();
     await sleep(0);
+    await rest();
+    this.isFilled = true;
   }
 
-  async prepare({ catalog, touched }: NextState): Promise<PreparedState> {
+  hold(): string {
+    this.isHeld = true;
+    return 'all stays';
+  }
+
+  async prepare({ snapshot, catalog, touched, acls }: NextState): Promise<PreparedState> {
     await sleep(0);
     const names = [...touched];
     this.plans.push(names);
@@ -48,13 +68,7 @@ export class FakeKernel {
       if (service === undefined) next.delete(name);
       else next.set(name, service);
     }
-    const backends = [...next.values()].flatMap(({ ports }) => ports.flatMap((p) => p.backends));
-    for (const [what, used, max] of [
-      ['services', next.size, this.servicesMax],
-      ['backends', backends.length, this.backendsMax],
-    ] as const)
-      if (used > max)
-        throw new ProblemError([{ code: 'limit', message: `${what} is full`, hint: 'raise it' }]);
+    this.#refuse(next, acls === undefined ? 0 : snapshot.acls.size);
     const { whilePlanning } = this;
     this.whilePlanning = () => undefined;
     whilePlanning();
@@ -65,8 +79,22 @@ export class FakeKernel {
       apply: () => {
         if (this.isRefusing) throw new Error('EPERM');
         this.services = next;
+        if (acls !== undefined) this.rules = [...snapshot.acls.keys()];
       },
     };
+  }
+
+  #refuse(services: ReadonlyMap<string, CatalogService>, rules: number): void {
+    const backends = [...services.values()].flatMap(({ ports }) =>
+      ports.flatMap((port) => port.backends),
+    );
+    for (const [what, used, max] of [
+      ['services', services.size, this.servicesMax],
+      ['backends', backends.length, this.backendsMax],
+      ['rules', rules, this.rulesMax],
+    ] as const)
+      if (used > max)
+        throw new ProblemError([{ code: 'limit', message: `${what} is full`, hint: 'raise it' }]);
   }
 
   check(): void {

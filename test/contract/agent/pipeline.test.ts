@@ -5,36 +5,16 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { ALL_REACHABLE } from '../../../src/agent/io/pipeline.ts';
-import type { BackendRecord, Change, ServiceRecord } from '../../../src/state/records.ts';
 import { writeNode, writeService } from '../../../src/state/replica/schema.ts';
 import { eventually } from '../../harness/eventually.ts';
 import { AgentHost, Stranger, tell } from './host.ts';
+import { backend, put, service } from './records.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'zerohop-pipeline-'));
 after(() => rmSync(root, { recursive: true, force: true }));
 
 let hosts = 0;
 const newHost = (): AgentHost => new AgentHost(join(root, `data-${hosts++}`));
-
-function service(name: string, number: number): ServiceRecord {
-  return { name, vips: [`240.0.0.${number}`], ports: [{ name: 'p', port: 80, protocol: 'tcp' }] };
-}
-
-function put(name: string, number: number): Change {
-  return { kind: 'put-service', service: service(name, number) };
-}
-
-function backend(name: string, address: string): Change {
-  const record: BackendRecord = {
-    service: name,
-    portName: 'p',
-    address,
-    port: 8080,
-    weight: 1,
-    state: 'active',
-  };
-  return { kind: 'put-backend', backend: record };
-}
 
 test('what comes while the tables are filled for the first time gets into them', async () => {
   const host = newHost();

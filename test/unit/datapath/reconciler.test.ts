@@ -140,3 +140,42 @@ test('wherever a change was cut short, the next start leaves nothing of what was
     assert.equal(keyed.length, 1);
   }
 });
+
+test('what the tables hold, read backwards, plans nothing', () => {
+  const kernel = new FakeKernel();
+  const web = service('web', '240.0.0.1', '10.0.0.1', '10.0.0.2', 'fd00::1');
+  const [http] = web.ports;
+  assert.ok(http !== undefined);
+  const [first, second] = http.backends;
+  assert.ok(first !== undefined && second !== undefined);
+  const lame = [
+    { ...first, weight: 7 },
+    { ...second, state: 'draining' as const },
+    { ...first, address: '10.0.0.3', down: 'unhealthy' as const },
+    { ...first, address: 'fd00::1' },
+  ];
+  const catalog = catalogOf(
+    3,
+    {
+      name: 'web',
+      vips: ['240.0.0.1', 'fd7a::1'],
+      ports: [
+        { ...http, backends: lame },
+        { name: 'dns', port: 53, protocol: 'udp', backends: [] },
+      ],
+      // Another service has it: no frontend.
+      lost: new Set(['240.0.0.1 53 udp']),
+    },
+    service('none', '240.0.0.2'),
+  );
+  reconcilerOf(kernel).prepareWhole(catalog).apply();
+  const next = reconcilerOf(kernel);
+  const held = { ...catalog, services: next.held() };
+  assert.deepEqual([...held.services.keys()].toSorted(), ['none', 'web']);
+  assert.deepEqual(next.prepareWhole(held).reasons, []);
+  assertRight(kernel, held);
+  assert.deepEqual(held.services.get('web')?.ports[0]?.backends[1], lame[1]);
+  // What makes no sense is not there, and goes.
+  kernel.tables.names.clear();
+  assert.equal(reconcilerOf(kernel).held().size, 0);
+});
