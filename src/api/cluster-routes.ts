@@ -93,7 +93,7 @@ const MEMBERSHIP: readonly Route[] = [
   }),
   route('POST', '/v1/cluster/join', {
     summary:
-      "Join with a token of the node at address. A host with services, rules or keys of its own needs state: merge adds them where the cluster has none, discard drops them. The cluster's state may come after the answer: see neighbours[].behind",
+      "Join with a token of the node at address. A host with services, rules, DNS records or keys of its own needs state: merge adds them where the cluster has none, discard drops them. The cluster's state may come after the answer: see neighbours[].behind",
     params: s.noParams,
     query: s.noQuery,
     body: c.joinBody,

@@ -202,6 +202,7 @@ export const dnsZoneQuery = strict({
   type: queryType.optional(),
 });
 
+export const dnsNameParams = strict({ name: dnsName });
 export const dnsRecordParams = strict({ name: dnsName, type: dnsType });
 
 export const dnsRecordListAnswer = z.object({

@@ -10,6 +10,7 @@ import { parseDocuments } from '../state/documents.ts';
 import { serviceBody, serviceSpec } from '../state/validate.ts';
 import { ACLS } from './acl-routes.ts';
 import { CLUSTER } from './cluster-routes.ts';
+import { DNS } from './dns-routes.ts';
 import type { Engine } from './engine.ts';
 import { KV } from './kv-routes.ts';
 import { route, submit, type Route } from './route.ts';
@@ -170,7 +171,7 @@ const REST: readonly Route[] = [
   }),
   route('GET', '/v1/export', {
     summary:
-      'All services and rules as documents that /v1/apply takes; without the backends that belong to a process',
+      'All services, rules and DNS records as documents that /v1/apply takes; without the backends that belong to a process',
     params: s.noParams,
     query: s.noQuery,
     answer: s.exportAnswer,
@@ -188,4 +189,5 @@ export const ROUTES: readonly Route[] = [
   ...ACLS,
   ...CLUSTER,
   ...KV,
+  ...DNS,
 ];

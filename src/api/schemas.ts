@@ -42,7 +42,7 @@ export const outcomeAnswer = z.object({
   changes: z.array(
     z.object({
       action: z.enum(['create', 'update', 'remove']),
-      kind: z.enum(['service', 'backend', 'acl']),
+      kind: z.enum(['service', 'backend', 'acl', 'record']),
       name: z.string(),
     }),
   ),

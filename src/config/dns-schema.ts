@@ -46,8 +46,8 @@ function zone(what: string, bytesMax: number): z.ZodType<string, string> {
     });
 }
 
-/** So that `_PORTNAME._tcp.SERVICE.DOMAIN` is a name, however long the service's is: 253 - (1 + 15 + 6 + 127 + 1). */
-const DOMAIN_BYTES_MAX = 103;
+/** So that `_PORTNAME._tcp.SERVICE.DOMAIN` is a name, however long the service's is: 253 - (1 + 15 + 6 + 127 + 1), rounded. */
+const DOMAIN_BYTES_MAX = 100;
 
 /** A map, and no z.record(), as a zone may be called `__proto__`. */
 const forward = z

@@ -5,10 +5,12 @@
  * problem there are no changes: nothing is ever half done. Values in commands
  * are already well-formed and canonical (validate.ts).
  */
+import { DEFAULT_DNS_DOMAIN } from '../config/defaults.ts';
 import { allocateVip, inPools, type VipPools } from '../catalog/vips.ts';
 import { formatEndpoint } from '../net/ip.ts';
 import { AclCommands } from './acl-commands.ts';
 import { backendKey } from './changes.ts';
+import { DnsCommands } from './dns-commands.ts';
 import type { Document } from './documents.ts';
 import { backendName, Draft, sameOwner, type Action } from './draft.ts';
 import type { Problem } from './problem.ts';
@@ -18,6 +20,8 @@ import type {
   BackendRecord,
   BackendState,
   Change,
+  DnsRecord,
+  DnsType,
   ServicePort,
   ServiceRecord,
   StateSnapshot,
@@ -56,6 +60,12 @@ export type Command =
   /** Exactly this rule, new or not. */
   | { readonly kind: 'put-acl'; readonly acl: AclRecord }
   | { readonly kind: 'remove-acl'; readonly name: string }
+  /** Exactly these records of a name and type, new or not. */
+  | { readonly kind: 'put-record'; readonly record: DnsRecord }
+  /** These beside those it has. */
+  | { readonly kind: 'add-record'; readonly record: DnsRecord }
+  /** Of one type, or all that the name has. */
+  | { readonly kind: 'remove-record'; readonly name: string; readonly type?: DnsType | undefined }
   /** Every document as if put, all or none. What no document names stays as it is. */
   | { readonly kind: 'apply'; readonly documents: readonly Document[] };
 
@@ -74,13 +84,20 @@ interface Work {
   readonly problems: Problem[];
   readonly warnings: Problem[];
   readonly acls: AclCommands;
+  readonly dns: DnsCommands;
   /** Services that still need VIPs, and where they were asked for. */
   readonly needVips: Map<string, string>;
   /** Services whose VIPs were given, and where. */
   readonly givenVips: Map<string, string>;
 }
 
-export function decide(snapshot: StateSnapshot, command: Command, pools: VipPools): Decision {
+/** `domain`: what the names of services end in. */
+export function decide(
+  snapshot: StateSnapshot,
+  command: Command,
+  pools: VipPools,
+  domain: string = DEFAULT_DNS_DOMAIN,
+): Decision {
   const draft = new Draft(snapshot);
   const problems: Problem[] = [];
   const warnings: Problem[] = [];
@@ -90,12 +107,14 @@ export function decide(snapshot: StateSnapshot, command: Command, pools: VipPool
     problems,
     warnings,
     acls: new AclCommands({ draft, pools, problems, warnings }),
+    dns: new DnsCommands({ draft, domain, problems, warnings }),
     needVips: new Map(),
     givenVips: new Map(),
   };
   perform(work, command);
   settleVips(work);
   work.acls.warnOfMissingServices(snapshot);
+  work.dns.check(snapshot);
   if (work.problems.length > 0)
     return { changes: [], actions: [], problems: work.problems, warnings: [] };
   const diff = work.draft.diff();
@@ -126,6 +145,12 @@ function perform(work: Work, command: Command): void {
       return work.acls.put(command.acl, '');
     case 'remove-acl':
       return work.acls.remove(command.name);
+    case 'put-record':
+      return work.dns.put(command.record, '');
+    case 'add-record':
+      return work.dns.add(command.record);
+    case 'remove-record':
+      return work.dns.remove(command.name, command.type);
     case 'apply':
       return applyDocuments(work, command.documents);
   }
@@ -422,6 +447,7 @@ function applyDocuments(work: Work, documents: readonly Document[]): void {
     putBackend(work, document.service, document, path);
   }
   work.acls.apply(documents);
+  work.dns.apply(documents);
 }
 
 /** The service that has `vip`, other than `except`. */

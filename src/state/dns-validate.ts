@@ -130,9 +130,7 @@ const oneOrMore = z.union(
     error: (issue) =>
       issue.input === undefined
         ? 'data is missing'
-        : Array.isArray(issue.input)
-          ? `data has ${issue.input.length} items: 1–${DNS_DATA_MAX} texts are taken`
-          : 'data is neither a text nor a list of texts',
+        : `data is neither a text nor a list of 1–${DNS_DATA_MAX} texts`,
   },
 );
 

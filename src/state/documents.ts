@@ -1,10 +1,11 @@
 /**
  * Documents: what `apply` takes and `export` prints, one kind each of service,
- * backend and acl. Their fields are those of validate.ts and acl-validate.ts.
+ * backend, acl and record. Their fields are those of validate.ts and its like.
  */
 import * as z from 'zod';
 import { aclFields, aclName, aclRule } from './acl-validate.ts';
-import type { AclRecord } from './records.ts';
+import { dnsFields, dnsRecord } from './dns-validate.ts';
+import type { AclRecord, DnsRecord } from './records.ts';
 import {
   backendFields,
   parse,
@@ -36,24 +37,32 @@ const aclDocument = strict({
   ...aclFields,
 }).transform(aclRule);
 
+const recordDocument = strict({ kind: z.literal('record'), ...dnsFields }).transform(
+  (raw, ctx) => ({
+    kind: raw.kind,
+    ...dnsRecord(raw, ctx),
+  }),
+);
+
 export const document = z.discriminatedUnion(
   'kind',
-  [serviceDocument, backendDocument, aclDocument],
+  [serviceDocument, backendDocument, aclDocument, recordDocument],
   {
     error: (issue) => {
       const input: unknown = issue.input;
       const kind =
         typeof input === 'object' && input !== null && 'kind' in input ? input.kind : undefined;
       return kind === undefined
-        ? 'kind is missing: service, backend or acl'
-        : `kind ${show(kind)} is none of service, backend, acl`;
+        ? 'kind is missing: service, backend, acl or record'
+        : `kind ${show(kind)} is none of service, backend, acl, record`;
     },
   },
 );
 export type Document =
   | ({ readonly kind: 'service' } & ServiceSpec)
   | ({ readonly kind: 'backend'; readonly service: string } & BackendSpec)
-  | ({ readonly kind: 'acl' } & AclRecord);
+  | ({ readonly kind: 'acl' } & AclRecord)
+  | ({ readonly kind: 'record' } & DnsRecord);
 
 /** Checks every document of a file or request body; `documents[i]` starts each path. */
 export function parseDocuments(values: readonly unknown[]): Parsed<readonly Document[]> {

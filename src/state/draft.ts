@@ -3,21 +3,22 @@
  * stored. The difference to the snapshot is the list of changes, so that saying
  * again what is already so changes nothing.
  */
-import { backendKey, compareBackends } from './changes.ts';
+import { backendKey, compareBackends, recordKey } from './changes.ts';
 import { sameAcl } from './export.ts';
 import type {
   AclRecord,
   BackendOwner,
   BackendRecord,
   Change,
+  DnsRecord,
   ServiceRecord,
   StateSnapshot,
 } from './records.ts';
 
 export interface Action {
   readonly action: 'create' | 'update' | 'remove';
-  readonly kind: 'service' | 'backend' | 'acl';
-  /** `web`, `web:http 10.0.0.1:80` for a backend, the name of a rule. */
+  readonly kind: 'service' | 'backend' | 'acl' | 'record';
+  /** `web`, `web:http 10.0.0.1:80` for a backend, the name of a rule, `mail.example MX`. */
   readonly name: string;
 }
 
@@ -28,6 +29,9 @@ export class Draft {
   readonly #backends = new Map<string, Map<string, BackendRecord>>();
   /** Rules written so far, in order; undefined: removed. */
   readonly #acls = new Map<string, AclRecord | undefined>();
+
+  /** DNS records written so far by key, in order; undefined: removed. */
+  readonly #records = new Map<string, DnsRecord | undefined>();
 
   constructor(base: StateSnapshot) {
     this.#base = base;
@@ -101,6 +105,30 @@ export class Draft {
     for (const record of this.#acls.values()) if (record !== undefined) yield record;
   }
 
+  record(id: Pick<DnsRecord, 'name' | 'type'>): DnsRecord | undefined {
+    const key = recordKey(id);
+    return this.#records.has(key) ? this.#records.get(key) : this.#base.records.get(key);
+  }
+
+  putRecord(record: DnsRecord): void {
+    this.#records.set(recordKey(record), record);
+  }
+
+  removeRecord(id: Pick<DnsRecord, 'name' | 'type'>): void {
+    this.#records.set(recordKey(id), undefined);
+  }
+
+  /** One that was written here. */
+  writtenRecord(key: string): DnsRecord | undefined {
+    return this.#records.get(key);
+  }
+
+  /** Every DNS record as it would be. */
+  *records(): Iterable<DnsRecord> {
+    for (const [key, record] of this.#base.records) if (!this.#records.has(key)) yield record;
+    for (const record of this.#records.values()) if (record !== undefined) yield record;
+  }
+
   /** Names of the services whose record was written or removed. */
   writtenServices(): Iterable<string> {
     return this.#services.keys();
@@ -135,6 +163,7 @@ export class Draft {
       });
     }
     this.#diffAcls(puts, removals, actions);
+    this.#diffRecords(puts, removals, actions);
     return { changes: [...puts, ...removals], actions };
   }
 
@@ -148,6 +177,23 @@ export class Draft {
       } else if (before === undefined || !sameAcl(before, after)) {
         puts.push({ kind: 'put-acl', acl: after });
         actions.push({ action: before === undefined ? 'create' : 'update', kind: 'acl', name });
+      }
+    }
+  }
+
+  #diffRecords(puts: Change[], removals: Change[], actions: Action[]): void {
+    for (const [key, after] of this.#records) {
+      const before = this.#base.records.get(key);
+      if (after !== undefined && JSON.stringify(before) !== JSON.stringify(after)) {
+        puts.push({ kind: 'put-record', record: after });
+        actions.push({
+          action: before === undefined ? 'create' : 'update',
+          kind: 'record',
+          name: key,
+        });
+      } else if (after === undefined && before !== undefined) {
+        removals.push({ kind: 'remove-record', name: before.name, type: before.type });
+        actions.push({ action: 'remove', kind: 'record', name: key });
       }
     }
   }

@@ -13,6 +13,7 @@ import type {
   AclSelector,
   AclTarget,
   BackendRecord,
+  DnsRecord,
   ServicePort,
   ServiceRecord,
   StateSnapshot,
@@ -39,6 +40,10 @@ export interface AclDocument {
   readonly to: Readonly<Record<string, string | readonly string[]>>;
   readonly from?: readonly Readonly<Record<string, string | number>>[];
   readonly action: AclAction;
+}
+
+export interface RecordDocument extends DnsRecord {
+  readonly kind: 'record';
 }
 
 /** As people write it: `443/tcp`. */
@@ -93,15 +98,21 @@ function byName(a: { readonly name: string }, b: { readonly name: string }): num
   return a.name < b.name ? -1 : 1;
 }
 
-/** Services, then rules, in the order of names: two exports can be compared with diff(1). */
+/** By name, then type. */
+export function recordsInOrder(snapshot: StateSnapshot): readonly DnsRecord[] {
+  return [...snapshot.records].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([, record]) => record);
+}
+
+/** Services, then rules and DNS records, in the order of names: two exports can be compared with diff(1). */
 export function exportDocuments(
   snapshot: StateSnapshot,
-): readonly (ServiceDocument | AclDocument)[] {
+): readonly (ServiceDocument | AclDocument | RecordDocument)[] {
   const services = [...snapshot.services.values()].toSorted(byName);
   const acls = [...snapshot.acls.values()].toSorted(byName);
   return [
     ...services.map((service) => serviceDocument(snapshot, service)),
     ...acls.map(aclDocument),
+    ...recordsInOrder(snapshot).map((record): RecordDocument => ({ kind: 'record', ...record })),
   ];
 }
 

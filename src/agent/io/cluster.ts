@@ -325,10 +325,11 @@ export class Cluster implements ClusterEngine {
   /** In words; undefined if there are none. */
   #ownRecords(): string | undefined {
     const { state } = this.#pipeline;
-    const { services, acls } = state.snapshot();
+    const { services, acls, records } = state.snapshot();
     const keys = state.kv.all().length;
-    if (services.size + acls.size + keys === 0) return undefined;
-    return `${services.size} services, ${acls.size} rules and ${keys} keys`;
+    if (services.size + acls.size + records.size + keys === 0) return undefined;
+    const names = records.size === 0 ? '' : `, ${records.size} DNS records`;
+    return `${services.size} services, ${acls.size} rules${names} and ${keys} keys`;
   }
 
   #refuseOwnRecords(): void {

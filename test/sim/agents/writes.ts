@@ -59,6 +59,9 @@ function describe(command: Command): string {
       return `remove-service ${command.name}`;
     case 'put-acl':
     case 'remove-acl':
+    case 'put-record':
+    case 'add-record':
+    case 'remove-record':
     case 'apply':
       return command.kind;
   }

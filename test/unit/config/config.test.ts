@@ -167,7 +167,7 @@ test('what the resolver cannot do with is told by its knob', () => {
     ['listen: []', 'dns.listen is empty: `enabled: false` turns the resolver off'],
     ['listen: [localhost]', 'dns.listen "localhost" is not an IP address with or without a port'],
     ['domain: a..b', 'dns.domain "a..b" is no domain name: a label is empty'],
-    [`domain: ${'a.'.repeat(60)}b`, 'it is longer than 103 bytes'],
+    [`domain: ${'a.'.repeat(60)}b`, 'it is longer than 100 bytes'],
     ['upstreams: [dns.example]', 'dns.upstreams "dns.example" is not an IP address'],
     ['forward: [a]', 'dns.forward is not a map of zones'],
     ['forward: {corp.example: 10.0.0.1}', 'dns.forward of corp.example is not a list'],

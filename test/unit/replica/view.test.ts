@@ -7,6 +7,7 @@ import type {
   BackendOwner,
   BackendRecord,
   Change,
+  DnsRecord,
   ServiceRecord,
   StateSnapshot,
 } from '../../../src/state/records.ts';
@@ -253,6 +254,36 @@ suite('view', () => {
     assert.deepEqual(written, { vips: ['240.0.0.9'], ports: web.ports, affinity: 'source' });
   });
 
+  test('a DNS record is an entry of its own, and names that others wrote are told of', () => {
+    const [a, b] = [host(1), host(2)];
+    const record: DnsRecord = { name: 'a.example', type: 'A', data: ['10.0.0.1'] };
+    const meets = (): unknown => {
+      const update = a.replica.diff(b.replica.vector(SHARED));
+      assert.ok(update !== undefined);
+      const { changes, touched, touchedRecords } = b.view.follow(
+        b.replica.receive(update, 1).changed,
+      );
+      return { changes, touched: [...touched], touchedRecords: [...touchedRecords] };
+    };
+    commit(a, [{ kind: 'put-record', record }]);
+    assert.equal(a.replica.get(SHARED, 'dns/a.example/A'), '{"data":["10.0.0.1"]}');
+    assert.deepEqual(meets(), {
+      changes: [{ kind: 'put-record', record }],
+      touched: [],
+      touchedRecords: ['a.example'],
+    });
+    commit(a, [{ kind: 'remove-record', name: 'a.example', type: 'A' }, putWeb]);
+    assert.deepEqual(meets(), {
+      changes: [
+        { kind: 'remove-record', name: 'a.example', type: 'A' },
+        { kind: 'put-service', service: web },
+      ],
+      touched: ['web'],
+      touchedRecords: ['a.example'],
+    });
+    assert.equal(b.view.snapshot().records.size, 0);
+  });
+
   test('records that no version here would write are left out and told of', () => {
     const acl: AclRecord = {
       name: 'r',
@@ -287,14 +318,28 @@ suite('view', () => {
         JSON.stringify({ to: acl.to, from: [{ kind: 'unit', value: 'a b' }], action: 'allow' }),
       ],
       ['acl/c', '[]'],
+      ['dns/a.example/A', '{"data":["10.0.0.01"]}'],
+      ['dns/a.example/AAAA', '{"data":["10.0.0.1"]}'],
+      ['dns/A.example/A', '{"data":["10.0.0.1"]}'],
+      ['dns/b.example/CAA', '{"data":["0 issue ca.example"]}'],
+      ['dns/b.example/TXT', '{"data":"x"}'],
+      ['dns/b.example/A/more', '{"data":["10.0.0.1"]}'],
+      ['dns/b.example', '{"data":["10.0.0.1"]}'],
+      ['dns/*.example/A', '{"data":["10.0.0.1"]}'],
     ];
+    const mx: DnsRecord = { name: 'a.example', type: 'MX', ttl: 9, data: ['10 b.example'] };
+    const readable = [
+      ['acl/r', good],
+      ['dns/a.example/MX', '{"data":["10 b.example"],"ttl":9,"comment":"hi"}'],
+    ] as const;
     const one = host(1);
-    const writes = [...entries, ['acl/r', good] as const].map(
+    const writes = [...entries, ...readable].map(
       ([key, value]) => ({ document: 'shared', key, value }) as const,
     );
     one.view.follow(one.replica.transact(writes, 1).changed);
-    const { services, backends, acls } = one.view.snapshot();
+    const { services, backends, acls, records } = one.view.snapshot();
     assert.deepEqual([services.size, backends.size, [...acls.values()]], [0, 0, [acl]]);
+    assert.deepEqual([...records.values()], [mx]);
     const keys = entries.map(([key]) => `${SHARED} ${key}`).toSorted();
     assert.deepEqual([...one.view.unreadable()].toSorted(), keys);
     one.view.follow(

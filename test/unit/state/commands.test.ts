@@ -88,6 +88,23 @@ test('whatever commands say: one VIP has one service, one port one meaning, each
   );
 });
 
+test('whatever commands say: a CNAME stands alone, and where a service is only the service says', () => {
+  fc.assert(
+    fc.property(fc.array(command, { maxLength: 30 }), (history) => {
+      const { services, records } = after(history);
+      for (const [key, { name, type, data }] of records) {
+        assert.equal(key, `${name} ${type}`);
+        assert.ok(data.length > 0 && new Set(data).size === data.length);
+        const others = [...records.values()].filter((one) => one.name === name).length;
+        if (type === 'CNAME') assert.deepEqual([data.length, others], [1, 1]);
+        const service = services.get(name.replace(/\.zerohop\.internal$/, ''));
+        if (service !== undefined) assert.ok(!['A', 'AAAA', 'CNAME'].includes(type), key);
+      }
+    }),
+    { numRuns: 500 },
+  );
+});
+
 test('giving a command again changes nothing', () => {
   fc.assert(
     fc.property(fc.array(command, { maxLength: 12 }), command, (history, last) => {
@@ -108,6 +125,7 @@ test('applying what was exported changes nothing, and brings all of it back from
       assert.deepEqual(apply(snapshot, documents).changes, []);
       const copy = applyChanges(EMPTY_SNAPSHOT, apply(EMPTY_SNAPSHOT, documents).changes).snapshot;
       assert.deepEqual(new Map(copy.services), new Map(snapshot.services));
+      assert.deepEqual(new Map(copy.records), new Map(snapshot.records));
       assert.deepEqual(exportDocuments(copy), exportDocuments(snapshot));
     }),
     { numRuns: 500 },

@@ -187,6 +187,7 @@ const document = fc.oneof(
     state,
   })),
   aclRecord.map((acl) => ({ kind: 'acl' as const, ...acl })),
+  dnsRecord.map((one) => ({ kind: 'record' as const, ...one })),
 );
 
 export const command: fc.Arbitrary<Command> = fc.oneof(
@@ -233,6 +234,16 @@ export const command: fc.Arbitrary<Command> = fc.oneof(
   {
     weight: 1,
     arbitrary: aclRecord.map((acl) => ({ kind: 'remove-acl' as const, name: acl.name })),
+  },
+  { weight: 3, arbitrary: dnsRecord.map((one) => ({ kind: 'put-record' as const, record: one })) },
+  { weight: 3, arbitrary: dnsRecord.map((one) => ({ kind: 'add-record' as const, record: one })) },
+  {
+    weight: 1,
+    arbitrary: fc.tuple(dnsRecord, fc.boolean()).map(([{ name: one, type }, isWhole]) => ({
+      kind: 'remove-record' as const,
+      name: one,
+      type: isWhole ? undefined : type,
+    })),
   },
   {
     weight: 2,
