@@ -159,12 +159,12 @@ export class HostKernel {
 
   /**
    * Keeps closed what rules may close, when they do not fit: what is pinned stays in force as it
-   * is, and where nothing is, nothing can be reached. Says which.
+   * is, and where nothing is, nothing can be reached. In words.
    */
-  hold(): string {
+  hold(why: string): string {
     this.#kept ??= this.#datapath.isPinned ? this.#keepPinned() : this.#closeAll();
-    this.acls.problem = `the rules do not fit, and ${this.#kept}`;
-    return this.#kept;
+    this.acls.problem = `the rules do not fit, and ${this.#kept}: ${why}`;
+    return this.acls.problem;
   }
 
   #keepPinned(): string {

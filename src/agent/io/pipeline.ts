@@ -143,7 +143,7 @@ export class Pipeline {
 
   /** The rules do not fit, whatever the services: more of those could be unguarded ones. */
   #wait(kernel: HostKernel, error: ProblemError): void {
-    const problem = `the rules do not fit, and ${kernel.hold()}: ${whyText(error)}`;
+    const problem = kernel.hold(whyText(error));
     if (problem !== this.#problem) this.#log.error({ problem }, 'the kernel is not filled');
     this.#waitOn(kernel, problem);
   }

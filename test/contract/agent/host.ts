@@ -53,9 +53,9 @@ export class FakeKernel {
     this.isFilled = true;
   }
 
-  hold(): string {
+  hold(why: string): string {
     this.isHeld = true;
-    return 'all stays';
+    return `the rules do not fit, and all stays: ${why}`;
   }
 
   async prepare({ snapshot, catalog, touched, acls }: NextState): Promise<PreparedState> {
