@@ -1,0 +1,127 @@
+/**
+ * Files of the host that others write too: read whole, written whole or not at all, through symlinks
+ * and over mounts as they are. Says in words what stands in the way.
+ */
+import {
+  chmodSync,
+  chownSync,
+  copyFileSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  readFileSync,
+  readlinkSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { dirname } from 'node:path';
+import { ProblemError } from '../../state/problem.ts';
+
+const MODE = 0o644;
+
+/** undefined: it is not there. */
+export function readText(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT') return undefined;
+    throw refused(error, path);
+  }
+}
+
+export function isSymlink(path: string): boolean {
+  return lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() === true;
+}
+
+/** Where it leads, and whether that is there or not. */
+export function targetOf(path: string): string {
+  try {
+    return realpathSync(path);
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT') return path;
+    throw refused(error, path);
+  }
+}
+
+/** Of a file the very same one, under another name too, where both are in one file system. */
+export function copyOf(path: string, copy: string, what: 'the file' | 'the symlink'): void {
+  try {
+    if (what === 'the symlink') return symlinkSync(readlinkSync(path), copy);
+    if (isSymlink(path)) return copyFileSync(path, copy);
+    try {
+      linkSync(path, copy);
+    } catch (error) {
+      if (codeOf(error) !== 'EXDEV' && codeOf(error) !== 'EPERM') throw error;
+      copyFileSync(path, copy);
+    }
+  } catch (error) {
+    throw refused(error, copy);
+  }
+}
+
+/** In the place of what is there; a symlink stays one, and what it leads to is written. */
+export function writeText(path: string, text: string): void {
+  replaceWith(targetOf(path), text);
+}
+
+/** In the place of what is there, a symlink too. */
+export function replaceWith(path: string, text: string): void {
+  const fresh = `${path}.zerohop-new`;
+  try {
+    mkdirSync(dirname(path), { recursive: true });
+    const before = statSync(path, { throwIfNoEntry: false });
+    writeFileSync(fresh, text, { mode: MODE });
+    chmodSync(fresh, (before?.mode ?? MODE) & 0o7777);
+    if (before !== undefined) chownSync(fresh, before.uid, before.gid);
+    moveTo(fresh, path);
+  } catch (error) {
+    rmSync(fresh, { force: true });
+    throw error instanceof ProblemError ? error : refused(error, path);
+  }
+}
+
+/** `from` takes the place of `to`; where that is a mount of its own (containers), its text does. */
+export function moveTo(from: string, to: string): void {
+  try {
+    renameSync(from, to);
+  } catch (error) {
+    if (codeOf(error) !== 'EBUSY') throw refused(error, to);
+    try {
+      writeFileSync(to, readFileSync(from));
+    } catch (second) {
+      throw refused(second, to);
+    }
+    rmSync(from, { force: true });
+  }
+}
+
+export function remove(path: string): void {
+  try {
+    rmSync(path, { force: true });
+  } catch (error) {
+    throw refused(error, path);
+  }
+}
+
+function codeOf(error: unknown): string | undefined {
+  return (error as NodeJS.ErrnoException).code;
+}
+
+const HINTS: Readonly<Record<string, string>> = {
+  EACCES: 'run it as root',
+  EPERM:
+    'run it as root; for root it is immutable, and somebody wants it so: `chattr -i` lets it be written',
+  EROFS: 'the file system is read-only: what makes the image of this host has to write it',
+};
+
+function refused(error: unknown, path: string): ProblemError {
+  const message = `${path} cannot be changed: ${error instanceof Error ? error.message : String(error)}`;
+  const hint = HINTS[codeOf(error) ?? ''];
+  return new ProblemError([{ code: 'unavailable', message, ...(hint && { hint }) }], {
+    cause: error,
+  });
+}

@@ -1,0 +1,261 @@
+/**
+ * Points this host at the agent's DNS, and back: with a drop-in for systemd-resolved, lines in the
+ * files of openresolv or Debian's resolvconf, or in /etc/resolv.conf. Whatever is chosen, the
+ * servers that were there go on answering while the agent does not. Looks at what is in the files
+ * each time, and keeps no other record; what others wrote stays as it is.
+ */
+import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { formatAddress, type HostPort } from '../../cluster/address.ts';
+import type { VipPools } from '../../catalog/vips.ts';
+import { ProblemError } from '../../state/problem.ts';
+import { NAMESERVERS_MAX, readResolvConf, withoutOwnLines, withOwnLines } from '../resolv-conf.ts';
+import { reverseZones } from '../reverse.ts';
+import { isSymlink, readText, remove, targetOf, writeText } from './etc-file.ts';
+import { RESOLV_CONF } from './host-upstreams.ts';
+import type { Edit, InstallMethod, Plan } from './install-plan.ts';
+import { BACKUP, hashOf, planResolvConf, planResolvConfBack } from './resolv-conf-file.ts';
+import {
+  dropInText,
+  globalServers,
+  isResolvedAsked,
+  isStubLinked,
+  RESOLVED_DROP_IN,
+  RESOLVED_RESTART,
+} from './resolved.ts';
+
+export interface InstallOptions {
+  /** Where the agent listens (dns.listen). */
+  readonly listen: readonly HostPort[];
+  readonly domain: string;
+  /** Names of VIPs are asked of us too. */
+  readonly pools: VipPools;
+  /** Beside systemd-resolved: every name is asked of us first, and of that one where we do not answer. */
+  readonly all?: boolean;
+  /** Looks and plans, and changes nothing. */
+  readonly dryRun?: boolean;
+}
+
+export interface InstallReport {
+  readonly methods: readonly InstallMethod[];
+  /** Nothing had to be done where there is none; with dryRun: would be done. */
+  readonly steps: readonly string[];
+  /** What is not as it could be, with what to do. */
+  readonly warnings: readonly string[];
+}
+
+const OPENRESOLV_CONF = '/etc/resolvconf.conf';
+const DEBIAN_HEAD = '/etc/resolvconf/resolv.conf.d/head';
+const DEBIAN_RUN_DIRS = ['/run/resolvconf/', '/etc/resolvconf/run/'];
+const RESOLVCONF_UPDATE = ['resolvconf', '-u'];
+const NSSWITCH = '/etc/nsswitch.conf';
+const DNS_PORT = 53;
+/** A guess: systemctl waits for resolved, which starts in less than a second. */
+const COMMAND_TIMEOUT_MS = 30_000;
+const PATH = `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`;
+
+/** Rejects with ProblemError where nothing could be done; what is done already is right as it is. */
+export async function install(options: InstallOptions): Promise<InstallReport> {
+  return await carryOut(plansFor(options), options.dryRun === true);
+}
+
+/** All of ours, however it came there. */
+export async function uninstall(options: { readonly dryRun?: boolean }): Promise<InstallReport> {
+  const plans = [backResolved(), backOpenresolv(), backResolvconf(), planResolvConfBack()];
+  const found = plans.filter((plan) => plan !== undefined);
+  return await carryOut(found, options.dryRun === true);
+}
+
+/** Where lines of ours are, and where they were before somebody rewrote the file. */
+export function installed(): { readonly methods: readonly InstallMethod[]; problem?: string } {
+  const has = (path: string): boolean => withoutOwnLines(readText(path) ?? '').mark !== undefined;
+  const methods: InstallMethod[] = [];
+  if (existsSync(RESOLVED_DROP_IN)) methods.push('resolved');
+  if (has(OPENRESOLV_CONF)) methods.push('openresolv');
+  if (has(DEBIAN_HEAD)) methods.push('resolvconf');
+  if (has(RESOLV_CONF) && !methods.includes('resolvconf')) methods.push('resolv.conf');
+  else if (existsSync(BACKUP) && !methods.includes('resolvconf'))
+    return {
+      methods,
+      problem: `${RESOLV_CONF} was rewritten by another program and does not name this agent any more: run \`zerohop dns install\` again, or \`zerohop dns uninstall\``,
+    };
+  return { methods };
+}
+
+function plansFor(options: InstallOptions): Plan[] {
+  if (isResolvedAsked() || existsSync(RESOLVED_DROP_IN)) {
+    const global = globalServers();
+    if (global.length === 0) {
+      const own = planResolved(options);
+      if (options.all !== true) return [own];
+      return [own, planFile(options, nssWarnings())];
+    }
+    const why = `systemd-resolved has servers for all links (${global.join(' ')}): ours among them would be asked for some names and not for others, so ${RESOLV_CONF} names it before systemd-resolved`;
+    return [planFile(options, [why, ...nssWarnings()])];
+  }
+  if (existsSync(OPENRESOLV_CONF) && isGenerated('resolvconf')) return [planOpenresolv(options)];
+  if (DEBIAN_RUN_DIRS.some((dir) => targetOf(RESOLV_CONF).startsWith(dir)))
+    return [planDebian(options)];
+  return [planFile(options, [])];
+}
+
+function planResolved({ listen, domain, pools }: InstallOptions): Plan {
+  const zones = [pools.v4, pools.v6].flatMap((pool) => reverseZones(pool));
+  const text = dropInText(addressFor(listen, false), [domain, ...zones]);
+  const step = `${RESOLVED_DROP_IN}: systemd-resolved asks the agent for names under ${domain}`;
+  const isThere = readText(RESOLVED_DROP_IN) === text;
+  return {
+    method: 'resolved',
+    edits: isThere ? [] : [{ step, apply: () => writeText(RESOLVED_DROP_IN, text) }],
+    command: RESOLVED_RESTART,
+  };
+}
+
+function planFile(options: InstallOptions, warnings: readonly string[]): Plan {
+  const { host } = addressFor(options.listen, true);
+  const plan = planResolvConf(host, { replaceStub: isStubLinked() });
+  return { ...plan, warnings: [...warnings, ...fileWarnings(host), ...(plan.warnings ?? [])] };
+}
+
+/** A shell script that resolvconf(8) reads: what others set there is kept. */
+function planOpenresolv({ listen }: InstallOptions): Plan {
+  const { host } = addressFor(listen, true);
+  const lines = [
+    `name_servers="${host} $name_servers"`,
+    // Or a server on loopback would be the only one.
+    'resolv_conf_local_only=NO',
+    'resolv_conf_options="timeout:1 attempts:2 $resolv_conf_options"',
+  ];
+  return {
+    method: 'openresolv',
+    edits: ownLinesIn(OPENRESOLV_CONF, lines, `${host} goes first in what resolvconf makes`),
+    command: RESOLVCONF_UPDATE,
+  };
+}
+
+function planDebian({ listen }: InstallOptions): Plan {
+  const { host } = addressFor(listen, true);
+  const lines = [`nameserver ${host}`, 'options timeout:1 attempts:2'];
+  return {
+    method: 'resolvconf',
+    edits: ownLinesIn(DEBIAN_HEAD, lines, `${host} goes first in what resolvconf makes`),
+    command: RESOLVCONF_UPDATE,
+  };
+}
+
+function ownLinesIn(path: string, lines: readonly string[], what: string): Edit[] {
+  const before = readText(path);
+  const { rest, mark = hashOf(before) } = withoutOwnLines(before ?? '');
+  const after = withOwnLines(rest, { lines, mark, at: 'end' });
+  if (after === before) return [];
+  return [{ step: `${path}: ${what}`, apply: () => writeText(path, after) }];
+}
+
+function backResolved(): Plan | undefined {
+  if (!existsSync(RESOLVED_DROP_IN)) return undefined;
+  const edit = { step: `${RESOLVED_DROP_IN}: removed`, apply: () => remove(RESOLVED_DROP_IN) };
+  return { method: 'resolved', edits: [edit], command: RESOLVED_RESTART };
+}
+
+function backOpenresolv(): Plan | undefined {
+  return backOwnLines('openresolv', OPENRESOLV_CONF);
+}
+
+function backResolvconf(): Plan | undefined {
+  return backOwnLines('resolvconf', DEBIAN_HEAD);
+}
+
+function backOwnLines(method: InstallMethod, path: string): Plan | undefined {
+  const before = readText(path);
+  const { rest, mark } = withoutOwnLines(before ?? '');
+  if (mark === undefined) return undefined;
+  // We may have ended its last line.
+  const texts = [rest, rest.replace(/\n$/, '')];
+  const as = texts.find((text) => hashOf(text) === mark) ?? rest;
+  const apply = (): void => {
+    if (mark === hashOf(undefined) && as === '') remove(path);
+    else writeText(path, as);
+  };
+  const edit = { step: `${path}: our lines are removed`, apply };
+  return { method, edits: [edit], command: RESOLVCONF_UPDATE };
+}
+
+async function carryOut(plans: readonly Plan[], dryRun: boolean): Promise<InstallReport> {
+  const steps: string[] = [];
+  const warnings: string[] = [];
+  for (const plan of plans) {
+    warnings.push(...(plan.warnings ?? []));
+    for (const { step, apply } of plan.edits) {
+      if (!dryRun) apply();
+      steps.push(step);
+    }
+    if (plan.command === undefined || plan.edits.length === 0) continue;
+    const problem = dryRun ? undefined : await run(plan.command);
+    steps.push(plan.command.join(' '));
+    if (problem !== undefined) warnings.push(problem);
+  }
+  return { methods: plans.map(({ method }) => method), steps, warnings: [...new Set(warnings)] };
+}
+
+/** What went wrong, for people. */
+function run([file = '', ...args]: readonly string[]): Promise<string | undefined> {
+  return new Promise((resolve) => {
+    const options = { timeout: COMMAND_TIMEOUT_MS, env: { ...process.env, PATH } };
+    execFile(file, args, options, (error, _stdout, stderr) => {
+      if (error === null) return resolve(undefined);
+      const said = stderr.trim() || error.message;
+      resolve(`${[file, ...args].join(' ')} failed (${said}): run it by hand, or nothing changes`);
+    });
+  });
+}
+
+/** What the host is to ask. resolv.conf(5) has no ports. */
+function addressFor(listen: readonly HostPort[], isPortFixed: boolean): HostPort {
+  const local = listen.map(({ host, port }) => ({
+    host: host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '::1' : host,
+    port,
+  }));
+  const chosen = isPortFixed ? local.find(({ port }) => port === DNS_PORT) : local[0];
+  if (chosen !== undefined) return chosen;
+  const message = `the agent's DNS listens at ${listen.map(formatAddress).join(', ')}, and ${RESOLV_CONF} can only name servers at port ${DNS_PORT}`;
+  const hint = 'add an address with port 53 to dns.listen and restart the agent';
+  throw new ProblemError([{ code: 'invalid', message, path: 'dns.listen', hint }]);
+}
+
+function isGenerated(by: string): boolean {
+  return (readText(RESOLV_CONF) ?? '').includes(`Generated by ${by}`);
+}
+
+function nssWarnings(): string[] {
+  const hosts = /^hosts:(.*)$/m.exec(readText(NSSWITCH) ?? '')?.[1] ?? '';
+  if (!/\bresolve\b/.test(hosts)) return [];
+  return [
+    `${NSSWITCH} has \`resolve\`: programs that use glibc ask systemd-resolved by D-Bus or varlink and do not read ${RESOLV_CONF}; take \`resolve\` out of its line \`hosts:\` to have them ask the agent first`,
+  ];
+}
+
+function fileWarnings(host: string): string[] {
+  const text = readText(RESOLV_CONF) ?? '';
+  const others = readResolvConf(withoutOwnLines(text).rest).nameservers.filter(
+    (one) => one !== host,
+  );
+  const warnings: string[] = [];
+  if (others.length === 0)
+    warnings.push(
+      `${RESOLV_CONF} names no other server: while the agent is down, this host resolves nothing`,
+    );
+  const left = others.slice(NAMESERVERS_MAX - 1);
+  if (left.length > 0)
+    warnings.push(
+      `the C library asks ${NAMESERVERS_MAX} servers at most: ${left.join(', ')} is not asked any more while the agent is installed`,
+    );
+  if (isGenerated('NetworkManager') || targetOf(RESOLV_CONF).startsWith('/run/NetworkManager/'))
+    warnings.push(
+      `NetworkManager writes ${RESOLV_CONF}, and will write it again without our lines: set \`dns=none\` or \`rc-manager=unmanaged\` in its [main], or run this again then`,
+    );
+  else if (isSymlink(RESOLV_CONF) && !isResolvedAsked())
+    warnings.push(
+      `${RESOLV_CONF} is a symlink: what writes ${targetOf(RESOLV_CONF)} may write it again without our lines`,
+    );
+  return warnings;
+}

@@ -1,0 +1,351 @@
+/**
+ * `zerohop dns install` on an /etc and a /run of its own, in a mount namespace: what is written for
+ * each kind of host, and that everything is back afterwards, to the byte.
+ */
+import assert from 'node:assert/strict';
+import {
+  chmodSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { test, type TestContext } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { Child, testEnvironment } from '../../harness/child.ts';
+
+const PROGRAM = fileURLToPath(new URL('../children/dns-install.ts', import.meta.url));
+const OURS = '127.0.0.55';
+
+interface Report {
+  readonly methods?: readonly string[];
+  readonly steps?: readonly string[];
+  readonly warnings?: readonly string[];
+  readonly problems?: readonly { readonly message: string; readonly hint?: string }[];
+  readonly installed: { readonly methods: readonly string[]; readonly problem?: string };
+  readonly upstreams: readonly string[];
+}
+
+/** A tree whose `etc` and `run` are mounted over the host's for each command. */
+class Tree {
+  readonly root = mkdtempSync(join(tmpdir(), 'zh-install-'));
+
+  constructor(t: TestContext, files: Readonly<Record<string, string>>) {
+    t.after(() => rmSync(this.root, { recursive: true, force: true }));
+    for (const dir of ['etc', 'run', 'bin', 'log']) mkdirSync(join(this.root, dir));
+    for (const [path, text] of Object.entries(files)) this.write(path, text);
+    // What the programs that it runs would do is not the matter here: that they are run, and after the files.
+    for (const name of ['systemctl', 'resolvconf']) {
+      const script = `#!/bin/sh\necho "${name} $*" >>${this.root}/log/commands\n`;
+      writeFileSync(join(this.root, 'bin', name), script, { mode: 0o755 });
+    }
+  }
+
+  at(path: string): string {
+    return join(this.root, path);
+  }
+
+  write(path: string, text: string): void {
+    mkdirSync(dirname(this.at(path)), { recursive: true });
+    writeFileSync(this.at(path), text);
+  }
+
+  read(path: string): string {
+    return readFileSync(this.at(path), 'utf8');
+  }
+
+  link(path: string, target: string): void {
+    symlinkSync(target, this.at(path));
+  }
+
+  get commands(): string[] {
+    if (!existsSync(this.at('log/commands'))) return [];
+    return this.read('log/commands').trim().split('\n');
+  }
+
+  /** All that is in etc: paths, kinds, modes and contents. */
+  etc(): Record<string, string> {
+    const seen: Record<string, string> = {};
+    for (const entry of readdirSync(this.at('etc'), { recursive: true, withFileTypes: true })) {
+      const path = join(entry.parentPath, entry.name);
+      const name = path.slice(this.root.length + 1);
+      if (entry.isDirectory()) continue;
+      const { mode } = lstatSync(path);
+      seen[name] = entry.isSymbolicLink()
+        ? `-> ${readlinkSync(path)}`
+        : `${(mode & 0o7777).toString(8)} ${readFileSync(path, 'utf8')}`;
+    }
+    return seen;
+  }
+
+  async run(what: string, options: object = {}, mounts = ''): Promise<Report> {
+    const script = `set -e
+      mount --bind ${this.root}/etc /etc
+      mount --bind ${this.root}/run /run
+      ${mounts}
+      exec "$@"`;
+    const node = [process.execPath, PROGRAM, what, JSON.stringify(options)];
+    const env = testEnvironment({ PATH: `${this.root}/bin:${process.env['PATH'] ?? ''}` });
+    const child = new Child(['unshare', '-m', 'sh', '-c', script, 'sh', ...node], {
+      env,
+      input: '',
+    });
+    const { code, stdout, stderr } = await child.result();
+    assert.equal(code, 0, stderr + stdout);
+    return JSON.parse(stdout) as Report;
+  }
+}
+
+const PLAIN = `# by hand
+search corp.example
+nameserver 192.0.2.1
+nameserver 192.0.2.2
+options ndots:2`;
+
+/** Our lines, with the hash as it is. */
+function ours(text: string): string {
+  return text.replace(/(# zerohop: begin) [0-9a-f]{16} /, '$1 HASH ');
+}
+
+const BLOCK = `# zerohop: begin HASH (\`zerohop dns uninstall\` removes these lines)
+nameserver 127.0.0.55
+options timeout:1 attempts:2
+# zerohop: end
+`;
+
+test('resolv.conf: ours goes first, the others stay, and uninstall restores it to the byte', async (t) => {
+  const tree = new Tree(t, { 'etc/resolv.conf': PLAIN });
+  chmodSync(tree.at('etc/resolv.conf'), 0o640);
+  const before = tree.etc();
+
+  const planned = await tree.run('install', { dryRun: true });
+  assert.deepEqual(tree.etc(), before);
+  const done = await tree.run('install');
+  assert.deepEqual(planned.steps, done.steps);
+  assert.deepEqual([done.methods, done.steps?.length, done.warnings], [['resolv.conf'], 1, []]);
+  assert.equal(ours(tree.read('etc/resolv.conf')), BLOCK + PLAIN);
+  assert.deepEqual(done.upstreams, ['192.0.2.1', '192.0.2.2']);
+  assert.deepEqual(done.installed, { methods: ['resolv.conf'] });
+
+  const installed = tree.etc();
+  assert.deepEqual((await tree.run('install')).steps, [], 'a second time');
+  assert.deepEqual(tree.etc(), installed);
+
+  const back = await tree.run('uninstall');
+  assert.deepEqual([back.steps?.length, back.warnings], [1, []]);
+  assert.deepEqual(tree.etc(), before);
+  assert.deepEqual((await tree.run('uninstall')).steps, []);
+  assert.deepEqual(tree.commands, []);
+});
+
+test('resolv.conf: what somebody else changed meanwhile stays, and it is told', async (t) => {
+  const tree = new Tree(t, { 'etc/resolv.conf': PLAIN });
+  await tree.run('install');
+  const changed = tree.read('etc/resolv.conf').replace('192.0.2.2', '192.0.2.9');
+  tree.write('etc/resolv.conf', changed);
+  const { warnings = [] } = await tree.run('uninstall');
+  assert.match(warnings.join(), /^\/etc\/resolv\.conf was changed by somebody else since/);
+  assert.equal(tree.read('etc/resolv.conf'), PLAIN.replace('192.0.2.2', '192.0.2.9'));
+  assert.equal(tree.read('etc/resolv.conf.before-zerohop'), PLAIN);
+});
+
+test('resolv.conf: where another program wrote it anew it stays so, and status tells', async (t) => {
+  const tree = new Tree(t, { 'etc/resolv.conf': PLAIN });
+  await tree.run('install');
+  tree.write('etc/resolv.conf', 'nameserver 192.0.2.8\n');
+  const { installed } = await tree.run('look');
+  assert.match(installed.problem ?? '', /does not name this agent any more/);
+  const { warnings = [] } = await tree.run('uninstall');
+  assert.match(warnings.join(), /rewritten by another program/);
+  assert.deepEqual(tree.etc(), { 'etc/resolv.conf': '644 nameserver 192.0.2.8\n' });
+});
+
+test('resolv.conf: `rotate` is set aside while we are first, and what else it says is kept', async (t) => {
+  const text = 'nameserver 192.0.2.1\noptions rotate edns0\n';
+  const tree = new Tree(t, { 'etc/resolv.conf': text });
+  await tree.run('install');
+  assert.equal(
+    ours(tree.read('etc/resolv.conf')),
+    BLOCK.replace('attempts:2', 'attempts:2 edns0') +
+      'nameserver 192.0.2.1\n# zerohop: set aside: options rotate edns0\n',
+  );
+  assert.deepEqual((await tree.run('install')).steps, []);
+  await tree.run('uninstall');
+  assert.equal(tree.read('etc/resolv.conf'), text);
+});
+
+test('resolv.conf: what is lost, and what cannot go on alone, is told', async (t) => {
+  const servers = [1, 2, 3].map((n) => `nameserver 192.0.2.${n}\n`).join('');
+  const full = new Tree(t, { 'etc/resolv.conf': servers });
+  assert.match((await full.run('install')).warnings?.join() ?? '', /192\.0\.2\.3 is not asked/);
+  const alone = new Tree(t, {});
+  const { warnings } = await alone.run('install');
+  assert.match(warnings?.join() ?? '', /names no other server/);
+  assert.match(alone.read('etc/resolv.conf'), /^nameserver 127\.0\.0\.55$/m);
+  await alone.run('uninstall');
+  assert.deepEqual(alone.etc(), {});
+});
+
+test('resolv.conf: a symlink stays one, and the file behind it is written and restored', async (t) => {
+  const tree = new Tree(t, { 'etc/dhcp/resolv.conf': PLAIN });
+  tree.link('etc/resolv.conf', 'dhcp/resolv.conf');
+  const before = tree.etc();
+  const { warnings = [] } = await tree.run('install');
+  assert.match(warnings.join(), /is a symlink: what writes \/etc\/dhcp\/resolv\.conf may/);
+  assert.equal(ours(tree.read('etc/dhcp/resolv.conf')), BLOCK + PLAIN);
+  assert.equal(readlinkSync(tree.at('etc/resolv.conf')), 'dhcp/resolv.conf');
+  await tree.run('uninstall');
+  assert.deepEqual(tree.etc(), before);
+});
+
+test('resolv.conf: one that is mounted, as in containers, is written and restored where it is', async (t) => {
+  const tree = new Tree(t, { 'etc/resolv.conf': PLAIN, 'mounted.conf': PLAIN });
+  const mounts = `mount --bind ${tree.at('mounted.conf')} /etc/resolv.conf`;
+  await tree.run('install', {}, mounts);
+  assert.equal(ours(tree.read('mounted.conf')), BLOCK + PLAIN);
+  await tree.run('uninstall', {}, mounts);
+  assert.equal(tree.read('mounted.conf'), PLAIN);
+  assert.deepEqual(tree.etc(), { 'etc/resolv.conf': `644 ${PLAIN}` });
+});
+
+test('resolv.conf: one that cannot be written is a problem that says why, and nothing is changed', async (t) => {
+  const tree = new Tree(t, { 'etc/resolv.conf': PLAIN });
+  const before = tree.etc();
+  const { problems = [] } = await tree.run('install', {}, 'mount -o remount,ro,bind /etc');
+  assert.match(problems[0]?.message ?? '', /^\/etc\/resolv\.conf.* cannot be changed: EROFS/);
+  assert.match(problems[0]?.hint ?? '', /read-only/);
+  assert.deepEqual(tree.etc(), before);
+});
+
+test('resolv.conf: one that is immutable is left so, and the problem says what it is', async (t) => {
+  const tree = new Tree(t, { 'etc/resolv.conf': PLAIN });
+  const chattr = async (flag: string): Promise<number> =>
+    (await new Child(['chattr', flag, tree.at('etc/resolv.conf')], { input: '' }).result()).code;
+  if ((await chattr('+i')) !== 0) return t.skip('this file system or sandbox has no chattr +i');
+  try {
+    const { problems = [] } = await tree.run('install');
+    assert.match(problems[0]?.hint ?? '', /chattr -i/);
+    assert.deepEqual(tree.etc(), { 'etc/resolv.conf': `644 ${PLAIN}` });
+  } finally {
+    await chattr('-i');
+  }
+});
+
+test('an agent that listens at another port only cannot be named in resolv.conf', async (t) => {
+  const tree = new Tree(t, { 'etc/resolv.conf': PLAIN });
+  const { problems = [] } = await tree.run('install', {
+    listen: [{ host: '127.0.0.55', port: 5353 }],
+  });
+  assert.match(problems[0]?.message ?? '', /can only name servers at port 53/);
+  assert.deepEqual(tree.etc(), { 'etc/resolv.conf': `644 ${PLAIN}` });
+});
+
+const STUB_TEXT = 'nameserver 127.0.0.53\noptions edns0 trust-ad\nsearch corp.example\n';
+const RESOLVED = {
+  'run/systemd/resolve/stub-resolv.conf': STUB_TEXT,
+  'run/systemd/resolve/resolv.conf': `nameserver ${OURS}\nnameserver 192.0.2.5\n`,
+};
+const DROP_IN = 'etc/systemd/resolved.conf.d/zerohop.conf';
+const RESTARTED = 'systemctl try-reload-or-restart systemd-resolved.service';
+
+function withResolved(t: TestContext, files: Readonly<Record<string, string>> = {}): Tree {
+  const tree = new Tree(t, { ...RESOLVED, ...files });
+  tree.link('etc/resolv.conf', '../run/systemd/resolve/stub-resolv.conf');
+  return tree;
+}
+
+test('systemd-resolved: a drop-in sends it to us for our names, and nothing else is touched', async (t) => {
+  const tree = withResolved(t);
+  const before = tree.etc();
+  const { methods, warnings, upstreams } = await tree.run('install');
+  assert.deepEqual([methods, warnings], [['resolved'], []]);
+  assert.deepEqual(upstreams, ['192.0.2.5'], 'those behind the stub, without us');
+  const text = tree.read(DROP_IN);
+  assert.match(
+    text,
+    /^\[Resolve\]\nDNS=127\.0\.0\.55\nDomains=~zerohop\.internal ~240\.in-addr\.arpa /m,
+  );
+  assert.match(
+    text,
+    / ~255\.in-addr\.arpa ~0\.7\.f\.6\.8\.6\.f\.6\.2\.7\.5\.6\.a\.7\.d\.f\.ip6\.arpa$/m,
+  );
+  assert.deepEqual(tree.etc(), { ...before, [DROP_IN]: `644 ${text}` });
+  assert.deepEqual(tree.commands, [RESTARTED]);
+  assert.deepEqual((await tree.run('install')).steps, []);
+  assert.deepEqual((await tree.run('uninstall')).installed, { methods: [] });
+  assert.deepEqual(tree.etc(), before);
+  assert.deepEqual(tree.commands, [RESTARTED, RESTARTED]);
+});
+
+test('systemd-resolved with --all: resolv.conf names us before the stub, and is the symlink again afterwards', async (t) => {
+  const tree = withResolved(t, { 'etc/nsswitch.conf': 'hosts: files resolve dns\n' });
+  const before = tree.etc();
+  const { methods, warnings = [], upstreams } = await tree.run('install', { all: true });
+  assert.deepEqual(methods, ['resolved', 'resolv.conf']);
+  assert.match(warnings.join(), /nsswitch\.conf has `resolve`/);
+  assert.equal(ours(tree.read('etc/resolv.conf')), BLOCK + STUB_TEXT);
+  assert.deepEqual(upstreams, ['192.0.2.5']);
+  assert.deepEqual((await tree.run('install', { all: true })).steps, []);
+  await tree.run('uninstall');
+  assert.deepEqual(tree.etc(), before);
+  assert.equal(tree.read('run/systemd/resolve/stub-resolv.conf'), STUB_TEXT);
+});
+
+test('systemd-resolved with servers for all links: ours is not put among them', async (t) => {
+  const tree = withResolved(t, { 'etc/systemd/resolved.conf': '[Resolve]\nDNS=192.0.2.77\n' });
+  const before = tree.etc();
+  const { methods, warnings = [] } = await tree.run('install');
+  assert.deepEqual(methods, ['resolv.conf']);
+  assert.match(warnings.join(), /has servers for all links \(192\.0\.2\.77\)/);
+  assert.equal(ours(tree.read('etc/resolv.conf')), BLOCK + STUB_TEXT);
+  await tree.run('uninstall');
+  assert.deepEqual(tree.etc(), before);
+});
+
+test('openresolv: lines at the end of its settings, which are kept', async (t) => {
+  const settings = 'resolv_conf=/etc/resolv.conf\nname_servers=192.0.2.3';
+  const tree = new Tree(t, {
+    'etc/resolv.conf': '# Generated by resolvconf\nnameserver 192.0.2.1\n',
+    'etc/resolvconf.conf': settings,
+  });
+  const before = tree.etc();
+  assert.deepEqual((await tree.run('install')).methods, ['openresolv']);
+  const script = `. ${tree.at('etc/resolvconf.conf')}; echo $name_servers $resolv_conf_local_only $resolv_conf_options`;
+  const { stdout } = await new Child(['sh', '-c', script], { input: '' }).result();
+  assert.equal(stdout, '127.0.0.55 192.0.2.3 NO timeout:1 attempts:2\n');
+  assert.deepEqual((await tree.run('install')).steps, []);
+  await tree.run('uninstall');
+  assert.deepEqual(tree.etc(), before, 'also without the end of the last line');
+  assert.deepEqual(tree.commands, ['resolvconf -u', 'resolvconf -u']);
+});
+
+test("Debian's resolvconf: lines in its head", async (t) => {
+  const tree = new Tree(t, {
+    'run/resolvconf/resolv.conf': 'nameserver 192.0.2.1\n',
+    'etc/resolvconf/resolv.conf.d/head': '# do not edit\n',
+  });
+  tree.link('etc/resolv.conf', '../run/resolvconf/resolv.conf');
+  const before = tree.etc();
+  assert.deepEqual((await tree.run('install')).methods, ['resolvconf']);
+  assert.equal(ours(tree.read('etc/resolvconf/resolv.conf.d/head')), `# do not edit\n${BLOCK}`);
+  await tree.run('uninstall');
+  assert.deepEqual(tree.etc(), before);
+  assert.deepEqual(tree.commands, ['resolvconf -u', 'resolvconf -u']);
+});
+
+test('a command that fails is told of, with what to do', async (t) => {
+  const tree = withResolved(t);
+  writeFileSync(tree.at('bin/systemctl'), '#!/bin/sh\necho no bus >&2; exit 1\n', { mode: 0o755 });
+  const { warnings } = await tree.run('install');
+  assert.deepEqual(warnings, [`${RESTARTED} failed (no bus): run it by hand, or nothing changes`]);
+  unlinkSync(tree.at(DROP_IN));
+});

@@ -1,0 +1,121 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { Allowed } from '../../../src/dns/allow.ts';
+import { frame, FrameReader } from '../../../src/dns/frames.ts';
+import {
+  pointedAtUs,
+  readResolvConf,
+  withoutOwnLines,
+  withOwnLines,
+} from '../../../src/dns/resolv-conf.ts';
+import { reverseZones } from '../../../src/dns/reverse.ts';
+import { parseCidr, type Cidr } from '../../../src/net/cidr.ts';
+
+function cidr(text: string): Cidr {
+  const result = parseCidr(text);
+  assert.ok(result.ok);
+  return result.cidr;
+}
+
+const anyLine = fc.oneof(
+  fc.constantFrom(
+    'nameserver 192.0.2.1',
+    'options rotate',
+    'options ndots:2 rotate edns0',
+    'search a.example b.example',
+    '# comment',
+    '; comment',
+    '',
+    'sortlist',
+  ),
+  fc.string().filter((line) => !line.includes('\n') && !line.startsWith('# zerohop:')),
+);
+const anyText = fc.array(anyLine).map((lines) => lines.join('\n'));
+
+test('resolv.conf is read as glibc reads it: keywords at the beginning of a line', () => {
+  const text =
+    'nameserver 192.0.2.1\nnameserver\tfe80::1%eth0 # why\n nameserver 192.0.2.2\n#nameserver 192.0.2.3\nnameserver\noptions a  b\noptions c\n';
+  assert.deepEqual(readResolvConf(text), {
+    nameservers: ['192.0.2.1', 'fe80::1%eth0'],
+    options: ['a', 'b', 'c'],
+  });
+});
+
+test('whatever a resolv.conf says, our lines come out of it as they went in, and we are asked first', () => {
+  fc.assert(
+    fc.property(anyText, (text) => {
+      const pointed = pointedAtUs(text, { address: '127.0.0.55', mark: 'word' });
+      assert.deepEqual(withoutOwnLines(pointed), { rest: text, mark: 'word' });
+      const { nameservers, options } = readResolvConf(pointed);
+      const before = readResolvConf(text);
+      assert.deepEqual(nameservers, ['127.0.0.55', ...before.nameservers]);
+      assert.ok(!options.includes('rotate'));
+      for (const option of before.options)
+        assert.ok(option === 'rotate' || options.includes(option));
+      assert.equal(pointedAtUs(text, { address: '127.0.0.55', mark: 'word' }), pointed);
+    }),
+  );
+});
+
+test('lines at the end of a file come out of it, but for the end of its last line', () => {
+  fc.assert(
+    fc.property(anyText, (text) => {
+      const made = withOwnLines(text, { lines: ['one', 'two'], mark: 'word', at: 'end' });
+      const { rest, mark } = withoutOwnLines(made);
+      assert.equal(mark, 'word');
+      assert.ok(rest === text || rest === `${text}\n`);
+    }),
+  );
+});
+
+test('the reverse zones of a block are those that are in it, whole', () => {
+  assert.deepEqual(reverseZones(cidr('10.1.0.0/16')), ['1.10.in-addr.arpa']);
+  assert.deepEqual(reverseZones(cidr('10.1.2.0/23')), [
+    '2.1.10.in-addr.arpa',
+    '3.1.10.in-addr.arpa',
+  ]);
+  assert.deepEqual(reverseZones(cidr('10.1.2.3/32')), ['3.2.1.10.in-addr.arpa']);
+  assert.deepEqual(reverseZones(cidr('0.0.0.0/0')), ['in-addr.arpa']);
+  assert.equal(reverseZones(cidr('240.0.0.0/4')).length, 16);
+  assert.equal(reverseZones(cidr('240.0.0.0/4'))[15], '255.in-addr.arpa');
+  assert.deepEqual(reverseZones(cidr('fd00:12::/32')), ['2.1.0.0.0.0.d.f.ip6.arpa']);
+  assert.deepEqual(reverseZones(cidr('fc00::/7')), ['c.f.ip6.arpa', 'd.f.ip6.arpa']);
+});
+
+test('who may ask for names of others: the blocks, and the addresses that this host has', () => {
+  const allowed = new Allowed([cidr('127.0.0.0/8'), cidr('192.0.2.0/24'), cidr('fd00::/16')]);
+  assert.deepEqual(
+    ['127.0.0.1', '192.0.2.9', '192.0.3.9', 'fd00::1', 'fd01::1', '10.0.0.7', ''].map((client) =>
+      allowed.has(client),
+    ),
+    [true, true, false, true, false, false, false],
+  );
+  allowed.own(['10.0.0.7', 'fe80::1%eth0']);
+  assert.deepEqual(
+    ['10.0.0.7', 'fe80::1%eth0', 'fe80::2%eth0'].map((client) => allowed.has(client)),
+    [true, true, false],
+  );
+  allowed.own([]);
+  assert.equal(allowed.has('10.0.0.7'), false, 'not any more');
+});
+
+test('messages on a stream come out as they went in, wherever it is cut', () => {
+  const anyMessages = fc.array(fc.uint8Array({ maxLength: 300 }), { maxLength: 8 });
+  fc.assert(
+    fc.property(anyMessages, fc.array(fc.nat(40)), (messages, cuts) => {
+      const stream = Buffer.concat(messages.map(frame));
+      const reader = new FrameReader();
+      const read: Uint8Array[] = [];
+      let at = 0;
+      for (const cut of [...cuts, stream.length]) {
+        reader.push(stream.subarray(at, at + cut));
+        at += cut;
+        for (let one = reader.next(); one !== undefined; one = reader.next())
+          read.push(Uint8Array.from(one));
+      }
+      assert.deepEqual(read, messages);
+      assert.equal(reader.kept, 0);
+    }),
+  );
+});
