@@ -37,14 +37,23 @@ export const RCODE = {
 /** Types that a zone has records of. */
 export type ZoneType = 'A' | 'AAAA' | 'CNAME' | 'MX' | 'NS' | 'PTR' | 'SOA' | 'SRV' | 'TXT';
 
-const ZONE_TYPES: ReadonlyMap<number, ZoneType> = new Map(
-  (['A', 'AAAA', 'CNAME', 'MX', 'NS', 'PTR', 'SOA', 'SRV', 'TXT'] as const).map((name) => [
-    TYPE[name],
-    name,
-  ]),
+export const ZONE_TYPES: readonly ZoneType[] = [
+  'A',
+  'AAAA',
+  'CNAME',
+  'MX',
+  'NS',
+  'PTR',
+  'SOA',
+  'SRV',
+  'TXT',
+];
+
+const BY_NUMBER: ReadonlyMap<number, ZoneType> = new Map(
+  ZONE_TYPES.map((name) => [TYPE[name], name]),
 );
 
 /** Undefined: nothing in a zone is of this type. */
 export function zoneTypeOf(type: number): ZoneType | undefined {
-  return ZONE_TYPES.get(type);
+  return BY_NUMBER.get(type);
 }

@@ -91,6 +91,10 @@ export class BucketMapEdit<V> {
     this.#size = base.size;
   }
 
+  get(key: string): V | undefined {
+    return this.#buckets[bucketIndex(key)]?.get(key);
+  }
+
   set(key: string, value: V): void {
     const bucket = this.#writable(bucketIndex(key));
     const before = bucket.size;
