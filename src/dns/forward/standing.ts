@@ -1,0 +1,178 @@
+/**
+ * What is known of an upstream, and who is asked first: fewest recent failures, then latency. Failures
+ * and successes fade, so what was bad once is forgiven. Failures count in three grades, not one by one:
+ * a single lost packet must not put a resolver of 1 ms behind one of 50 ms.
+ */
+import type { AttemptResult, Upstream, UpstreamState, UpstreamStats } from './types.ts';
+
+/** Failures lose half their weight in this time (a guess: outages last longer, lost packets do not). */
+const HALF_LIFE_MS = 10_000;
+/** RFC 6298 section 2, for the smoothed latency and its variation. */
+const ALPHA = 1 / 8;
+const BETA = 1 / 4;
+const RETRY_MIN_MS = 10;
+/** From here on an upstream is unsteady, and from there failing: shares of what was asked lately. */
+const UNSTEADY_SHARE = 0.2;
+const FAILING_SHARE = 0.6;
+/** Those who are not among the first are asked along this often, to know when they are better. */
+const PROBE_MS = 5000;
+/** And so often while they come back: the last answer was good. */
+const PROBE_SOON_MS = 500;
+export const LOOP_MS = 60_000;
+/** How long it is believed that an upstream does not keep case, or has no EDNS. */
+export const QUIRK_MS = 3_600_000;
+
+/** After coredns (1-2-4 up to 8 s), without what cannot be: we answer within seconds. */
+export const LATENCY_BOUNDS_MS: readonly number[] = [
+  0.25, 0.5, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096,
+];
+
+export class Standing {
+  readonly upstream: Upstream;
+  readonly label: string;
+  #failures = 0;
+  #successes = 0;
+  #fadedMs = 0;
+  #isLastGood = false;
+  smoothedMs: number | undefined;
+  #variationMs = 0;
+  askedMs = -Infinity;
+  loopUntilMs = -Infinity;
+  /** When it was last looked into beside a race. */
+  lookMs = -Infinity;
+  caseLostUntilMs = -Infinity;
+  ednsLostUntilMs = -Infinity;
+  sent = 0;
+  pending = 0;
+  readonly results: Partial<Record<AttemptResult, number>> = {};
+  readonly #latencyCounts: number[] = Array.from({ length: LATENCY_BOUNDS_MS.length + 1 }, () => 0);
+  #latencySumMs = 0;
+  #latencyCount = 0;
+
+  constructor(upstream: Upstream) {
+    this.upstream = upstream;
+    this.label = labelOf(upstream);
+  }
+
+  /** `tookMs` is undefined where it says nothing of how fast it usually is: over TCP. */
+  succeeded(nowMs: number, tookMs: number | undefined): void {
+    this.#fade(nowMs);
+    this.#successes += 1;
+    this.#isLastGood = true;
+    if (tookMs === undefined) return;
+    if (this.smoothedMs === undefined) {
+      this.smoothedMs = tookMs;
+      this.#variationMs = tookMs / 2;
+      return;
+    }
+    this.#variationMs += BETA * (Math.abs(this.smoothedMs - tookMs) - this.#variationMs);
+    this.smoothedMs += ALPHA * (tookMs - this.smoothedMs);
+  }
+
+  failed(nowMs: number): void {
+    this.#fade(nowMs);
+    this.#failures += 1;
+    this.#isLastGood = false;
+  }
+
+  /** A reply of any kind came. */
+  replied(tookMs: number): void {
+    let i = 0;
+    while (i < LATENCY_BOUNDS_MS.length && tookMs > (LATENCY_BOUNDS_MS[i] ?? 0)) i += 1;
+    this.#latencyCounts[i] = (this.#latencyCounts[i] ?? 0) + 1;
+    this.#latencySumMs += tookMs;
+    this.#latencyCount += 1;
+  }
+
+  ended(result: AttemptResult): void {
+    this.pending -= 1;
+    this.results[result] = (this.results[result] ?? 0) + 1;
+  }
+
+  /** 0 good, 1 unsteady, 2 failing. */
+  grade(nowMs: number): number {
+    this.#fade(nowMs);
+    const share = this.#failures / (this.#failures + this.#successes + 1);
+    if (share >= FAILING_SHARE) return 2;
+    return share >= UNSTEADY_SHARE ? 1 : 0;
+  }
+
+  /** When an answer is late by its own measure, and another one may be asked. */
+  retryMs(timeoutMs: number): number {
+    if (this.smoothedMs === undefined) return timeoutMs / 8;
+    const expected = this.smoothedMs + 4 * this.#variationMs;
+    return Math.min(timeoutMs / 4, Math.max(RETRY_MIN_MS, expected));
+  }
+
+  isProbeDue(nowMs: number): boolean {
+    if (this.askedMs === -Infinity) return false; // its chance comes otherwise: rank()
+    const isReturning = this.#isLastGood && this.grade(nowMs) > 0;
+    return nowMs - this.askedMs >= (isReturning ? PROBE_SOON_MS : PROBE_MS);
+  }
+
+  state(nowMs: number): UpstreamState {
+    if (nowMs < this.loopUntilMs) return 'loop';
+    const grade = this.grade(nowMs);
+    if (grade === 0 && this.smoothedMs === undefined) return 'unknown';
+    return grade === 2 ? 'failing' : grade === 1 ? 'unsteady' : 'good';
+  }
+
+  stats(nowMs: number): UpstreamStats {
+    return {
+      upstream: this.label,
+      state: this.state(nowMs),
+      results: { ...this.results },
+      sent: this.sent,
+      pending: this.pending,
+      smoothedMs: this.smoothedMs,
+      latency: {
+        counts: [...this.#latencyCounts],
+        sumMs: this.#latencySumMs,
+        count: this.#latencyCount,
+      },
+      isCaseKept: nowMs >= this.caseLostUntilMs,
+      hasEdns: nowMs >= this.ednsLostUntilMs,
+    };
+  }
+
+  #fade(nowMs: number): void {
+    const passedMs = nowMs - this.#fadedMs;
+    if (passedMs <= 0) return;
+    const part = 2 ** (-passedMs / HALF_LIFE_MS);
+    this.#failures *= part;
+    this.#successes *= part;
+    this.#fadedMs = nowMs;
+  }
+}
+
+export function labelOf({ host, port }: Upstream): string {
+  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
+/**
+ * In the order in which they are asked. One that nobody knows yet has its chance as the second, beside
+ * the best known one. Those that loop are left out.
+ */
+export function rank(standings: readonly Standing[], nowMs: number): Standing[] {
+  const graded = standings
+    .filter((standing) => nowMs >= standing.loopUntilMs)
+    .map((standing, index) => ({ standing, index, grade: standing.grade(nowMs) }));
+  graded.sort(
+    (a, b) =>
+      a.grade - b.grade ||
+      (a.standing.smoothedMs ?? Infinity) - (b.standing.smoothedMs ?? Infinity) ||
+      a.index - b.index,
+  );
+  const unknown = graded.findIndex((g) => g.grade === 0 && g.standing.smoothedMs === undefined);
+  if (unknown > 1) graded.splice(1, 0, ...graded.splice(unknown, 1));
+  return graded.map(({ standing }) => standing);
+}
+
+/** Who is asked along although not among the first two. */
+export function probeOf(ranked: readonly Standing[], nowMs: number): Standing | undefined {
+  let longest: Standing | undefined;
+  for (const standing of ranked.slice(2))
+    if (standing.isProbeDue(nowMs) && (longest === undefined || standing.askedMs < longest.askedMs))
+      longest = standing;
+  return longest;
+}
