@@ -218,29 +218,13 @@ Example:
   zerohop kv disable features/beta`,
 } as const;
 
-function registerElements(kv: Command, name: 'add' | 'remove', description: string): void {
-  clientCommand(kv.command(name))
-    .argument('<path>')
-    .argument('<element...>')
-    .description(description)
-    .addHelpText('after', HELPS[name])
-    .action((text: string, elements: readonly string[], options: ClientOptions) => {
-      const path = pathOf(text);
-      return change(
-        options,
-        elements.map((element) => ({ do: name, path, element })),
-      );
-    });
-}
-
-function registerFlag(kv: Command, name: 'enable' | 'disable', description: string): void {
-  clientCommand(kv.command(name))
-    .argument('<path>')
-    .description(description)
-    .addHelpText('after', HELPS[name])
-    .action((text: string, options: ClientOptions) =>
-      change(options, [{ do: name, path: pathOf(text) }]),
-    );
+/** One of the commands, with the help that it has. */
+function subcommand(kv: Command, words: string, description: string): Command {
+  const command = clientCommand(kv.command(words)).description(description);
+  const name = command.name();
+  return Object.hasOwn(HELPS, name)
+    ? command.addHelpText('after', HELPS[name as keyof typeof HELPS])
+    : command;
 }
 
 export function registerKv(program: Command): void {
@@ -250,38 +234,37 @@ export function registerKv(program: Command): void {
     .addHelpText('after', HELP);
   const type = (description: string): Option =>
     option('--type <type>', description).choices(['register', 'set', 'flag', 'counter', 'map']);
-  clientCommand(kv.command('get'))
-    .argument('<path>')
-    .description('print a value')
-    .addOption(type('of this type only'))
-    .addHelpText('after', HELPS.get)
-    .action(get);
-  clientCommand(kv.command('set'))
-    .argument('<path>')
-    .argument('<value>')
-    .description('set a register to a text, or with --json-value to any JSON')
+  subcommand(kv, 'get <path>', 'print a value').addOption(type('of this type only')).action(get);
+  subcommand(kv, 'set <path> <value>', 'set a register to a text, or with --json-value to any JSON')
     .addOption(option('--json-value', 'the value is JSON'))
-    .addHelpText('after', HELPS.set)
     .action(set);
-  clientCommand(kv.command('rm'))
-    .argument('<path...>')
-    .description('remove what is there')
+  subcommand(kv, 'rm <path...>', 'remove what is there')
     .addOption(type('of this type only; map: everything below'))
-    .addHelpText('after', HELPS.rm)
     .action(remove);
-  clientCommand(kv.command('incr'))
-    .argument('<path>')
-    .description('count a counter up, or down')
+  subcommand(kv, 'incr <path>', 'count a counter up, or down')
     .addOption(option('--by <n>', 'this much').default('1'))
-    .addHelpText('after', HELPS.incr)
     .action(increment);
-  registerElements(kv, 'add', 'add elements to a set');
-  registerElements(kv, 'remove', 'remove elements from a set');
-  registerFlag(kv, 'enable', 'enable a flag');
-  registerFlag(kv, 'disable', 'disable a flag: it is as if it had never been there');
-  clientCommand(kv.command('ls'))
-    .argument('[path]')
-    .description('list what is there, or below a path')
+  for (const [name, description] of [
+    ['add', 'add elements to a set'],
+    ['remove', 'remove elements from a set'],
+  ] as const)
+    subcommand(kv, `${name} <path> <element...>`, description).action(
+      (text: string, elements: readonly string[], options: ClientOptions) => {
+        const path = pathOf(text);
+        return change(
+          options,
+          elements.map((element) => ({ do: name, path, element })),
+        );
+      },
+    );
+  for (const [name, description] of [
+    ['enable', 'enable a flag'],
+    ['disable', 'disable a flag: it is as if it had never been there'],
+  ] as const)
+    subcommand(kv, `${name} <path>`, description).action((text: string, options: ClientOptions) =>
+      change(options, [{ do: name, path: pathOf(text) }]),
+    );
+  subcommand(kv, 'ls [path]', 'list what is there, or below a path')
     .addOption(option('-q, --quiet', 'paths only'))
     .action(list);
   registerKvWatch(kv);

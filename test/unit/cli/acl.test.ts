@@ -1,11 +1,8 @@
 /** `zerohop acl` as a process, against an agent without a kernel. */
 import assert from 'node:assert/strict';
-import { execFile, spawn } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, before, test } from 'node:test';
-import { startApi, type ApiServer } from '../../../src/api/io/server.ts';
+import { test } from 'node:test';
 import {
   parseAskedTarget,
   parseSelector,
@@ -14,45 +11,12 @@ import {
 } from '../../../src/cli/acl-text.ts';
 import { UsageError } from '../../../src/cli/output.ts';
 import { denial } from '../api/fake-acls.ts';
-import { FakeEngine } from '../api/fake-engine.ts';
+import { cliForTests, type Result } from './kit.ts';
 
-const directory = mkdtempSync(join(tmpdir(), 'zerohop-cli-acl-'));
-const socket = join(directory, 'agent.sock');
-const main = join(import.meta.dirname, '../../../src/main.ts');
-const env = {
-  ...process.env,
-  NODE_COMPILE_CACHE: join(directory, 'cache'),
-  ZEROHOP_SOCKET: socket,
-};
-const engine = new FakeEngine();
-let api: ApiServer;
-
-before(async () => {
-  const log = { debug: () => undefined, error: () => undefined };
-  api = await startApi(engine, { socketPath: socket, version: '0', log });
-});
-after(async () => {
-  await api.close();
-  rmSync(directory, { recursive: true });
-});
-
-interface Result {
-  readonly code: number;
-  readonly out: string;
-  readonly err: string;
-}
-
-async function acl(...args: string[]): Promise<Result> {
-  return await zerohop('acl', ...args);
-}
-
-async function zerohop(...args: string[]): Promise<Result> {
-  return await new Promise((resolve) => {
-    execFile(process.execPath, [main, ...args], { env }, (error, out, err) =>
-      resolve({ code: typeof error?.code === 'number' ? error.code : 0, out, err }),
-    );
-  });
-}
+const cli = cliForTests();
+const { engine } = cli;
+const zerohop = (...args: string[]): Promise<Result> => cli.run(args);
+const acl = (...args: string[]): Promise<Result> => cli.run(['acl', ...args]);
 
 test('what a rule protects is written as people say it', () => {
   const cases: readonly (readonly [string, object])[] = [
@@ -172,7 +136,7 @@ test('what is one is told as one', async () => {
 });
 
 test('add and apply tell a change in the same words', async () => {
-  const file = join(directory, 'rule.yaml');
+  const file = join(cli.directory, 'rule.yaml');
   const write = (action: string): void =>
     writeFileSync(file, `kind: acl\nname: two\nto: {ports: [25/tcp]}\naction: ${action}\n`);
   const add = async (action: string, ...rest: string[]): Promise<string> =>
@@ -291,9 +255,7 @@ test(
   { timeout: 20_000 },
   async () => {
     engine.acls.entries = [denial];
-    const child = spawn(process.execPath, [main, 'acl', 'log', '-f', '--rule', 'only-web'], {
-      env,
-    });
+    const child = cli.spawn('acl', 'log', '-f', '--rule', 'only-web');
     let out = '';
     let err = '';
     child.stdout.setEncoding('utf8').on('data', (text: string) => (out += text));
@@ -308,7 +270,7 @@ test(
       await new Promise((resolve) => setTimeout(resolve, 10));
     assert.deepEqual(out.split('\n'), [line, line.replace(/^\S+/, 'LATER'), '']);
     const ended = new Promise((resolve) => child.on('exit', resolve));
-    await api.close();
+    await cli.stop();
     assert.equal(await ended, 0);
     assert.equal(engine.acls.followers.size, 0);
   },

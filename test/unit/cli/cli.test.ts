@@ -1,72 +1,21 @@
 /** The command line as a process, against an agent without a kernel. */
 import assert from 'node:assert/strict';
-import { execFile, execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { spawnSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, before, test } from 'node:test';
-import { startApi, type ApiServer } from '../../../src/api/io/server.ts';
+import { test } from 'node:test';
 import { columns } from '../../../src/cli/table.ts';
 import { parsePort, splitService, wholeNumber } from '../../../src/cli/options.ts';
 import { UsageError } from '../../../src/cli/output.ts';
 import { createProgram } from '../../../src/cli/program.ts';
 import type { ServiceAnswer } from '../../../src/api/schemas.ts';
-import { FakeEngine } from '../api/fake-engine.ts';
 import { shareWeb } from '../api/shared-web.ts';
+import { cliForTests, main, type Result } from './kit.ts';
 
-const directory = mkdtempSync(join(tmpdir(), 'zerohop-cli-'));
-const socket = join(directory, 'agent.sock');
-const main = join(import.meta.dirname, '../../../src/main.ts');
-const engine = new FakeEngine();
-let api: ApiServer;
-
-before(async () => {
-  const log = { debug: () => undefined, error: () => undefined };
-  api = await startApi(engine, { socketPath: socket, version: '0', log });
-});
-after(async () => {
-  await api.close();
-  rmSync(directory, { recursive: true });
-});
-
-interface Result {
-  readonly code: number;
-  readonly out: string;
-  readonly err: string;
-}
-
-async function zerohop(
-  args: readonly string[],
-  input = '',
-  env: NodeJS.ProcessEnv = {},
-): Promise<Result> {
-  return await new Promise((resolve) => {
-    const child = execFile(
-      process.execPath,
-      [main, ...args],
-      {
-        env: {
-          ...process.env,
-          // Types are stripped once, not in each of these processes.
-          NODE_COMPILE_CACHE: join(directory, 'cache'),
-          ZEROHOP_SOCKET: socket,
-          ...env,
-        },
-      },
-      (error, out, err) =>
-        resolve({ code: typeof error?.code === 'number' ? error.code : 0, out, err }),
-    );
-    child.stdin?.end(input);
-  });
-}
-
-/** Succeeds, prints nothing on standard error, and gives back what it printed. */
-async function must(...args: string[]): Promise<string> {
-  const { code, out, err } = await zerohop(args);
-  assert.equal(code, 0, err);
-  assert.equal(err, '');
-  return out;
-}
+const cli = cliForTests();
+const { engine } = cli;
+const must = (...args: string[]): Promise<string> => cli.must(...args);
+const zerohop = (args: readonly string[], more = {}): Promise<Result> => cli.run(args, more);
 
 test('a service and its backends from first to last', async () => {
   assert.match(
@@ -106,7 +55,7 @@ test('a service and its backends from first to last', async () => {
   );
   assert.match(await must('service', 'show', 'web'), /port http: 80\/tcp, 2 backends/);
   const exported = await must('export');
-  const again = await zerohop(['apply', '-f', '-'], exported);
+  const again = await zerohop(['apply', '-f', '-'], { input: exported });
   assert.equal(again.out, 'nothing to change\n', again.err);
   assert.match(
     await must('backend', 'rm', 'web', '10.0.0.1:8080', '--dry-run'),
@@ -116,7 +65,7 @@ test('a service and its backends from first to last', async () => {
     await must('service', 'rm', 'web'),
     /removed service web\nremoved backend web:http 10\.0\.0\.1:8080/,
   );
-  const back = await zerohop(['apply', '-f', '-'], exported);
+  const back = await zerohop(['apply', '-f', '-'], { input: exported });
   assert.match(back.out, /created service web/);
   assert.equal(await must('export'), exported);
   await must('service', 'rm', 'web');
@@ -246,7 +195,7 @@ for (const [what, args, code, expected] of REFUSED) {
 }
 
 test('apply tells problems by file, line and column', async () => {
-  const file = join(directory, 'web.yaml');
+  const file = join(cli.directory, 'web.yaml');
   writeFileSync(
     file,
     'kind: service\nname: web\nports:\n  - prot: 80\n---\nkind: backend\nservice: wbe\naddress: 10.0.0.1:1\n',
@@ -260,8 +209,11 @@ test('apply tells problems by file, line and column', async () => {
 });
 
 test('every option has an environment variable', async () => {
-  assert.match((await zerohop(['service', 'ls'], '', { ZEROHOP_JSON: '1' })).out, /^\{/);
-  assert.equal((await zerohop(['status'], '', { ZEROHOP_SOCKET: '/nonexistent.sock' })).code, 3);
+  assert.match((await zerohop(['service', 'ls'], { env: { ZEROHOP_JSON: '1' } })).out, /^\{/);
+  assert.equal(
+    (await zerohop(['status'], { env: { ZEROHOP_SOCKET: '/nonexistent.sock' } })).code,
+    3,
+  );
   const lacking: string[] = [];
   const walk = (command: ReturnType<typeof createProgram>): void => {
     for (const option of command.options) {
@@ -284,19 +236,16 @@ test('a reader that goes away early is no error', () => {
 });
 
 test('the completion script is bash, and completes commands, options and sub-commands', async () => {
-  const script = await must('completion', 'bash');
-  const complete = (...words: string[]): string[] => {
-    const program = `${script}\nCOMP_WORDS=(zerohop ${words.map((word) => `'${word}'`).join(' ')})\nCOMP_CWORD=${words.length}\n_zerohop\nprintf '%s\\n' "\${COMPREPLY[@]}"`;
-    return execFileSync('bash', ['-c', program], { encoding: 'utf8' }).split('\n').filter(Boolean);
-  };
-  assert.deepEqual(complete('se'), ['service']);
-  assert.deepEqual(complete('service', 's'), ['show']);
-  assert.deepEqual(complete('service', 'ls', '--q'), ['--quiet']);
-  assert.ok(complete('maps', 'd').includes('dump'));
-  assert.deepEqual(complete('acl', 'r'), ['rm']);
-  assert.deepEqual(complete('acl', 'log', '--f'), ['--follow']);
-  assert.ok(complete('apply', '--file', directory.slice(0, -2)).includes(directory));
-  assert.ok(complete('run', '--service', 'web', '--', 'bas').includes('bash'));
+  assert.deepEqual(await cli.complete('se'), ['service']);
+  assert.deepEqual(await cli.complete('service', 's'), ['show']);
+  assert.deepEqual(await cli.complete('service', 'ls', '--q'), ['--quiet']);
+  assert.ok((await cli.complete('maps', 'd')).includes('dump'));
+  assert.deepEqual(await cli.complete('acl', 'r'), ['rm']);
+  assert.deepEqual(await cli.complete('acl', 'log', '--f'), ['--follow']);
+  assert.ok(
+    (await cli.complete('apply', '--file', cli.directory.slice(0, -2))).includes(cli.directory),
+  );
+  assert.ok((await cli.complete('run', '--service', 'web', '--', 'bas')).includes('bash'));
 });
 
 test('arguments are read as the help says', () => {

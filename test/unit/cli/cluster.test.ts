@@ -1,61 +1,24 @@
 /** `zerohop cluster`, `members` and `routes` as processes, against an agent without a network. */
 import assert from 'node:assert/strict';
-import { execFile, execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, before, beforeEach, test } from 'node:test';
+import { beforeEach, test } from 'node:test';
 import type { ClusterAnswer, MembershipAnswer } from '../../../src/api/cluster-schemas.ts';
-import { startApi, type ApiServer } from '../../../src/api/io/server.ts';
 import { caresOf, isInStep, rttText, standingText } from '../../../src/cli/cluster-text.ts';
 import { joinCommand } from '../../../src/cli/cluster-token.ts';
 import { formatDuration, parseDuration } from '../../../src/cli/duration.ts';
 import { UsageError } from '../../../src/cli/output.ts';
 import { FakeCluster, member, nodeId, SELF, WORD } from '../api/fake-cluster.ts';
-import { FakeEngine } from '../api/fake-engine.ts';
+import { cliForTests, type Result } from './kit.ts';
 
-const directory = mkdtempSync(join(tmpdir(), 'zerohop-cli-cluster-'));
-const socket = join(directory, 'agent.sock');
-const main = join(import.meta.dirname, '../../../src/main.ts');
-const engine = new FakeEngine();
-const { cluster } = engine;
-let api: ApiServer;
+const cli = cliForTests();
+const { cluster } = cli.engine;
+const zerohop = (args: readonly string[], more = {}): Promise<Result> => cli.run(args, more);
 
-before(async () => {
-  const log = { debug: () => undefined, error: () => undefined };
-  api = await startApi(engine, { socketPath: socket, version: '0', log });
-});
 beforeEach(() => {
   Object.assign(cluster, { list: [], issued: [], told: {}, ways: [], behind: [] });
   cluster.calls.length = 0;
 });
-after(async () => {
-  await api.close();
-  rmSync(directory, { recursive: true });
-});
-
-interface Result {
-  readonly code: number;
-  readonly out: string;
-  readonly err: string;
-}
-
-const env = {
-  ...process.env,
-  NODE_COMPILE_CACHE: join(directory, 'cache'),
-  ZEROHOP_SOCKET: socket,
-};
-
-async function zerohop(args: readonly string[], input = '', more = {}): Promise<Result> {
-  return await new Promise((resolve) => {
-    const options = { env: { ...env, ...more } };
-    const child = execFile(process.execPath, [main, ...args], options, (error, out, err) =>
-      resolve({ code: typeof error?.code === 'number' ? error.code : 0, out, err }),
-    );
-    child.stdin?.end(input);
-  });
-}
-
 const ID = 'b'.repeat(16);
 const A = nodeId('a');
 const B = nodeId('b');
@@ -131,7 +94,7 @@ test('join waits until nothing differs from what a neighbour told, then shows th
   cluster.behind = [undefined, undefined, 3, 1, 0];
   const { code, out, err } = await zerohop(
     ['cluster', 'join', '10.0.0.2', '--token', '-', '--merge'],
-    `  ${WORD}\n`,
+    { input: `  ${WORD}\n` },
   );
   assert.equal(code, 0, err);
   assert.deepEqual(out.split('\n'), NEIGHBOUR_LINES);
@@ -151,7 +114,7 @@ test('join waits until nothing differs from what a neighbour told, then shows th
 test('join takes the word from its environment, and with --no-wait does not wait', async () => {
   cluster.behind = [3];
   const args = ['cluster', 'join', 'web2', '--no-wait', '--discard', '--json'];
-  const { code, out, err } = await zerohop(args, '', { ZEROHOP_TOKEN: WORD });
+  const { code, out, err } = await zerohop(args, { env: { ZEROHOP_TOKEN: WORD } });
   assert.equal(code, 0, err);
   const answer = JSON.parse(out) as MembershipAnswer;
   assert.equal(answer.nodeId, A);
@@ -391,20 +354,10 @@ test('completion asks for members and open tokens', async () => {
   cluster.issued = [
     { id: '00000000000000aa', expiresAt: '2999-01-01T00:00:00.000Z', signer: false },
   ];
-  const { out: script } = await zerohop(['completion', 'bash']);
-  const words = async (...typed: string[]): Promise<string[]> => {
-    const line = typed.map((word) => `'${word}'`).join(' ');
-    const ask = `zerohop() { '${process.execPath}' '${main}' "$@"; }`;
-    const text = `${ask}\n${script}\nCOMP_WORDS=(zerohop ${line})\nCOMP_CWORD=${typed.length}\n_zerohop\nprintf '%s\\n' "\${COMPREPLY[@]}"`;
-    return await new Promise((resolve, reject) => {
-      execFile('bash', ['-c', text], { env, cwd: directory }, (error, answer) =>
-        error === null ? resolve(answer.split('\n').filter(Boolean)) : reject(error),
-      );
-    });
-  };
+  const words = (...typed: string[]): Promise<string[]> => cli.complete(...typed);
   assert.deepEqual(await words('cluster', 'revoke', 'w'), ['web1', 'web2']);
   assert.deepEqual(await words('routes', 'web2'), ['web2']);
   assert.deepEqual(await words('cluster', 'withdraw', '0'), ['00000000000000aa']);
   assert.deepEqual(await words('cluster', 'join', '--no'), ['--no-wait']);
-  assert.throws(() => execFileSync('ls', [join(directory, 'pwned')], { stdio: 'ignore' }));
+  assert.ok(!existsSync(join(cli.directory, 'pwned')), 'a name was run');
 });

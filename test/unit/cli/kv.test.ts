@@ -1,32 +1,15 @@
 /** `zerohop kv` as a process, against a replica in memory. */
 import assert from 'node:assert/strict';
-import { execFile, execFileSync, spawn } from 'node:child_process';
-import { chmodSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { delimiter, join } from 'node:path';
-import { after, before, beforeEach, test } from 'node:test';
-import { startApi, type ApiServer } from '../../../src/api/io/server.ts';
-import { FakeEngine } from '../api/fake-engine.ts';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { beforeEach, test } from 'node:test';
+import { cliForTests, type Result } from './kit.ts';
 
-const directory = mkdtempSync(join(tmpdir(), 'zerohop-cli-kv-'));
-const socket = join(directory, 'agent.sock');
-const main = join(import.meta.dirname, '../../../src/main.ts');
-const env = {
-  ...process.env,
-  NODE_COMPILE_CACHE: join(directory, 'cache'),
-  ZEROHOP_SOCKET: socket,
-};
-const engine = new FakeEngine();
-let api: ApiServer;
+const cli = cliForTests();
+const { engine } = cli;
+const kv = (...args: string[]): Promise<Result> => cli.run(['kv', ...args]);
+const must = (...args: string[]): Promise<string> => cli.must('kv', ...args);
 
-before(async () => {
-  const log = { debug: () => undefined, error: () => undefined };
-  api = await startApi(engine, { socketPath: socket, version: '0', log });
-});
-after(async () => {
-  await api.close();
-  rmSync(directory, { recursive: true });
-});
 beforeEach(async () => {
   const paths = new Set(engine.kv.read([]).map(({ path }) => path[0] ?? ''));
   for (const path of paths)
@@ -39,28 +22,6 @@ beforeEach(async () => {
     );
   assert.deepEqual(engine.kv.read([]), []);
 });
-
-interface Result {
-  readonly code: number;
-  readonly out: string;
-  readonly err: string;
-}
-
-async function kv(...args: string[]): Promise<Result> {
-  return await new Promise((resolve) => {
-    execFile(process.execPath, [main, 'kv', ...args], { env }, (error, out, err) =>
-      resolve({ code: typeof error?.code === 'number' ? error.code : 0, out, err }),
-    );
-  });
-}
-
-/** Succeeds, prints nothing on standard error, and gives back what it printed. */
-async function must(...args: string[]): Promise<string> {
-  const { code, out, err } = await kv(...args);
-  assert.equal(code, 0, err);
-  assert.equal(err, '');
-  return out;
-}
 
 test('a register is text unless it is said to be JSON', async () => {
   assert.equal(
@@ -189,7 +150,7 @@ for (const [what, args, code, expected] of REFUSED) {
 
 /** Runs `kv watch`, and calls `next` with all that it printed whenever that grew; ends when it answers true. */
 async function watch(args: readonly string[], next: (text: string) => boolean): Promise<string> {
-  const child = spawn(process.execPath, [main, 'kv', 'watch', ...args], { env });
+  const child = cli.spawn('kv', 'watch', ...args);
   let text = '';
   await new Promise<void>((resolve) => {
     child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
@@ -256,34 +217,12 @@ test('completion offers paths, and runs nothing that is in them', async () => {
     { do: 'set', path: [`\`touch\${IFS}trapped\``], value: 1 },
     { do: 'set', path: ['*'], value: 1 },
   ]);
-  const bin = join(directory, 'bin');
-  execFileSync('mkdir', ['-p', bin]);
-  const listed = await must('ls', '-q');
-  assert.equal(listed.trim().split('\n').length, 4);
-  writeFileSync(join(directory, 'listed'), listed);
-  writeFileSync(join(bin, 'zerohop'), `#!/bin/sh\ncat ${join(directory, 'listed')}\n`);
-  chmodSync(join(bin, 'zerohop'), 0o755);
-  const { out: script } = await new Promise<Result>((resolve) => {
-    execFile(process.execPath, [main, 'completion', 'bash'], { env }, (_error, out, err) =>
-      resolve({ code: 0, out, err }),
-    );
-  });
-  const words = execFileSync(
-    'bash',
-    [
-      '-c',
-      `${script}\nCOMP_WORDS=(zerohop kv get '')\nCOMP_CWORD=3\n_zerohop\nprintf '%s\\n' "\${COMPREPLY[@]}"`,
-    ],
-    {
-      encoding: 'utf8',
-      cwd: directory,
-      env: { ...env, PATH: `${bin}${delimiter}${process.env['PATH'] ?? ''}` },
-    },
-  ).split('\n');
+  assert.equal((await must('ls', '-q')).trim().split('\n').length, 4);
+  const words = await cli.complete('kv', 'get', '');
   assert.ok(words.includes('config/motd'), words.join(' '));
   assert.deepEqual(
     words.filter((word) => /[$`*]/.test(word)),
     [],
   );
-  assert.ok(!existsSync(join(directory, 'trapped')), 'a name was run');
+  assert.ok(!existsSync(join(cli.directory, 'trapped')), 'a name was run');
 });
