@@ -27,6 +27,7 @@ import type { MemberSettings } from '../../cluster/io/member-options.ts';
 import { Memory } from '../../cluster/io/memory.ts';
 import { interfacesOfHost } from '../../cluster/io/self.ts';
 import { Vault } from '../../cluster/io/vault.ts';
+import { rememberedAbsence } from '../../cluster/remembered.ts';
 import type { Revocation } from '../../cluster/revocation.ts';
 import type { Config } from '../../config/schema.ts';
 import type { Health } from '../../health/io/health.ts';
@@ -38,7 +39,7 @@ import type { Rebase } from '../../state/replica/rebase.ts';
 import { SHARED, type Replica } from '../../state/replica/replica.ts';
 import type { Logger } from '../../telemetry/io/log.ts';
 import { version } from '../../version.ts';
-import { ALL_REACHABLE, type Pipeline } from './pipeline.ts';
+import { ALL_REACHABLE, type Pipeline, type Reachability } from './pipeline.ts';
 
 const BLANK_LOOK_MS = 50;
 const BLANK_LOOKS_TOLD = 200;
@@ -130,10 +131,18 @@ export class Cluster implements ClusterEngine {
     } catch (error) {
       if (!(error instanceof ProblemError)) throw error;
       const isNews = this.#waitsFor !== error.message;
+      if (this.#waitsFor === undefined) this.#tellRemembered(identity);
       this.#waitsFor = error.message;
       if (isNews)
         this.#log.error({ error }, 'a member, but not connected to the cluster: tried again');
     }
+  }
+
+  /** Until it runs as a member, who was dead when it ran last stays so. */
+  #tellRemembered({ clusterId }: Identity): void {
+    const { dataDir } = this.#config;
+    const { absent } = new Memory(dataDir, clusterId, systemClock, this.#log).found;
+    this.#tell(rememberedAbsence(this.#pipeline.state.replica, absent));
   }
 
   /** Of this host, for others to dial; undefined: it has none yet. */
@@ -419,9 +428,12 @@ export class Cluster implements ClusterEngine {
   }
 
   #tellReachability(member: Member): void {
-    const unreachable = member.unreachable();
-    this.#pipeline.reachability({ unreachable, gone: member.gone() });
-    this.#health?.reach(unreachable);
+    this.#tell({ unreachable: member.unreachable(), gone: member.gone() });
+  }
+
+  #tell(known: Reachability): void {
+    this.#pipeline.reachability(known);
+    this.#health?.reach(known.unreachable);
   }
 
   #settings(): MemberSettings {

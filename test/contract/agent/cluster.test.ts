@@ -7,10 +7,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { hasOthers } from '../../../src/agent/io/cluster.ts';
+import { readSecret, writeSecret } from '../../../src/cluster/io/files.ts';
 import { configSchema } from '../../../src/config/schema.ts';
 import { State } from '../../../src/state/io/state.ts';
 import { eventually } from '../../harness/eventually.ts';
-import { AgentHost } from './host.ts';
+import { AgentHost, Stranger, tell } from './host.ts';
+import { putAll } from './records.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'zerohop-agent-'));
 after(() => rmSync(root, { recursive: true, force: true }));
@@ -137,6 +139,31 @@ test('a member that has no port yet joins no other cluster, and can leave', asyn
   release();
   await again.cluster.init();
   assert.equal(again.cluster.status().member, true);
+  await again.close();
+});
+
+test('who was dead when a member ran last stays so while it waits for a port', async () => {
+  const first = await founded();
+  const stranger = new Stranger();
+  const { node } = stranger.replica;
+  tell(first, stranger.commit(putAll('web', 1, '10.0.0.1', '10.0.0.2')));
+  tell(first, stranger.tellOfSelf('10.0.0.2'));
+  const { port, release } = await takenPort();
+  await first.close();
+  const memory = join(first.directory, 'cluster', 'overlay.json');
+  const told = JSON.parse(readSecret(memory) ?? '') as object;
+  const absent = [{ id: node, standing: 'dead', sinceMs: 1 }];
+  writeSecret(memory, JSON.stringify({ ...told, absent }));
+
+  const again = new AgentHost(first.directory, port);
+  await again.start();
+  assert.match(JSON.stringify(again.cluster.status()), /waiting/);
+  assert.deepEqual(again.kernel.takers('web'), ['10.0.0.1']);
+  release();
+  await again.cluster.refresh();
+  assert.equal(again.cluster.status().member, true);
+  await again.pipeline.settled();
+  assert.deepEqual(again.kernel.takers('web'), ['10.0.0.1']);
   await again.close();
 });
 

@@ -9,6 +9,7 @@ import type { Document } from '../../../src/state/documents.ts';
 import { State } from '../../../src/state/io/state.ts';
 import { ProblemError } from '../../../src/state/problem.ts';
 import { Replica, type Changed, type Update } from '../../../src/state/replica/replica.ts';
+import { writeNode } from '../../../src/state/replica/schema.ts';
 import { StateView } from '../../../src/state/replica/view.ts';
 import type { Change } from '../../../src/state/records.ts';
 import type { Logger } from '../../../src/telemetry/io/log.ts';
@@ -165,6 +166,14 @@ export class Stranger {
     const { updates, changed } = this.replica.transact(this.#view.writes(changes).writes, nowMs);
     this.#view.follow(changed);
     return updates;
+  }
+
+  /** Which addresses are its own. */
+  tellOfSelf(address: string): readonly Update[] {
+    const about = { name: 'b', zone: '', version: '1', signer: false };
+    const info = { ...about, address: `${address}:7946`, addresses: [address] };
+    const write = { document: 'own', key: 'node/info', value: writeNode(info, undefined) } as const;
+    return this.replica.transact([write], Date.now()).updates;
   }
 }
 

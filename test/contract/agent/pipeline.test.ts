@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { ALL_REACHABLE } from '../../../src/agent/io/pipeline.ts';
-import { writeNode, writeService } from '../../../src/state/replica/schema.ts';
+import { writeService } from '../../../src/state/replica/schema.ts';
 import { eventually } from '../../harness/eventually.ts';
 import { AgentHost, Stranger, tell } from './host.ts';
 import { backend, put, service } from './records.ts';
@@ -39,19 +39,7 @@ test('a service that does not fit keeps no other one from changing', async () =>
   assert.match(host.pipeline.problem ?? '', /2 services .*bar, zoo.*services is full.*raise it/);
 
   // A host dies: its backends leave the services that are there.
-  const info = {
-    name: 'b',
-    zone: '',
-    version: '1',
-    address: '10.0.0.2:7946',
-    addresses: ['10.0.0.2'],
-    signer: false,
-  };
-  const told = stranger.replica.transact(
-    [{ document: 'own', key: 'node/info', value: writeNode(info, undefined) }],
-    Date.now(),
-  );
-  tell(host, told.updates);
+  tell(host, stranger.tellOfSelf('10.0.0.2'));
   host.pipeline.reachability({ ...ALL_REACHABLE, unreachable: new Set([node]) });
   await eventually('only the other backend', () => host.kernel.takers('api').length === 1);
   assert.deepEqual(host.kernel.takers('api'), ['10.0.0.1']);
