@@ -14,6 +14,7 @@
         'native/map.cc',
         'native/map_batch.cc',
         'native/module.cc',
+        'native/netlink.cc',
         'native/object.cc',
         'native/object_edit.cc',
         'native/probe.cc',

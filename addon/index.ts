@@ -18,6 +18,8 @@ export type { LogLevel, LogSink } from './log.ts';
 export { BpfMap } from './map.ts';
 export type { Entries, MapCreateOptions, MapInfo, MapSpec, SetMode } from './map.ts';
 export type { GlobalSpec, TestRunResult } from './native.ts';
+export { netlinkRequest, removeTcProgram, setTcProgram, tcProgramId } from './netlink.ts';
+export type { TcPlace } from './netlink.ts';
 export { LoadedObject, OpenObject, openObject } from './object.ts';
 export type { DataSection, OpenOptions, ProgramSpec } from './object.ts';
 export { libbpfVersion, possibleCpus, probe } from './probe.ts';

@@ -161,6 +161,22 @@ interface Native {
     effective: boolean,
   ): { readonly programIds: number[]; readonly flags: number };
 
+  tcSet(
+    program: Handle,
+    interfaceIndex: number,
+    direction: string,
+    handle: number,
+    priority: number,
+  ): void;
+  tcRemove(interfaceIndex: number, direction: string, handle: number, priority: number): boolean;
+  tcProgram(
+    interfaceIndex: number,
+    direction: string,
+    handle: number,
+    priority: number,
+  ): number | undefined;
+  netlinkRequest(protocol: number, message: Bytes): Bytes;
+
   ringOpen(
     map: Handle,
     deliver: (bytes: Bytes, sizes: Uint32Array, errno: number) => void,

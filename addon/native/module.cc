@@ -6,6 +6,7 @@
 #include "link.h"
 #include "log.h"
 #include "map.h"
+#include "netlink.h"
 #include "object.h"
 #include "probe.h"
 #include "program.h"
@@ -24,6 +25,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   zbpf::InitMapBatches(env, exports);
   zbpf::InitPrograms(env, exports);
   zbpf::InitLinks(env, exports);
+  zbpf::InitNetlink(env, exports);
   zbpf::InitRings(env, exports);
   zbpf::InitProbes(env, exports);
   return exports;

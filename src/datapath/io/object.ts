@@ -11,8 +11,8 @@ export function packageRoot(): string {
   return at;
 }
 
-export function objectPath(): string {
-  const path = join(packageRoot(), 'dist', 'bpf', 'zerohop.bpf.o');
+export function objectPath(object: 'zerohop' | 'zerohop_dns' = 'zerohop'): string {
+  const path = join(packageRoot(), 'dist', 'bpf', `${object}.bpf.o`);
   if (!existsSync(path)) {
     throw new ProblemError([
       {

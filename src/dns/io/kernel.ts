@@ -1,0 +1,411 @@
+/**
+ * DNS answered in the kernel (bpf/zerohop_dns.bpf.c): makes the link, loads the programs, keeps the
+ * table of names, and leads local clients there, but only while a question of its own comes all
+ * the way to the server and back: a firewall, or somebody who took the link away, costs speed and
+ * no answer. A killed agent leaves all of it: known names are answered, others refused at once.
+ */
+import { randomBytes, randomInt } from 'node:crypto';
+import { createSocket, type Socket } from 'node:dgram';
+import { renameSync, rmSync } from 'node:fs';
+import {
+  BpfError,
+  openObject,
+  setTcProgram,
+  tcProgramId,
+  VerifierError,
+} from '../../../addon/index.ts';
+import type { LoadedObject, TcPlace } from '../../../addon/index.ts';
+import type { HostPort } from '../../cluster/address.ts';
+import { openCgroup, type Cgroup } from '../../datapath/io/cgroup.ts';
+import { Links } from '../../datapath/io/links.ts';
+import { objectPath } from '../../datapath/io/object.ts';
+import type { Pins } from '../../datapath/io/pins.ts';
+import type { Logger } from '../../telemetry/io/log.ts';
+import {
+  decodeDnsCounts,
+  encodeDnsConfig,
+  kernelPort,
+  type KernelCounts,
+  type KernelListen,
+} from '../kernel-abi.ts';
+import { dnsHooks, dnsMaps } from '../kernel-hooks.ts';
+import { KernelTable } from '../kernel-table.ts';
+import type { KernelEntry } from '../zone.ts';
+import { addressBytes, linkAddresses, openLink, removeLink, type DnsLink } from './link.ts';
+
+export interface KernelDnsOptions {
+  /** Where clients ask: the first loopback address of each family is led to the link. */
+  readonly listen: readonly HostPort[];
+  /** Bytes of an answer over UDP, at most; what our OPT says. */
+  readonly udpSizeMax: number;
+  /** Whether the server forwards for local clients: RA. */
+  readonly isRecursive: boolean;
+  /** Names and types in the table. */
+  readonly entriesMax: number;
+  readonly cgroup: Cgroup;
+  readonly pins: Pins;
+  /** Whether the server has this address (one of `listen` here) and no other process has. */
+  readonly isServed: (at: HostPort) => boolean;
+  readonly log: Logger;
+  readonly checkIntervalMs?: number;
+  readonly probeTimeoutMs?: number;
+}
+
+export interface KernelDnsStatus {
+  readonly state: 'active' | 'unavailable';
+  readonly why?: string;
+  /** Names and types that it answers, and names that had no room. */
+  readonly entries: number;
+  readonly left: number;
+}
+
+export interface Unavailable {
+  readonly unavailable: string;
+}
+
+/** How long a link that somebody took away, or a new firewall, may swallow queries. A guess. */
+const CHECK_INTERVAL_MS = 5000;
+/** Longer than the server's longest turn. A guess. */
+const PROBE_TIMEOUT_MS = 2000;
+/** Of every network namespace (LOOPBACK_IFINDEX of include/net/flow.h). */
+const LOOPBACK_INDEX = 1;
+
+const ZERO = new Uint8Array(4);
+
+type Families = { readonly [family in 4 | 6]: HostPort | undefined };
+
+export class KernelDns {
+  readonly #options: KernelDnsOptions;
+  readonly #object: LoadedObject;
+  readonly #links: Links;
+  readonly #table: KernelTable;
+  readonly #clients: Families;
+  #link: DnsLink;
+  #ingress: number;
+  #netns = 0n;
+  #isRedirecting = false;
+  #why: string | undefined = 'not started yet';
+  #timer: NodeJS.Timeout | undefined;
+  #isClosed = false;
+  #checking: Promise<void> | undefined;
+
+  private constructor(options: KernelDnsOptions, object: LoadedObject, link: DnsLink) {
+    const { listen, pins, log } = options;
+    this.#options = options;
+    this.#object = object;
+    this.#link = link;
+    this.#ingress = link.index;
+    this.#table = new KernelTable(options.entriesMax);
+    this.#clients = loopbacks(listen);
+    this.#links = new Links({
+      pins,
+      object,
+      notice: (message, details) => log.info(details, `DNS in the kernel: ${message}`),
+      settingsPin: () => pins.settingsOf('dns'),
+      together: true,
+      lsmReattaches: true,
+    });
+  }
+
+  /**
+   * Makes the link and loads the programs; nothing is answered before enable(). What an agent that
+   * was killed left there goes on until then. `unavailable` leaves nothing behind.
+   */
+  static start(options: KernelDnsOptions): KernelDns | Unavailable {
+    try {
+      const clients = loopbacks(options.listen);
+      if (clients[4] === undefined && clients[6] === undefined) {
+        throw new Error('dns.listen has no loopback address that local clients ask');
+      }
+      const link = openLink(clients[6] !== undefined);
+      return new KernelDns(options, load(options), link);
+    } catch (error) {
+      removeKernelDns(options.pins);
+      return { unavailable: whyUnavailable(error) };
+    }
+  }
+
+  /** Where the server must listen too: what the kernel does not answer comes there. */
+  get listen(): readonly HostPort[] {
+    const at4 = this.#clients[4] === undefined ? [] : [{ host: linkAddresses[4].here, port: 53 }];
+    return this.#has6 ? [...at4, { host: linkAddresses[6].here, port: kernelPort }] : at4;
+  }
+
+  /** Whether it is from a local client over the link: only these have such an address. */
+  static isLocalClient(address: string): boolean {
+    return address === linkAddresses[4].there || address === linkAddresses[6].there;
+  }
+
+  get #has6(): boolean {
+    return this.#clients[6] !== undefined && this.#link.without6 === undefined;
+  }
+
+  /**
+   * Of `names` (absent: of all names) the kernel answers exactly `entries` when this returns. The
+   * server must know them already: what goes away here is asked there.
+   */
+  apply(names: Iterable<string> | undefined, entries: Iterable<KernelEntry>): void {
+    if (this.#isClosed) return;
+    const { deleted, keys, values } = this.#table.plan(names, entries);
+    try {
+      using map = this.#object.map('zh_dns_names');
+      if (deleted.length > 0) map.deleteBatch(deleted);
+      if (keys.length > 0) map.setBatch(keys, values);
+    } catch (error) {
+      // What it would answer is not known any more.
+      this.#options.log.error({ error }, 'DNS is not answered in the kernel any more');
+      this.close();
+      this.#why = `its table could not be written: ${whyUnavailable(error)}`;
+    }
+  }
+
+  /** After the first apply(), with the server listening: puts the programs in place and checks. */
+  async enable(): Promise<void> {
+    const { checkIntervalMs = CHECK_INTERVAL_MS } = this.#options;
+    await this.check();
+    if (this.#isClosed) return;
+    this.#timer = setInterval(() => void this.check(), checkIntervalMs).unref();
+  }
+
+  /** One look at everything; mends what it can. Never rejects. */
+  async check(): Promise<void> {
+    this.#checking ??= this.#check()
+      .catch((error: unknown) => this.#redirect(whyUnavailable(error)))
+      .finally(() => (this.#checking = undefined));
+    await this.#checking;
+  }
+
+  status(): KernelDnsStatus {
+    const { used: entries, left } = this.#table;
+    if (this.#isClosed || !this.#isRedirecting) {
+      return { state: 'unavailable', why: this.#why ?? 'closed', entries: 0, left };
+    }
+    return { state: 'active', entries, left };
+  }
+
+  counters(): KernelCounts {
+    if (this.#isClosed) return decodeDnsCounts(new Uint8Array());
+    using map = this.#object.map('zh_dns_counts');
+    return decodeDnsCounts(map.get(ZERO) ?? new Uint8Array());
+  }
+
+  /** Everything away: clients are at the server's own addresses again. */
+  close(): void {
+    if (this.#isClosed) return;
+    this.#redirect('closed');
+    this.#isClosed = true;
+    clearInterval(this.#timer);
+    const { pins } = this.#options;
+    this.#links.detach(dnsHooks);
+    this.#links.close();
+    this.#object.close();
+    removeKernelDns(pins);
+  }
+
+  async #check(): Promise<void> {
+    this.#install();
+    if (this.#isClosed) return;
+    if (this.#netns === 0n) await this.#learnNetns();
+    const served = this.listen.find((at) => !this.#options.isServed(at));
+    if (served !== undefined) {
+      this.#redirect(`the agent does not listen at ${served.host}:${served.port}`);
+      return;
+    }
+    // As if from the link, or from loopback, which hardly any firewall closes.
+    for (const ingress of new Set([this.#ingress, this.#link.index, LOOPBACK_INDEX])) {
+      if (this.#isClosed) return;
+      this.#ingress = ingress;
+      this.#write();
+      if (await this.#isThrough()) {
+        this.#redirect(undefined);
+        return;
+      }
+    }
+    this.#ingress = this.#link.index;
+    this.#redirect(
+      'queries do not get from zerohop0 to the agent: a firewall drops them? Allow what comes in there, as from lo',
+    );
+  }
+
+  /** The link, the program on it, the hooks: whatever is not there, or not ours. */
+  #install(): void {
+    const place = tcPlace(this.#link.index);
+    using program = this.#object.program('zh_dns_egress');
+    if (tcProgramId(place) !== program.info.id) {
+      this.#link = openLink(this.#clients[6] !== undefined);
+      this.#ingress = this.#link.index;
+      this.#write();
+      setTcProgram(program, tcPlace(this.#link.index));
+      this.#pinMaps();
+    }
+    const cgroup = openCgroup(this.#options.cgroup.path);
+    if (!this.#links.attachments(dnsHooks, cgroup).every(({ effective }) => effective)) {
+      this.#links.attach(dnsHooks, cgroup);
+    }
+  }
+
+  /** For `zerohop maps`: nobody adopts them. */
+  #pinMaps(): void {
+    const { pins } = this.#options;
+    for (const name of dnsMaps) {
+      using map = this.#object.map(name);
+      rmSync(pins.freshMap(name), { force: true });
+      map.pin(pins.freshMap(name));
+      renameSync(pins.freshMap(name), pins.map(name));
+    }
+  }
+
+  /** No system call tells the cookie of the own namespace before Linux 5.14: the hook does, to who knows the nonce. */
+  async #learnNetns(): Promise<void> {
+    const [b = 0, c = 0, d = 0] = randomBytes(3);
+    const nonce = { address: Uint8Array.of(127, b, c, d), port: randomInt(1024, 65_536) };
+    this.#write(nonce);
+    const socket = createSocket('udp4');
+    try {
+      await new Promise<void>((resolve, reject) => {
+        socket.once('error', reject);
+        socket.connect(nonce.port, `127.${b}.${c}.${d}`, resolve);
+      });
+    } finally {
+      closeSocket(socket);
+    }
+    if (this.#isClosed) return;
+    using map = this.#object.map('zh_dns_netns');
+    const cookie = map.get(ZERO) ?? new Uint8Array(8);
+    this.#netns = new DataView(cookie.buffer, cookie.byteOffset).getBigUint64(0, true);
+    this.#write();
+    if (this.#netns !== 0n) return;
+    const { path } = this.#options.cgroup;
+    throw new Error(`the agent is not in the cgroup ${path}: its network namespace is not known`);
+  }
+
+  async #isThrough(): Promise<boolean> {
+    const families = this.#has6 ? ([4, 6] as const) : ([4] as const);
+    const asked = families.filter((family) => this.#clients[family] !== undefined);
+    const { probeTimeoutMs = PROBE_TIMEOUT_MS } = this.#options;
+    const answered = await Promise.all(asked.map((family) => probe(family, probeTimeoutMs)));
+    return answered.every(Boolean);
+  }
+
+  /** With a reason not to: clients go to the server's own addresses. */
+  #redirect(why: string | undefined): void {
+    if (this.#isClosed) return;
+    const { log } = this.#options;
+    if (why !== this.#why) {
+      if (why === undefined) log.info({ ...this.status() }, 'DNS is answered in the kernel');
+      else if (why !== 'closed') log.warn({ why }, 'DNS is answered in user space alone');
+    }
+    this.#why = why;
+    this.#isRedirecting = why === undefined;
+    this.#write();
+  }
+
+  #write(nonce?: { readonly address: Uint8Array; readonly port: number }): void {
+    const { udpSizeMax, isRecursive } = this.#options;
+    const listen = (family: 4 | 6): KernelListen | undefined => {
+      const at = family === 6 && !this.#has6 ? undefined : this.#clients[family];
+      if (at === undefined) return undefined;
+      const { host, port } = at;
+      return { address: addressBytes(host), port, isRedirecting: this.#isRedirecting };
+    };
+    using map = this.#object.map('zh_dns_config');
+    map.set(
+      ZERO,
+      encodeDnsConfig({
+        netns: this.#netns,
+        ingress: this.#ingress,
+        udpSizeMax,
+        isRecursive,
+        listen4: listen(4),
+        listen6: listen(6),
+        nonce,
+      }),
+    );
+  }
+}
+
+/** What a killed agent left, or nothing: hooks first, so that nobody is led to a link that is gone. */
+export function removeKernelDns(pins: Pins): void {
+  for (const { name } of dnsHooks) {
+    rmSync(pins.link(name), { force: true });
+    rmSync(pins.program(name), { force: true });
+  }
+  rmSync(pins.settingsOf('dns'), { force: true });
+  for (const name of dnsMaps) {
+    rmSync(pins.map(name), { force: true });
+    rmSync(pins.freshMap(name), { force: true });
+  }
+  try {
+    removeLink();
+  } catch (error) {
+    if (!(error instanceof BpfError)) throw error; // not allowed: then it is not ours either
+  }
+}
+
+const tcPlace = (interfaceIndex: number): TcPlace => ({
+  interfaceIndex,
+  direction: 'egress',
+  handle: 1,
+  priority: 1,
+});
+
+function loopbacks(listen: readonly HostPort[]): Families {
+  return {
+    4: listen.find(({ host }) => host.startsWith('127.')),
+    6: listen.find(({ host }) => host === '::1'),
+  };
+}
+
+function load(options: KernelDnsOptions): LoadedObject {
+  const object = openObject(objectPath('zerohop_dns'));
+  try {
+    object.setMaxEntries('zh_dns_names', options.entriesMax);
+    for (const [family, { here, there }] of Object.entries(linkAddresses)) {
+      object.setGlobal(`zh_dns_here${family}`, addressBytes(here));
+      object.setGlobal(`zh_dns_there${family}`, addressBytes(there));
+    }
+    return object.load();
+  } catch (error) {
+    object.close();
+    throw error;
+  }
+}
+
+function whyUnavailable(error: unknown): string {
+  if (error instanceof VerifierError) {
+    return `this kernel rejects the program ${error.program} (${error.code}): ${error.line}`;
+  }
+  return error instanceof Error ? error.message : String(error);
+}
+
+function closeSocket(socket: Socket): void {
+  socket.removeAllListeners('error').on('error', () => undefined);
+  socket.close();
+}
+
+/** Class CH: never in the kernel's table, and answered (REFUSED) by every state of the server. */
+const PROBE = Uint8Array.of(0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 16, 0, 3);
+
+/** Whether a query over the link reaches the server, and its answer comes back. */
+async function probe(family: 4 | 6, timeoutMs: number): Promise<boolean> {
+  const { here, there } = linkAddresses[family];
+  const socket = createSocket(family === 4 ? 'udp4' : 'udp6');
+  const query = PROBE.slice();
+  query.set(randomBytes(2));
+  let timer: NodeJS.Timeout | undefined;
+  try {
+    return await new Promise<boolean>((resolve) => {
+      timer = setTimeout(() => resolve(false), timeoutMs);
+      socket.on('error', () => resolve(false));
+      socket.on('message', (answer) => {
+        if (answer[0] === query[0] && answer[1] === query[1]) resolve(true);
+      });
+      socket.bind({ address: here, port: 0, exclusive: true }, () =>
+        socket.send(query, kernelPort, there),
+      );
+    });
+  } finally {
+    clearTimeout(timer);
+    closeSocket(socket);
+  }
+}

@@ -1,0 +1,198 @@
+/**
+ * The bytes of bpf/dns_abi.h, on this side. test/bpf/dns-abi.test.ts compares every offset here
+ * with the BTF of the built object, and the constants with the header.
+ */
+import type { Layout } from '../datapath/abi.ts';
+import { nameFromWire, nameToWire } from './names.ts';
+import type { KernelEntry } from './zone.ts';
+
+/** ZH_DNS_NAME_BYTES, ZH_DNS_TAIL_BYTES, ZH_DNS_PORT */
+export const kernelNameBytesMax = 128;
+export const kernelTailBytesMax = 512;
+export const kernelPort = 53;
+
+export const dnsLayouts = {
+  key: {
+    struct: 'zh_dns_key',
+    bytes: 132,
+    fields: { type: [0, 2], length: [2, 2], name: [4, 128] },
+  },
+  answer: {
+    struct: 'zh_dns_answer',
+    bytes: 520,
+    fields: { count: [0, 2], length: [2, 2], rotate: [4, 2], sum: [6, 2], tail: [8, 512] },
+  },
+  config: {
+    struct: 'zh_dns_config',
+    bytes: 56,
+    fields: {
+      netns: [0, 8],
+      ingress: [8, 4],
+      udp_size_max: [12, 2],
+      is_recursive: [14, 1],
+      is_redirecting4: [15, 1],
+      is_redirecting6: [16, 1],
+      pad: [17, 3],
+      listen4: [20, 4],
+      listen_port4: [24, 2],
+      listen_port6: [26, 2],
+      listen6: [28, 16],
+      nonce_addr: [44, 4],
+      nonce_port: [48, 2],
+      pad2: [50, 2],
+    },
+  },
+  counts: {
+    struct: 'zh_dns_counts',
+    bytes: 56,
+    fields: {
+      answered4: [0, 8],
+      answered6: [8, 8],
+      unknown: [16, 8],
+      unfit: [24, 8],
+      too_big: [32, 8],
+      others: [40, 8],
+      strangers: [48, 8],
+    },
+  },
+} as const satisfies Record<string, Layout>;
+
+/** Undefined where the name is too long for the kernel's table. */
+export function encodeDnsKey(name: string, type: number): Uint8Array | undefined {
+  const wire = nameToWire(name);
+  if (wire === undefined || wire.length > kernelNameBytesMax) return undefined;
+  const { bytes, fields } = dnsLayouts.key;
+  const key = new Uint8Array(bytes);
+  const view = new DataView(key.buffer);
+  view.setUint16(fields.type[0], type, true);
+  view.setUint16(fields.length[0], wire.length, true);
+  key.set(wire, fields.name[0]);
+  return key;
+}
+
+export function decodeDnsKey(key: Uint8Array): { name: string; type: number } {
+  const { fields } = dnsLayouts.key;
+  const view = new DataView(key.buffer, key.byteOffset, key.byteLength);
+  return {
+    name: nameFromWire(key.slice(fields.name[0]), 0),
+    type: view.getUint16(fields.type[0], true),
+  };
+}
+
+/** The sum of the 16-bit words of the Internet checksum (RFC 1071), not inverted. */
+export function sumOf(bytes: Uint8Array): number {
+  let sum = 0;
+  for (let at = 0; at < bytes.length; at += 2)
+    sum += ((bytes[at] ?? 0) << 8) | (bytes[at + 1] ?? 0);
+  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
+  return sum;
+}
+
+/** Undefined where the kernel cannot hold it, or not give its records in turn: user space answers. */
+export function encodeDnsAnswer(entry: KernelEntry): Uint8Array | undefined {
+  const { count, tail } = entry;
+  const rotate = count > 1 ? entry.rotate : 0;
+  const isEven = rotate % 2 === 0;
+  const room = rotate === 0 ? kernelTailBytesMax : kernelTailBytesMax / 2;
+  if (entry.rcode !== 0 || tail.length === 0 || tail.length > room || !isEven) return undefined;
+  if (rotate !== 0 && rotate * count !== tail.length) return undefined;
+  const { bytes, fields } = dnsLayouts.answer;
+  const value = new Uint8Array(bytes);
+  const view = new DataView(value.buffer);
+  view.setUint16(fields.count[0], count, true);
+  view.setUint16(fields.length[0], tail.length, true);
+  view.setUint16(fields.rotate[0], rotate, true);
+  view.setUint16(fields.sum[0], sumOf(tail), true);
+  value.set(tail, fields.tail[0]);
+  if (rotate !== 0) value.set(tail, fields.tail[0] + tail.length);
+  return value;
+}
+
+export function decodeDnsAnswer(value: Uint8Array): {
+  count: number;
+  rotate: number;
+  tail: Uint8Array;
+} {
+  const { fields } = dnsLayouts.answer;
+  const view = new DataView(value.buffer, value.byteOffset, value.byteLength);
+  const length = view.getUint16(fields.length[0], true);
+  return {
+    count: view.getUint16(fields.count[0], true),
+    rotate: view.getUint16(fields.rotate[0], true),
+    tail: value.slice(fields.tail[0], fields.tail[0] + length),
+  };
+}
+
+/** What clients are led away from, to the link. */
+export interface KernelListen {
+  /** 4 or 16 bytes in network order. */
+  readonly address: Uint8Array;
+  readonly port: number;
+  readonly isRedirecting: boolean;
+}
+
+export interface KernelConfig {
+  readonly netns: bigint;
+  readonly ingress: number;
+  readonly udpSizeMax: number;
+  readonly isRecursive: boolean;
+  readonly listen4: KernelListen | undefined;
+  readonly listen6: KernelListen | undefined;
+  readonly nonce: { readonly address: Uint8Array; readonly port: number } | undefined;
+}
+
+export function encodeDnsConfig(config: KernelConfig): Uint8Array {
+  const { bytes, fields } = dnsLayouts.config;
+  const value = new Uint8Array(bytes);
+  const view = new DataView(value.buffer);
+  const { listen4, listen6, nonce } = config;
+  view.setBigUint64(fields.netns[0], config.netns, true);
+  view.setUint32(fields.ingress[0], config.ingress, true);
+  view.setUint16(fields.udp_size_max[0], config.udpSizeMax, true);
+  view.setUint8(fields.is_recursive[0], Number(config.isRecursive));
+  view.setUint8(fields.is_redirecting4[0], Number(listen4?.isRedirecting ?? false));
+  view.setUint8(fields.is_redirecting6[0], Number(listen6?.isRedirecting ?? false));
+  view.setUint16(fields.listen_port4[0], listen4?.port ?? 0);
+  view.setUint16(fields.listen_port6[0], listen6?.port ?? 0);
+  view.setUint16(fields.nonce_port[0], nonce?.port ?? 0);
+  if (listen4 !== undefined) value.set(listen4.address, fields.listen4[0]);
+  if (listen6 !== undefined) value.set(listen6.address, fields.listen6[0]);
+  if (nonce !== undefined) value.set(nonce.address, fields.nonce_addr[0]);
+  return value;
+}
+
+export interface KernelCounts {
+  readonly answered4: number;
+  readonly answered6: number;
+  /** Queries that went on to user space: names or types that are not here. */
+  readonly unknown: number;
+  /** Not plain: several records behind the question, another version of EDNS, … */
+  readonly unfit: number;
+  readonly tooBig: number;
+  /** Answers of user space, TCP, ICMP. */
+  readonly others: number;
+  /** Dropped: not between the link's two addresses. */
+  readonly strangers: number;
+}
+
+/** The values of all CPUs, one behind the other. */
+export function decodeDnsCounts(value: Uint8Array): KernelCounts {
+  const { bytes } = dnsLayouts.counts;
+  const view = new DataView(value.buffer, value.byteOffset, value.byteLength);
+  const sum = (offset: number): number => {
+    let total = 0;
+    for (let at = offset; at < value.length; at += bytes) {
+      total += Number(view.getBigUint64(at, true));
+    }
+    return total;
+  };
+  return {
+    answered4: sum(0),
+    answered6: sum(8),
+    unknown: sum(16),
+    unfit: sum(24),
+    tooBig: sum(32),
+    others: sum(40),
+    strangers: sum(48),
+  };
+}

@@ -1,0 +1,114 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import {
+  decodeDnsAnswer,
+  decodeDnsKey,
+  dnsLayouts,
+  encodeDnsAnswer,
+  encodeDnsKey,
+  sumOf,
+} from '../../../src/dns/kernel-abi.ts';
+import { KernelTable, type TableWrites } from '../../../src/dns/kernel-table.ts';
+import type { KernelEntry } from '../../../src/dns/zone.ts';
+
+const A = 1;
+const TXT = 16;
+
+function entry(name: string, type: number, ...bytes: readonly number[]): KernelEntry {
+  return { name, type, rcode: 0, count: 1, tail: Uint8Array.from(bytes), rotate: 0 };
+}
+
+interface Shown {
+  readonly deleted: readonly string[];
+  readonly set: readonly string[];
+}
+
+/** `name/type` deleted, `name/type=tail` set. */
+function shown({ deleted, keys, values }: TableWrites): Shown {
+  const step = dnsLayouts.key.bytes;
+  const keysOf = (bytes: Uint8Array): string[] =>
+    Array.from({ length: bytes.length / step }, (_, i) => {
+      const { name, type } = decodeDnsKey(bytes.subarray(i * step, (i + 1) * step));
+      return `${name}/${type}`;
+    });
+  const tails = keysOf(keys).map((key, i) => {
+    const at = i * dnsLayouts.answer.bytes;
+    const { tail } = decodeDnsAnswer(values.subarray(at, at + dnsLayouts.answer.bytes));
+    return `${key}=${tail.join()}`;
+  });
+  return { deleted: keysOf(deleted).toSorted(), set: tails.toSorted() };
+}
+
+test('only what differs is written, and what is gone is deleted', () => {
+  const table = new KernelTable(10);
+  const zone = [entry('a.x', A, 1, 2), entry('a.x', TXT, 3), entry('b.x', A, 4)];
+  const first = shown(table.plan(undefined, zone));
+  assert.deepEqual(first, { deleted: [], set: ['a.x/16=3', 'a.x/1=1,2', 'b.x/1=4'] });
+  assert.deepEqual(shown(table.plan(undefined, zone)), { deleted: [], set: [] });
+  const changed = [entry('a.x', A, 9, 2), entry('c.x', A, 5)];
+  assert.deepEqual(shown(table.plan(undefined, changed)), {
+    deleted: ['a.x/16', 'b.x/1'],
+    set: ['a.x/1=9,2', 'c.x/1=5'],
+  });
+  assert.equal(table.used, 2);
+});
+
+test('of names that are given, others stay', () => {
+  const table = new KernelTable(10);
+  table.plan(undefined, [entry('a.x', A, 1), entry('b.x', A, 2)]);
+  assert.deepEqual(shown(table.plan(['a.x', 'never.x'], [])), { deleted: ['a.x/1'], set: [] });
+  assert.deepEqual(shown(table.plan(['b.x'], [entry('b.x', A, 2)])), { deleted: [], set: [] });
+  assert.equal(table.used, 1);
+});
+
+test('what has no room is left, and comes in when something goes', () => {
+  const table = new KernelTable(2);
+  const zone = ['a.x', 'b.x', 'c.x', 'd.x'].map((name, i) => entry(name, A, i));
+  assert.deepEqual(shown(table.plan(undefined, zone)).set, ['a.x/1=0', 'b.x/1=1']);
+  assert.deepEqual([table.used, table.left], [2, 2]);
+  // c.x is gone before it was ever in.
+  assert.deepEqual(shown(table.plan(['c.x'], [])), { deleted: [], set: [] });
+  assert.deepEqual(shown(table.plan(['a.x'], [])), { deleted: ['a.x/1'], set: ['d.x/1=3'] });
+  assert.deepEqual([table.used, table.left], [2, 0]);
+});
+
+test('a full table takes changes of what it has', () => {
+  const table = new KernelTable(1);
+  table.plan(undefined, [entry('a.x', A, 1)]);
+  assert.deepEqual(shown(table.plan(['a.x'], [entry('a.x', A, 2)])).set, ['a.x/1=2']);
+  assert.equal(table.left, 0);
+});
+
+test('names are keys in lower case, as long as they are on the wire; longer ones are not for the kernel', () => {
+  assert.deepEqual(
+    encodeDnsKey('Ab.c', A)?.subarray(0, 10),
+    Uint8Array.of(1, 0, 6, 0, 2, 97, 98, 1, 99, 0),
+  );
+  const label = 'a'.repeat(61);
+  assert.equal(encodeDnsKey(`${label}.${label}`, A)?.length, dnsLayouts.key.bytes);
+  assert.equal(encodeDnsKey(`${label}.${label}.aaa`, A), undefined);
+  assert.equal(encodeDnsKey(`${label}.${label}.aa`, A)?.[2], 128);
+});
+
+test('records that are given in turn are there twice; what cannot be turned is left to user space', () => {
+  const tail = Uint8Array.of(1, 2, 3, 4);
+  const turned = (count: number, rotate: number, bytes: Uint8Array): Uint8Array | undefined =>
+    encodeDnsAnswer({ name: 'a.x', type: A, rcode: 0, count, tail: bytes, rotate });
+  assert.deepEqual(
+    turned(2, 2, tail)?.subarray(0, 16),
+    Uint8Array.of(2, 0, 4, 0, 2, 0, 6, 4, ...tail, ...tail),
+  );
+  // One record has no turns.
+  assert.deepEqual(turned(1, 4, tail)?.subarray(4, 6), Uint8Array.of(0, 0));
+  assert.equal(turned(4, 1, tail), undefined, 'an odd length would change the checksum');
+  assert.equal(turned(3, 2, tail), undefined, 'not records of one length');
+  assert.equal(turned(2, 130, new Uint8Array(260)), undefined, 'no room for it twice');
+  assert.equal(turned(1, 0, new Uint8Array(512))?.length, dnsLayouts.answer.bytes);
+  assert.equal(turned(1, 0, new Uint8Array(513)), undefined);
+  assert.equal(turned(0, 0, new Uint8Array()), undefined);
+});
+
+test('sums are those of RFC 1071, section 3', () => {
+  assert.equal(sumOf(Uint8Array.of(0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7)), 0xddf2);
+  assert.equal(sumOf(Uint8Array.of(0xff)), 0xff00);
+});
