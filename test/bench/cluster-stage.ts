@@ -112,7 +112,7 @@ export async function figuresOf(cluster: TestCluster, seconds: number): Promise<
 }
 
 /** User and system time of a process so far (proc(5), stat 14 and 15, in 10 ms ticks). */
-function cpuMs(pid: number): number {
+export function cpuMs(pid: number): number {
   const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
   return (Number(fields[11]) + Number(fields[12])) * 10;
 }
