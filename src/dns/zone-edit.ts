@@ -142,6 +142,7 @@ export class ZoneEdit {
     const entry = there?.copy(this.#edit) ?? new Entry(name, this.#base, this.#edit);
     this.#names.set(name, entry);
     if (there !== undefined) return entry;
+    this.touched.add(name);
     const parent = this.#parentOf(name);
     if (parent !== undefined) this.#writable(parent).children += 1;
     if (parent === `addr.${this.#base.domain}`)
@@ -159,6 +160,7 @@ export class ZoneEdit {
   #release(entry: Entry): void {
     if (entry.isHeld) return;
     this.#names.delete(entry.name);
+    this.touched.add(entry.name);
     const parentName = this.#parentOf(entry.name);
     if (parentName === undefined) return;
     const parent = this.#writable(parentName);
