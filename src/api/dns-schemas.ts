@@ -1,10 +1,11 @@
 /** What the API answers and takes about the resolver; as schemas.ts. */
 import * as z from 'zod';
-import { familyOf, parseIp, type IpBytes } from '../net/ip.ts';
+import { reverseName } from '../dns/address-name.ts';
+import { canonicalIp } from '../net/ip.ts';
 import { dnsName, dnsType } from '../state/dns-validate.ts';
 import { DNS_TYPES } from '../state/records.ts';
 import { show, strict, text } from '../state/validate.ts';
-import { count } from './values.ts';
+import { count, textList } from './values.ts';
 
 /** As a zone file has it (RFC 1035, 5.1): the name without the dot at its end. */
 const entry = z.object({ name: z.string(), type: z.string(), ttl: count, data: z.string() });
@@ -104,6 +105,8 @@ export const dnsStatusAnswer = z.object({
     /** Not answered, by why. */
     dropped: z.record(z.string(), count),
   }),
+  /** What somebody should do something about; those of listeners are there. */
+  problems: textList.optional(),
 });
 export type DnsStatusAnswer = z.output<typeof dnsStatusAnswer>;
 
@@ -171,23 +174,15 @@ const queryType = text('type')
     ctx.addIssue({ code: 'custom', message });
   });
 
-/** An address as the name that PTR records of it have (RFC 1035, 3.5; RFC 3596, 2.5). */
-function reverseName(ip: IpBytes): string {
-  if (familyOf(ip) === 4) return `${ip.slice(12).toReversed().join('.')}.in-addr.arpa`;
-  const digits = [...ip].flatMap((byte) => [byte >> 4, byte & 15]);
-  const labels = digits.toReversed().map((digit) => digit.toString(16));
-  return `${labels.join('.')}.ip6.arpa`;
-}
-
 export const dnsQueryBody = strict({
   /** An address stands for its PTR name. */
   name: anyName,
   /** A, or PTR of an address. */
   type: queryType.optional(),
 }).transform(({ name, type }) => {
-  const ip = parseIp(name);
-  if (ip === undefined || (type ?? 'PTR') !== 'PTR') return { name, type: type ?? 'A' };
-  return { name: reverseName(ip), type: 'PTR' };
+  const address = canonicalIp(name);
+  if (address === undefined || (type ?? 'PTR') !== 'PTR') return { name, type: type ?? 'A' };
+  return { name: reverseName(address), type: 'PTR' };
 });
 export type DnsQuestion = z.output<typeof dnsQueryBody>;
 

@@ -4,7 +4,7 @@ import { setFlagsFromString } from 'node:v8';
 import type { Command } from 'commander';
 import { DEFAULT_CONFIG_PATH } from '../config/defaults.ts';
 import type { ConfigInput } from '../config/schema.ts';
-import { option } from './options.ts';
+import { listOption, option } from './options.ts';
 
 interface AgentOptions {
   readonly config?: string;
@@ -17,6 +17,10 @@ interface AgentOptions {
   readonly clusterAdvertise?: string;
   readonly clusterZone?: string;
   readonly clusterName?: string;
+  /** False: --no-dns. */
+  readonly dns: boolean;
+  readonly dnsListen?: readonly string[];
+  readonly dnsKernel: boolean;
 }
 
 function absolute(path: string | undefined): string | undefined {
@@ -43,6 +47,11 @@ async function run(options: AgentOptions): Promise<void> {
         advertise: options.clusterAdvertise,
         zone: options.clusterZone,
         name: options.clusterName,
+      },
+      dns: {
+        enabled: options.dns ? undefined : false,
+        listen: options.dnsListen && [...options.dnsListen],
+        kernel: options.dnsKernel ? undefined : false,
       },
     },
   });
@@ -74,6 +83,9 @@ export function registerAgent(program: Command): void {
     .addOption(option('--cluster-advertise <ip[:port]>', 'what they dial, if that is another'))
     .addOption(option('--cluster-zone <zone>', 'where this host is'))
     .addOption(option('--cluster-name <name>', 'what this member is called (default: host name)'))
+    .addOption(option('--no-dns', 'no resolver'))
+    .addOption(listOption('--dns-listen <ip[:port]>', 'where the resolver listens; repeatable'))
+    .addOption(option('--no-dns-kernel', 'the kernel answers no DNS by itself'))
     .addOption(option('--log-level <level>', 'trace, debug, info, warn or error'))
     .addHelpText('after', HELP)
     .action(run);

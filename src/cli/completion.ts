@@ -12,14 +12,26 @@ const NAMES = {
   node: 'members',
   token: 'cluster tokens',
   path: 'kv ls',
+  known: 'dns zone',
+  record: 'dns record ls',
 } as const;
 
 /** The name of something that is added is not there yet. */
-const ADDING: readonly string[] = ['service add', 'acl add'];
+const ADDING: readonly string[] = ['service add', 'acl add', 'dns record add'];
+
+/** Of these `name` is no service's. */
+const OF_DNS: Readonly<Record<string, keyof typeof NAMES>> = {
+  'dns zone': 'known',
+  'dns query': 'known',
+  'dns record rm': 'record',
+};
 
 function takenBy(argument: string, path: string): keyof typeof NAMES | undefined {
-  const what = argument === 'name' && !ADDING.includes(path) ? 'service' : argument;
-  return Object.hasOwn(NAMES, what) ? (what as keyof typeof NAMES) : undefined;
+  const of = OF_DNS[path] ?? (path.startsWith('dns ') ? undefined : 'service');
+  const what = argument === 'name' && !ADDING.includes(path) ? of : argument;
+  return what !== undefined && Object.hasOwn(NAMES, what)
+    ? (what as keyof typeof NAMES)
+    : undefined;
 }
 
 interface Node {

@@ -1,4 +1,4 @@
-/** `zerohop export`: all services as the YAML that `apply` takes. */
+/** `zerohop export`: all services, rules and DNS records as the YAML that `apply` takes. */
 import type { Command } from 'commander';
 import type { ExportAnswer } from '../api/schemas.ts';
 import { clientCommand, connect, type ClientOptions } from './options.ts';
@@ -19,7 +19,7 @@ async function exportAll(options: ClientOptions): Promise<void> {
 export function registerExport(program: Command): void {
   clientCommand(program.command('export'))
     .description(
-      'print all services as YAML that apply takes; backends of `zerohop run` are left out',
+      'print all services, rules and DNS records as YAML that apply takes; backends of `zerohop run` are left out',
     )
     .addHelpText('after', '\nExample:\n  zerohop export >services.yaml')
     .action(exportAll);

@@ -11,6 +11,7 @@ import { registerBackend } from './backend.ts';
 import { registerCluster } from './cluster.ts';
 import { registerCompletion } from './completion.ts';
 import { registerDetach } from './detach.ts';
+import { registerDns } from './dns.ts';
 import { registerDoctor } from './doctor.ts';
 import { registerExport } from './export.ts';
 import { registerKv } from './kv.ts';
@@ -32,6 +33,7 @@ Examples:
   zerohop run --service web -- python3 -m http.server 0
   zerohop acl add only-shop --to web --from unit:shop.service
   zerohop cluster init
+  zerohop dns query web.zerohop.internal
   zerohop maps dump`;
 
 export function createProgram(): Command {
@@ -55,6 +57,7 @@ export function createProgram(): Command {
   registerAcl(program);
   registerCluster(program);
   registerMembers(program);
+  registerDns(program);
   registerKv(program);
   registerMaps(program);
   registerDoctor(program);

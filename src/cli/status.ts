@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import type { StatusAnswer } from '../api/schemas.ts';
 import { caresOf, standingText } from './cluster-text.ts';
+import { dnsCares, dnsText } from './dns-text.ts';
 import { clientCommand, connect, type ClientOptions } from './options.ts';
 import { counted, EXIT_FAILED, print, printJson } from './output.ts';
 
@@ -53,6 +54,7 @@ function facts(status: StatusAnswer): string[][] {
     ['access control', aclText(status.acl)],
     ...(status.acl.state === 'idle' ? [] : [['acl counters', eventsText(status.acl)]]),
     ...(status.cluster === undefined ? [] : [['cluster', standingText(status.cluster)]]),
+    ...(status.dns === undefined ? [] : [['dns', dnsText(status.dns)]]),
     [
       'memory',
       `${mebibytes(status.memory.rssBytes)} resident, ${mebibytes(status.memory.heapUsedBytes)} heap`,
@@ -74,6 +76,7 @@ async function show(options: ClientOptions): Promise<void> {
   print(columns(facts(status)));
   if (datapath.problem !== undefined) print(`\ndegraded: ${datapath.problem}`);
   for (const care of status.cluster === undefined ? [] : caresOf(status.cluster)) print(care);
+  for (const care of status.dns === undefined ? [] : dnsCares(status.dns)) print(care);
   for (const feature of datapath.degradedFeatures) print(`without: ${feature}`);
   if (status.acl.state !== 'idle') {
     for (const way of status.acl.notCovered) print(`not covered by access control: ${way}`);
