@@ -24,7 +24,8 @@ function unescape(text: string, at: number): { byte: number; length: number } | 
   if (digits !== undefined)
     return Number(digits) > 255 ? undefined : { byte: Number(digits), length: 4 };
   const code = text.charCodeAt(at + 1);
-  return code > 0x20 && code < 0x7f ? { byte: code, length: 2 } : undefined;
+  const isPlain = code > 0x20 && code < 0x7f && (code < 0x30 || code > 0x39);
+  return isPlain ? { byte: code, length: 2 } : undefined;
 }
 
 /** The labels' bytes, in lower case; undefined if `name` is none. A dot at the end is allowed. */
