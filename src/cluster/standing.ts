@@ -6,6 +6,7 @@ import type { Node, Peer } from '../hyparview-ts/index.ts';
 import type { NodeRecord } from '../state/replica/schema.ts';
 import type { Liveness } from './liveness.ts';
 import { poolProblems } from './pools.ts';
+import { TURNED_AWAY } from './turned-away.ts';
 
 export type MemberState = 'alive' | 'suspect' | 'dead' | 'left' | 'unknown';
 
@@ -100,6 +101,7 @@ export interface Standing {
   readonly nowMs: number;
   /** undefined while it is a member. */
   readonly whyGone: string | undefined;
+  readonly turnedAwaySinceMs: number | undefined;
   readonly wasSetBack: boolean;
   /** undefined while it has a neighbour. */
   readonly aloneSinceMs: number | undefined;
@@ -254,7 +256,15 @@ function poolsProblems(
 }
 
 function problemsOf(
-  { whyGone, wasSetBack, aloneSinceMs, keyProblem, certificate, nowMs }: Standing,
+  {
+    whyGone,
+    wasSetBack,
+    turnedAwaySinceMs,
+    aloneSinceMs,
+    keyProblem,
+    certificate,
+    nowMs,
+  }: Standing,
   others: number,
   iso: (wallMs: number) => string,
 ): string[] {
@@ -263,10 +273,12 @@ function problemsOf(
     problems.push(
       `this host is out of the cluster (${whyGone}): leave it, and join with a new token`,
     );
+  else if (turnedAwaySinceMs !== undefined)
+    problems.push(`${TURNED_AWAY} (since ${iso(turnedAwaySinceMs)})`);
   else if (others > 0 && aloneSinceMs !== undefined && nowMs - aloneSinceMs >= ALONE_WORRY_MS)
     problems.push(
       `no other member can be reached since ${iso(aloneSinceMs)}: the network is cut, all others ` +
-        'are down, or they have revoked this host; see `zerohop members` on another host',
+        'are down; see `zerohop members` on another host',
     );
   if (wasSetBack)
     problems.push(

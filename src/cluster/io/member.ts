@@ -213,11 +213,16 @@ export class Member {
       // The overlay forgets known peers that cannot be reached; seeds it asks again while it is alone.
       [...seeds, ...known],
     );
-    this.#act(followed);
-    this.#rotation.start();
-    this.#look();
-    const { nodeId, clusterId } = this;
-    log.info({ cluster: clusterId, node: nodeId, address: this.address }, 'member of a cluster');
+    try {
+      this.#act(followed);
+      this.#rotation.start();
+      this.#look();
+      const { nodeId, clusterId } = this;
+      log.info({ cluster: clusterId, node: nodeId, address: this.address }, 'member of a cluster');
+    } catch (error) {
+      await this.stop(false); // nobody holds it: it would be a member for ever
+      throw error;
+    }
   }
 
   get #overlay(): Overlay {
@@ -285,6 +290,7 @@ export class Member {
       certificate: { ...this.#rotation.identity, dueAtMs: this.#rotation.dueAtMs },
       nowMs: this.#clock.wallMs(),
       whyGone: this.#roll.whyGone(this.nodeId),
+      turnedAwaySinceMs: transport.turnedAwaySinceMs,
       wasSetBack: this.#wasSetBack,
       aloneSinceMs: this.#presence.aloneSinceMs,
       documents: state.replica.documents().length,
@@ -359,10 +365,11 @@ export class Member {
     this.#cancelLook?.();
     this.#rotation.stop();
     this.#remember(true); // the goodbye forgets the neighbours
-    if (goodbye && this.#peers.size > 0) {
+    const there = this.#reachablePeers();
+    if (goodbye && there.length > 0) {
       await this.#pause(REPLICATION_CONFIG.batchMs); // the last batch
       this.#overlay.goodbye();
-      await this.#drained();
+      await this.#drained(there);
       await this.#pause(GOODBYE_MS);
     }
     this.#replicator.stop();
@@ -379,7 +386,8 @@ export class Member {
       throw error;
     }
     await this.#pause(REPLICATION_CONFIG.batchMs);
-    const told = this.#peers.size > 0 && (await this.#drained());
+    const there = this.#reachablePeers();
+    const told = there.length > 0 && (await this.#drained(there));
     await this.stop(true);
     this.#options.vault.forget();
     this.#memory.forget();
@@ -517,10 +525,17 @@ export class Member {
     return [...this.#overlay.knownPeers(), ...this.#memory.found.known, ...this.#options.seeds];
   }
 
-  /** Whether all that was to be sent is in the kernel, or further. */
-  async #drained(): Promise<boolean> {
+  /** Those that answer: others take no goodbye. */
+  #reachablePeers(): string[] {
+    const { detector } = this.#overlay.node;
+    return [...this.#peers.keys()].filter((id) => !detector.isSuspected(id));
+  }
+
+  /** Whether all that was to be sent to these is in the kernel, or further. */
+  async #drained(to: readonly string[]): Promise<boolean> {
+    const { transport } = this.#overlay;
     const endMs = this.#clock.now() + DRAIN_MS;
-    while (this.#overlay.transport.sizes.queuedBytes > 0) {
+    while (to.some((id) => transport.queuedBytes(id) > 0)) {
       if (this.#clock.now() >= endMs) return false;
       await this.#pause(DRAIN_LOOK_MS);
     }

@@ -82,18 +82,18 @@ export class Overlay {
       },
     });
     const bound = await transport.listen(listen);
-    let overlay: Overlay;
     try {
       transport.setAddress(advertise?.(bound) ?? formatAddress(bound));
-      overlay = new Overlay(options, transport);
+      const overlay = new Overlay(options, transport);
+      made.overlay = overlay;
+      overlay.give({ type: 'start', known });
+      if (seeds.length > 0) overlay.join(seeds);
+      return overlay;
     } catch (error) {
-      await transport.stop(); // nobody holds it: it would listen for ever
+      // Nobody holds it: it would listen for ever.
+      await (made.overlay ?? transport).stop();
       throw error;
     }
-    made.overlay = overlay;
-    overlay.give({ type: 'start', known });
-    if (seeds.length > 0) overlay.join(seeds);
-    return overlay;
   }
 
   get self(): Peer {

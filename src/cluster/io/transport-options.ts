@@ -21,6 +21,8 @@ export interface TransportLimits extends ConnectionLimits {
   /** What may wait for a dial, for each peer. */
   readonly waitingMessagesMax: number;
   readonly waitingBytesMax: number;
+  /** For what is left to get out, and for peers to end their side, when all stops. */
+  readonly stopMs: number;
   /** After a new certificate, connections are made anew within this time. */
   readonly refreshMs: number;
 }
@@ -34,6 +36,7 @@ export const TRANSPORT_LIMITS: TransportLimits = {
   slotsMax: 8192,
   waitingMessagesMax: 256,
   waitingBytesMax: 8_388_608,
+  stopMs: 1000,
   refreshMs: 3_600_000,
 };
 

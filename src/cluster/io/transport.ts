@@ -27,6 +27,7 @@ import {
 import { SKEW_MS } from '../lifetime.ts';
 import { Revocations } from '../revocation.ts';
 import { arrivingWins, ownWins } from '../rivals.ts';
+import { TURNED_AWAY, TurnedAway } from '../turned-away.ts';
 import type { Clock } from './clock.ts';
 import type { CloseReason } from './connection.ts';
 import { Dial } from './dial.ts';
@@ -58,6 +59,7 @@ export class Transport {
   /** Every link that is not closed: in use, greeting, or being emptied. */
   readonly #links = new Set<Link>();
   readonly #linkHandlers: LinkHandlers;
+  readonly #turnedAway = new TurnedAway();
   #self: Peer;
   #identity: Identity;
   #context: SecureContext;
@@ -119,6 +121,11 @@ export class Transport {
       const ageMs = now - openedAt;
       return [{ peer, dialledBy, serial, software, protocol, queuedBytes, ageMs, remoteAddress }];
     });
+  }
+
+  /** Since when nobody takes this host in who could be reached; of the wall clock. */
+  get turnedAwaySinceMs(): number | undefined {
+    return this.#turnedAway.sinceMs;
   }
 
   listen(where: HostPort): Promise<HostPort> {
@@ -193,12 +200,14 @@ export class Transport {
     return 'waiting';
   }
 
-  /** What waits in this process for a peer: a sender of bulk looks here before it makes more. */
+  /** What waits in this process for a peer, also on connections that end. */
   queuedBytes(id: string): number {
-    return this.#slots.get(id)?.current?.connection.queuedBytes ?? 0;
+    let bytes = 0;
+    for (const link of this.#links) if (link.id === id) bytes += link.connection.queuedBytes;
+    return bytes;
   }
 
-  /** Sends what is queued, tells every peer, and leaves nothing behind. */
+  /** Sends what is queued, tells every peer, and leaves nothing behind: within `stopMs`, whoever does not answer. */
   async stop(): Promise<void> {
     this.#stopping = true;
     for (const slot of this.#slots.values()) {
@@ -206,7 +215,11 @@ export class Transport {
       slot.current?.connection.end();
     }
     for (const link of this.#links) if (!link.isOpen) link.connection.close('stopped', 'stopped');
+    const cancel = this.#clock.after(this.#limits.stopMs, () => {
+      for (const { connection } of this.#links) connection.close('stopped', 'no answer to the end');
+    });
     if (this.#links.size > 0) await new Promise<void>((resolve) => (this.#whenEmpty = resolve));
+    cancel();
     this.#slots.clear();
     await this.#listener.close();
   }
@@ -247,6 +260,8 @@ export class Transport {
     if (this.#stopping || slot.dial !== undefined) return;
     const { id, peer } = slot;
     if (this.revocations.node(id) !== undefined) return this.#giveUp(slot, 'it is revoked');
+    if (slot.current === undefined && this.#turnedAway.isWaiting(this.#clock.now()))
+      return this.#giveUp(slot, 'the others turn this host away: they are asked again later');
     this.metrics.cluster_dials_total += 1;
     const dial = new Dial(
       {
@@ -396,6 +411,7 @@ export class Transport {
     link.open(this.#clock.now());
     this.metrics.cluster_connections_established_total += 1;
     slot.established(link);
+    this.#turnedAway.over();
     old?.connection.end();
     for (const { channel, message } of slot.takeWaiting()) link.connection.send(channel, message);
     this.#watch(slot, link);
@@ -450,11 +466,20 @@ export class Transport {
     this.#settle.get(link)?.();
     const slot = this.#slots.get(link.id);
     if (slot?.dialled === link) {
+      if (reason === 'lost') this.#wasTurnedAway();
       slot.dialled = undefined;
       slot.dial?.fail(detail);
     }
     if (slot?.current === link) this.#lost(slot, reason, detail);
     if (this.#stopping && this.#links.size === 0) this.#whenEmpty?.();
+  }
+
+  /** By one that is who it should be, has seen this host's certificate, and says nothing. */
+  #wasTurnedAway(): void {
+    for (const { current } of this.#slots.values()) if (current !== undefined) return;
+    const { unit } = this.#options;
+    if (this.#turnedAway.again(this.#clock.now(), this.#clock.wallMs(), unit()))
+      this.#log.warn({}, TURNED_AWAY);
   }
 
   #lost(slot: Slot, reason: CloseReason, detail: string): void {

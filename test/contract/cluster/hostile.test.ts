@@ -14,6 +14,7 @@ import type { Counter } from '../../../src/cluster/io/metrics.ts';
 import { TRANSPORT_LIMITS } from '../../../src/cluster/io/transport-options.ts';
 import { eventually } from '../../harness/eventually.ts';
 import { TestCluster, TestNode } from './kit.ts';
+import { StillClock } from './still-clock.ts';
 
 const cluster = await TestCluster.found();
 const other = await TestCluster.found();
@@ -287,6 +288,24 @@ test('a peer that never reads is dropped by the time a write takes, and bulk bey
   assert.ok(node.metrics['cluster_messages_dropped_total.bulk'] > 0);
   await eventually('it to be dropped', () => node.downs.includes(id));
   assert.equal(node.metrics['cluster_connections_closed_total.slow'], 1);
+  socket.destroy();
+});
+
+test('a peer that never reads holds up a stop for a second at most', async () => {
+  const clock = new StillClock();
+  const node = await cluster.start({ clock });
+  const { socket, id } = await rogue(node);
+  socket.pause();
+  const peer = { id, address: '127.0.0.1:1', zone: '' };
+  for (let i = 0; i < 20; i++) node.transport.send(peer, 'state', Buffer.alloc(1_000_000));
+  let isOver = false;
+  const stopped = node.transport.stop().then(() => (isOver = true));
+  clock.go(TRANSPORT_LIMITS.stopMs - 1);
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(isOver, false);
+  clock.go(1);
+  await stopped;
+  assert.equal(node.metrics['cluster_connections_closed_total.stopped'], 1);
   socket.destroy();
 });
 

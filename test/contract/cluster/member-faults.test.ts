@@ -102,6 +102,18 @@ test('a document that the disk refuses does not keep a member from starting', as
   assert.equal(host.replica.get(host.replica.own, NODE_KEY), seen);
 });
 
+test('a member whose start fails at the end leaves nothing behind that listens or dials', async () => {
+  const host = await cluster().found('a');
+  await host.stop(true);
+  const info = (_fields: object, message: string): void => {
+    if (message === 'member of a cluster') throw new Error('the log is full');
+  };
+  const log = { debug: () => undefined, warn: () => undefined, info };
+  await assert.rejects(host.start({ log }), /the log is full/);
+  await host.start(); // at the same port
+  assert.equal(alive(host), 1);
+});
+
 test('who was gone before a host came, or lost its memory, is known to it from the others', async () => {
   const hosts = cluster();
   const [a, b, c] = await hosts.three();

@@ -228,6 +228,41 @@ test('revoking a node cuts its open connections at once, at every node that lear
   assert.equal(a.transport.sizes.links, 0);
 });
 
+test('a node that is turned away asks less and less often, says so once, and is itself again when it is let in', async () => {
+  const clock = new HeldClock();
+  const [a, b] = [await cluster.start(), await cluster.start({ clock })];
+  const revoked = { id: b.id, revokedAtMs: 1, untilMs: 2, reason: 'stolen' };
+  a.transport.revocations.add({ ...revoked, kind: 'node' });
+  const refused = (): number => a.metrics['cluster_handshake_failures_total.revoked'];
+  /** As an overlay that is alone: another try each second. */
+  const tries = async (seconds: number): Promise<number[]> => {
+    const at: number[] = [];
+    for (let second = 0; second < seconds; second++) {
+      const [times, dials] = [b.unreachable.length, b.metrics.cluster_dials_total];
+      b.send(a, 'hello');
+      if (b.metrics.cluster_dials_total > dials) at.push(second);
+      await eventually('an answer', () => b.unreachable.length > times);
+      clock.advance(1000);
+    }
+    return at;
+  };
+  assert.equal(b.transport.turnedAwaySinceMs, undefined);
+  // After the fifth 1.5 s, then 3 s, 6 s, …
+  assert.deepEqual(await tries(55), [0, 1, 2, 3, 4, 6, 9, 15, 27, 51]);
+  assert.equal(refused(), 10);
+  assert.equal(b.log.filter((line) => line.includes('leave the cluster')).length, 1);
+  assert.equal(typeof b.transport.turnedAwaySinceMs, 'number');
+  clock.advance(300_000);
+  // And never more than five minutes: with half of the spread 225 s.
+  assert.deepEqual(await tries(740), [0, 96, 288, 513, 738]);
+
+  a.transport.revocations.prune(3, 0);
+  clock.advance(300_000);
+  b.send(a, 'hello');
+  await eventually('the message', () => a.texts().includes('hello'));
+  assert.equal(b.transport.turnedAwaySinceMs, undefined);
+});
+
 test('a connection that nobody keeps is closed when it is idle, without anybody called unreachable', async () => {
   const clock = new HeldClock();
   const [a, b] = [await cluster.start({ clock }), await cluster.start()];

@@ -74,6 +74,7 @@ function problems(standing: Partial<Standing>, of = sources()): readonly string[
     certificate: { notAfterMs: 30 * DAY_MS, dueAtMs: 20 * DAY_MS },
     nowMs: 0,
     whyGone: undefined,
+    turnedAwaySinceMs: undefined,
     wasSetBack: false,
     aloneSinceMs: undefined,
     documents: 1,
@@ -95,6 +96,12 @@ test('what is wrong is said, and nothing else', () => {
   const [isOut, ...nothingElse] = problems({ ...alone, nowMs: 31_000, whyGone: 'revoked' });
   assert.match(isOut ?? '', /^this host is out of the cluster \(revoked\)/);
   assert.deepEqual(nothingElse, []);
+  const [isTurnedAway, ...nor] = problems({ ...alone, nowMs: 31_000, turnedAwaySinceMs: 2000 });
+  assert.match(
+    isTurnedAway ?? '',
+    /hang up on this host.*leave the cluster and join.*since at 2000/,
+  );
+  assert.deepEqual(nor, []);
   assert.match(problems({ wasSetBack: true }).join(), /was set back/);
   assert.deepEqual(problems({ nowMs: 23 * DAY_MS }), []);
   const [isEnding] = problems({ nowMs: 23 * DAY_MS + 1 });
