@@ -16,6 +16,7 @@ import { claimSocketPath } from './api/io/socket.ts';
 import { Cluster, hasOthers } from './agent/io/cluster.ts';
 import { HostKernel } from './agent/io/host-kernel.ts';
 import { Pipeline } from './agent/io/pipeline.ts';
+import { Resolver } from './agent/io/resolver.ts';
 import type { Catalog } from './catalog/catalog.ts';
 import { loadServicesDir } from './config/io/load.ts';
 import type { Config } from './config/schema.ts';
@@ -23,7 +24,6 @@ import { openCgroup, type Cgroup } from './datapath/io/cgroup.ts';
 import { missingCapabilities } from './datapath/io/features.ts';
 import { lockPins } from './datapath/io/lock.ts';
 import { Pins } from './datapath/io/pins.ts';
-import { dnsOff } from './dns/off.ts';
 import { Health } from './health/io/health.ts';
 import type { Command } from './state/commands.ts';
 import { State } from './state/io/state.ts';
@@ -49,7 +49,6 @@ const diskCheckMs = 5000;
 
 export class Agent implements Engine {
   readonly cluster: Cluster;
-  readonly dns: DnsEngine;
   readonly kv: KvStore;
   readonly #config: Config;
   readonly #cgroup: Cgroup;
@@ -57,6 +56,7 @@ export class Agent implements Engine {
   readonly #pipeline: Pipeline;
   readonly #kernel: HostKernel;
   readonly #health: Health;
+  readonly #resolver: Resolver;
   readonly #startedAt = new Date();
   readonly #metrics = new MetricsText(this);
 
@@ -81,7 +81,7 @@ export class Agent implements Engine {
       changed: (unhealthy) => pipeline.unhealthy(unhealthy),
     });
     this.cluster = new Cluster(config, log, pipeline, this.#health);
-    this.dns = dnsOff(config.dns.domain);
+    this.#resolver = new Resolver({ config, log, cgroup, pins, state, pipeline });
     this.kv = new KvStore({
       kv: () => state.kv,
       exclusive: (work) => pipeline.exclusive(work),
@@ -95,12 +95,17 @@ export class Agent implements Engine {
     return this.#kernel.acls;
   }
 
+  get dns(): DnsEngine {
+    return this.#resolver.engine;
+  }
+
   /** The cluster and a look around first: what is known to be dead is not put into the kernel. */
   async start(): Promise<void> {
     await this.cluster.start();
     await this.cluster.caughtUp();
     await this.#health.start();
     await this.#pipeline.start(this.#kernel);
+    await this.#resolver.start();
   }
 
   snapshot(): StateSnapshot {
@@ -125,7 +130,10 @@ export class Agent implements Engine {
     const pipeline = this.#pipeline;
     if (at === 'owners') return pipeline.reapOwners();
     if (at === 'disk') return pipeline.tidy(this.cluster.isKeeper);
-    if (at === 'addresses') await this.cluster.refresh();
+    if (at === 'addresses') {
+      this.#resolver.look();
+      await this.cluster.refresh();
+    }
     return pipeline.exclusive(async () => {
       if (at === 'kernel') this.#kernel.check();
       else await this.#kernel.refreshAcls(at);
@@ -171,6 +179,7 @@ export class Agent implements Engine {
   async close(goodbye: boolean): Promise<void> {
     this.#health.close();
     await this.cluster.stop(goodbye);
+    await this.#resolver.close();
     await this.#pipeline.close();
     this.#kernel.close();
     this.#state.close();

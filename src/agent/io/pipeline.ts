@@ -69,6 +69,7 @@ export class Pipeline {
   #kernel: HostKernel | undefined;
   #around: (work: () => void) => void = (work) => work();
   #spread: ((written: Written) => void) | undefined;
+  #applied: (touched: Iterable<string> | 'all') => void = () => undefined;
   #catalog: Catalog;
   #context: CatalogContext;
   #known: Reachability = ALL_REACHABLE;
@@ -97,6 +98,16 @@ export class Pipeline {
     return this.#catalog;
   }
 
+  /** Node ids of members that are not there now. */
+  get unreachable(): ReadonlySet<string> {
+    return this.#known.unreachable;
+  }
+
+  /** Whether the Catalog is what the kernel has, or all of it that fits. */
+  get isApplied(): boolean {
+    return this.#kernel !== undefined;
+  }
+
   /** Why what other hosts wrote is not in the kernel. */
   get problem(): string | undefined {
     return this.#problem;
@@ -120,6 +131,7 @@ export class Pipeline {
       if (!isLimit(error)) throw error;
       await this.#beginWithHeld(kernel, error);
     }
+    this.#applied('all');
     // What came meanwhile woke nobody.
     this.#wake();
   }
@@ -163,6 +175,14 @@ export class Pipeline {
     this.#spread = spread;
   }
 
+  /**
+   * Hears, when the kernel has it, which services of the Catalog are new or changed; of none where
+   * something else may be: nodes, who is reachable, DNS records.
+   */
+  whenApplied(applied: (touched: Iterable<string> | 'all') => void): void {
+    this.#applied = applied;
+  }
+
   /** Hears of every change of a document, here or elsewhere, until the answer is called. */
   listen(listener: (changed: readonly Changed[]) => void): () => void {
     this.#listeners.add(listener);
@@ -179,8 +199,9 @@ export class Pipeline {
   submit(command: Command, options: SubmitOptions): Promise<Outcome> {
     return this.exclusive(async () => {
       this.#follow();
-      const { vipCidr4, vipPrefix6 } = this.#config;
-      const decision = decide(this.state.snapshot(), command, { v4: vipCidr4, v6: vipPrefix6 });
+      const { vipCidr4, vipPrefix6, dns } = this.#config;
+      const pools = { v4: vipCidr4, v6: vipPrefix6 };
+      const decision = decide(this.state.snapshot(), command, pools, dns.domain);
       if (decision.problems.length > 0) throw new ProblemError(decision.problems);
       const { warnings, ...done } = await this.#commit(decision.changes, options.dryRun);
       return {
@@ -386,6 +407,8 @@ export class Pipeline {
       this.#log.error({ error }, 'the kernel refused a change that is stored; it is tried again');
       this.#checkSoon();
       throw refusedByKernel(error);
+    } finally {
+      this.#applied(catalog.touched);
     }
   }
 
@@ -434,6 +457,8 @@ export class Pipeline {
       this.#problem = `what other hosts wrote is not in the kernel: ${whyText(error)}`;
       this.#log.error({ error }, 'what other hosts wrote is not in the kernel; it is tried again');
       this.#checkSoon();
+    } finally {
+      this.#applied([]);
     }
   }
 
@@ -471,7 +496,11 @@ export class Pipeline {
     this.#catalog = catalog;
     for (const warning of prepared.warnings)
       this.#log.warn({ warning }, 'of a rule that came from another host');
-    prepared.apply();
+    try {
+      prepared.apply();
+    } finally {
+      this.#applied(catalog.touched);
+    }
   }
 
   /** What fits of that which did not fit as a whole, for the reason `why`. */

@@ -1,12 +1,5 @@
 /** What a listener is asked to do and may do: the words that udp.ts, tcp.ts and server.ts share. */
-
-export interface Asker {
-  readonly transport: 'udp' | 'tcp';
-  /** The address that was asked. */
-  readonly server: string;
-  /** Who asks. */
-  readonly client: string;
-}
+import type { Asker } from '../asker.ts';
 
 /** Never throws or rejects; undefined: nothing is said. */
 export type Answerer = (

@@ -6,16 +6,16 @@
 import { networkInterfaces } from 'node:os';
 import { formatAddress, type HostPort } from '../../cluster/address.ts';
 import type { Logger } from '../../telemetry/io/log.ts';
+import type { Asker } from '../asker.ts';
 import {
   SERVER_LIMITS,
   type Answerer,
-  type Asker,
   type Drop,
   type Listener,
   type ListenerHooks,
   type ServerLimits,
 } from './listener.ts';
-import { portOwner } from './port-owner.ts';
+import { portOwner } from './proc-net.ts';
 import { listenTcp, type TcpListener } from './tcp.ts';
 import { listenUdp } from './udp.ts';
 
@@ -29,11 +29,13 @@ export interface ServerOptions {
   readonly addresses?: () => readonly string[];
 }
 
-export interface ServerStatus {
-  /** IP:PORT, with UDP and TCP. */
-  readonly listening: readonly string[];
+export interface ListenerStatus {
+  /** IP:PORT. */
+  readonly address: string;
+  /** UDP and TCP. */
+  readonly listening: boolean;
   /** In words, with what to do. */
-  readonly problems: readonly string[];
+  readonly problem?: string;
 }
 
 type Transport = Asker['transport'];
@@ -52,6 +54,7 @@ export class DnsServer {
   readonly #limits: ServerLimits;
   readonly #places = new Map<string, Place>();
   readonly #dropped = new Map<Drop, number>();
+  #more: readonly HostPort[] = [];
   #retry: NodeJS.Timeout | undefined;
   #isClosed = false;
   #turn: Promise<void> = Promise.resolve();
@@ -65,6 +68,12 @@ export class DnsServer {
   async start(): Promise<void> {
     await this.refresh();
     this.#retry = setInterval(() => void this.refresh(), this.#limits.retryMs).unref();
+  }
+
+  /** Listens at these too from now on. */
+  also(listen: readonly HostPort[]): Promise<void> {
+    this.#more = listen;
+    return this.refresh();
   }
 
   /** Tries what failed, and follows the host's addresses where all of them are wanted. */
@@ -81,22 +90,26 @@ export class DnsServer {
     });
   }
 
+  hasUdp({ host, port }: HostPort): boolean {
+    return this.#places.get(formatAddress({ host, port }))?.listeners.udp !== undefined;
+  }
+
   /** Whether this is one of its own addresses, listened at or only wanted. */
   isOwn(host: string, port: number): boolean {
     const has = (at: HostPort): boolean => at.host === host && at.port === port;
     return [...this.#places.values()].some(({ at }) => has(at)) || this.bound.some(has);
   }
 
-  status(): ServerStatus {
-    const places = [...this.#places.values()];
-    return {
-      listening: places
-        .filter(({ listeners: { udp, tcp } }) => udp !== undefined && tcp !== undefined)
-        .map(({ at, listeners }) =>
-          formatAddress({ host: at.host, port: listeners.udp?.port ?? at.port }),
-        ),
-      problems: places.flatMap(({ problems }) => [...new Set(problems.values())]),
-    };
+  /** Of what was asked for in the beginning. */
+  status(): readonly ListenerStatus[] {
+    const more = new Set(this.#more.map(formatAddress));
+    const places = [...this.#places].flatMap(([key, place]) => (more.has(key) ? [] : [place]));
+    return places.map(({ at, listeners: { udp, tcp }, problems }) => {
+      const address = formatAddress({ host: at.host, port: udp?.port ?? tcp?.port ?? at.port });
+      const problem = [...new Set(problems.values())].join('; ');
+      const listening = udp !== undefined && tcp !== undefined;
+      return { address, listening, ...(problem === '' ? {} : { problem }) };
+    });
   }
 
   get dropped(): ReadonlyMap<Drop, number> {
@@ -135,7 +148,7 @@ export class DnsServer {
 
   #wanted(): HostPort[] {
     const own = this.#options.addresses ?? hostAddresses;
-    return this.#options.listen.flatMap(({ host, port }) => {
+    return [...this.#options.listen, ...this.#more].flatMap(({ host, port }) => {
       if (!WILDCARDS.has(host)) return [{ host, port }];
       const family = host.includes(':');
       return own()

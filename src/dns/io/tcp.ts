@@ -5,8 +5,9 @@
  */
 import { createServer, type Server, type Socket } from 'node:net';
 import type { HostPort } from '../../cluster/address.ts';
+import type { Asker } from '../asker.ts';
 import { frame, FrameReader } from '../frames.ts';
-import type { Asker, Listener, ListenerHooks, ServerLimits } from './listener.ts';
+import type { Listener, ListenerHooks, ServerLimits } from './listener.ts';
 
 /** Header of a message; nothing shorter can be answered. */
 const HEADER_BYTES = 12;

@@ -1,6 +1,7 @@
 /**
- * Who has a port: /proc/net says which socket, /proc/PID/fd whose it is. Only for a sentence to
- * people, so that what cannot be read is just not known. Other network namespaces are not seen.
+ * What /proc/net says of ports: who has one (/proc/PID/fd says whose a socket is), and what was dropped
+ * at ours. Only for people, so that what cannot be read is just not known. Other network namespaces
+ * are not seen.
  */
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import type { HostPort } from '../../cluster/address.ts';
@@ -24,15 +25,32 @@ export function portOwner(transport: 'udp' | 'tcp', at: HostPort): PortOwner | u
 function inodesAt(transport: 'udp' | 'tcp', { host, port }: HostPort): Set<string> {
   const inodes = new Set<string>();
   const wanted = hexOf(host);
-  const hexPort = port.toString(16).toUpperCase().padStart(4, '0');
   for (const file of [transport, `${transport}6`])
     for (const line of linesOf(`/proc/net/${file}`).slice(1)) {
       const [, local = '', , state, , , , , , inode = '0'] = line.trim().split(/\s+/);
       const [address = '', itsPort] = local.split(':');
-      if (itsPort !== hexPort || (transport === 'tcp' && state !== TCP_LISTEN)) continue;
+      if (itsPort !== hexPort(port) || (transport === 'tcp' && state !== TCP_LISTEN)) continue;
       if (inode !== '0' && (/^0+$/.test(address) || wanted.has(address))) inodes.add(inode);
     }
   return inodes;
+}
+
+/** Datagrams that the kernel dropped before these sockets, as they were not read in time. */
+export function udpDrops(bound: readonly HostPort[]): number {
+  const wanted = new Set(
+    bound.flatMap(({ host, port }) => [...hexOf(host)].map((hex) => `${hex}:${hexPort(port)}`)),
+  );
+  let sum = 0;
+  for (const file of ['udp', 'udp6'])
+    for (const line of linesOf(`/proc/net/${file}`).slice(1)) {
+      const words = line.trim().split(/\s+/);
+      if (wanted.has(words[1] ?? '')) sum += Number(words.at(-1) ?? 0);
+    }
+  return sum;
+}
+
+function hexPort(port: number): string {
+  return port.toString(16).toUpperCase().padStart(4, '0');
 }
 
 /** As /proc/net has them: words of four bytes in the machine's order, and IPv4 also as v4-mapped IPv6. */

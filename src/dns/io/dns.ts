@@ -1,0 +1,379 @@
+/**
+ * The agent's resolver: listeners, zone and forwarder as one thing that follows the Catalog. The
+ * zone is made anew at the first question after a change, or in the next quiet moment: nobody's
+ * change waits for it, and nobody is answered from an old one.
+ */
+import { networkInterfaces } from 'node:os';
+import type { DnsQueryAnswer, DnsQuestion, DnsStatusAnswer } from '../../api/dns-schemas.ts';
+import type { DnsEngine } from '../../api/engine.ts';
+import type { Catalog } from '../../catalog/catalog.ts';
+import type { VipPools } from '../../catalog/vips.ts';
+import { formatAddress, type HostPort } from '../../cluster/address.ts';
+import type { DnsConfig } from '../../config/dns-schema.ts';
+import type { Cgroup } from '../../datapath/io/cgroup.ts';
+import type { Pins } from '../../datapath/io/pins.ts';
+import type { Logger } from '../../telemetry/io/log.ts';
+import { Allowed } from '../allow.ts';
+import { answerText, questionOf, quoted, typeNumber } from '../answer-text.ts';
+import type { Asker } from '../asker.ts';
+import { DnsCounters, rcodeName, type DnsReading } from '../counters.ts';
+import type { ForwardSettings, ForwardStats } from '../forward/types.ts';
+import {
+  buildZone,
+  kernelEntries,
+  zoneEntries,
+  type NodeFacts,
+  type UserRecord,
+  type Zone,
+} from '../zone.ts';
+import { Answering } from './answering.ts';
+import { hostUpstreams, hostUpstreamsStamp, RESOLV_CONF } from './host-upstreams.ts';
+import { installed } from './install.ts';
+import { KernelDns, removeKernelDns } from './kernel.ts';
+import { udpDrops } from './proc-net.ts';
+import { DnsServer } from './server.ts';
+import { Forwarder } from './upstreams.ts';
+
+/** What the agent knows, whenever it is asked. */
+export interface DnsWorld {
+  readonly catalog: Catalog;
+  readonly self: NodeFacts & { readonly id: string };
+  /** By id. */
+  readonly nodes: ReadonlyMap<string, NodeFacts>;
+  /** Ids. */
+  readonly unreachable: ReadonlySet<string>;
+  readonly records: ReadonlyMap<string, UserRecord>;
+  /** Whether the Catalog is in the kernel. */
+  readonly isApplied: boolean;
+}
+
+export interface DnsOptions {
+  readonly config: DnsConfig;
+  readonly pools: VipPools;
+  readonly log: Logger;
+  readonly world: () => DnsWorld;
+  readonly cgroup: Cgroup;
+  readonly pins: Pins;
+  /** Names and types that the kernel answers by itself, at most. */
+  readonly kernelEntriesMax: number;
+}
+
+/** Of the API's own questions: as from a program of this host. */
+const LOCAL_CLIENT = '127.0.0.1';
+
+export class Dns implements DnsEngine {
+  readonly #options: DnsOptions;
+  readonly #server: DnsServer;
+  readonly #forwarder: Forwarder;
+  readonly #answering: Answering;
+  readonly #allowed: Allowed;
+  readonly #counters = new DnsCounters();
+  #zone: Zone | undefined;
+  /** Services that may differ from the zone's; undefined: it is as it should be. */
+  #stale: Set<string> | 'all' | undefined = 'all';
+  #isScheduled = false;
+  #kernel: KernelDns | undefined;
+  /** Why the kernel answers nothing. */
+  #whyNoKernel: string | undefined;
+  #starting: Promise<void> | undefined;
+  #upstreams: readonly HostPort[] = [];
+  #stamp = '';
+  #isClosed = false;
+
+  constructor(options: DnsOptions) {
+    const { config, log } = options;
+    const { udpSizeMax } = config;
+    this.#options = options;
+    this.#allowed = new Allowed(config.allow);
+    this.#forwarder = new Forwarder(this.#settings(), log);
+    this.#answering = new Answering({
+      udpSizeMax,
+      zone: () => this.#current(),
+      forwarder: this.#forwarder,
+      allowed: this.#allowed,
+      counters: this.#counters,
+      log,
+    });
+    this.#server = new DnsServer({
+      listen: config.listen,
+      answer: (message, asker) => this.#answering.answer(message, this.#asDirect(asker)),
+      log,
+    });
+  }
+
+  /** When the Catalog is applied. Resolves when each address is listened at or is a problem. */
+  async start(): Promise<void> {
+    await this.#server.start();
+    this.look();
+    const { domain } = this.#options.config;
+    const listening = this.#server.status().map(({ address }) => address);
+    const upstreams = this.#upstreams.map(formatAddress);
+    this.#options.log.info({ domain, listening, upstreams }, 'DNS is answered');
+    this.#schedule();
+    this.#starting = this.#startKernel();
+  }
+
+  /** These services changed, or (none) nodes or records did: the next answer is as it is now. */
+  apply(touched: Iterable<string> | 'all'): void {
+    if (touched === 'all' || this.#stale === 'all') this.#stale = 'all';
+    else {
+      this.#stale ??= new Set();
+      for (const name of touched) this.#stale.add(name);
+    }
+    // What the kernel answers is not asked of us.
+    if (this.#kernel !== undefined) this.#currentOrLog();
+    else this.#schedule();
+  }
+
+  /** Now and then: this host's addresses, and its name servers where the configuration has none. */
+  look(): void {
+    const addresses = Object.values(networkInterfaces()).flatMap((list = []) =>
+      list.map(({ address }) => address),
+    );
+    this.#allowed.own(addresses);
+    const { upstreams } = this.#options.config;
+    const stamp = upstreams === undefined ? hostUpstreamsStamp() : 'configured';
+    if (stamp === this.#stamp) return;
+    const isFirst = this.#stamp === '';
+    this.#stamp = stamp;
+    this.#upstreams = upstreams ?? hostUpstreams((host, port) => this.#server.isOwn(host, port));
+    this.#forwarder.update(this.#settings());
+    if (isFirst) return;
+    const now = this.#upstreams.map(formatAddress);
+    this.#options.log.info({ upstreams: now }, 'the name servers of this host changed');
+  }
+
+  status(): DnsStatusAnswer {
+    const { config, world } = this.#options;
+    const { catalog, isApplied } = world();
+    const forward = this.#forwarder.stats();
+    const { requests, responses } = this.#counters.read();
+    const sumsBy = (key: 'rcode' | 'from'): Record<string, number> => {
+      const sums: Record<string, number> = {};
+      for (const one of responses) sums[one[key]] = (sums[one[key]] ?? 0) + one.count;
+      return sums;
+    };
+    return {
+      enabled: true,
+      domain: config.domain,
+      serial: catalog.revision % 2 ** 32,
+      ready: isApplied,
+      names: this.#zone?.names.size ?? 0,
+      listeners: this.#server.status().map((one) => ({ ...one })),
+      upstreams: forward.upstreams.map(({ upstream, state, smoothedMs, sent, results }) => ({
+        address: upstream,
+        zones: this.#zonesOf(upstream),
+        state,
+        ...(smoothedMs === undefined ? {} : { ms: smoothedMs }),
+        sent,
+        results: { ...results },
+      })),
+      cache: cacheOf(forward),
+      kernel: this.#kernelStatus(),
+      counters: {
+        requests: requests.reduce((sum, { count }) => sum + count, 0),
+        rcodes: sumsBy('rcode'),
+        from: sumsBy('from'),
+        dropped: this.#dropped(forward),
+      },
+      problems: this.#problems(),
+    };
+  }
+
+  read(): DnsReading {
+    const forward = this.#forwarder.stats();
+    return {
+      counts: this.#counters.read(),
+      upstreams: forward.upstreams,
+      cache: cacheOf(forward),
+      dropped: this.#dropped(forward),
+      names: this.#zone?.names.size ?? 0,
+      connections: this.#server.connections,
+    };
+  }
+
+  zone(): ReturnType<DnsEngine['zone']> {
+    const zone = this.#current();
+    const { domain, serial, isReady: ready } = zone;
+    return { domain, serial, ready, entries: withQuotes(zoneEntries(zone)) };
+  }
+
+  async query({ name, type }: DnsQuestion): Promise<DnsQueryAnswer> {
+    const startMs = performance.now();
+    const server = this.#options.config.listen[0]?.host ?? LOCAL_CLIENT;
+    const { bytes, rcode, from, upstream, attempts } = await this.#answering.resolve(
+      questionOf(name, typeNumber(type) ?? 0),
+      { transport: 'tcp', server, client: LOCAL_CLIENT },
+    );
+    const text = answerText(bytes);
+    return {
+      question: { name, type },
+      rcode: rcodeName(rcode),
+      from,
+      authoritative: text?.isAuthoritative ?? false,
+      ms: performance.now() - startMs,
+      answers: text?.answers ?? [],
+      authority: text?.authority ?? [],
+      additional: text?.additional ?? [],
+      ...(upstream === undefined ? {} : { upstream }),
+      attempts: (attempts ?? []).map((attempt) => ({ ...attempt })),
+    };
+  }
+
+  flush(name?: string): number {
+    return this.#forwarder.flush(name);
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    await this.#starting;
+    this.#kernel?.close();
+    await this.#server.close();
+    this.#forwarder.close();
+  }
+
+  /** Whom the kernel led over its link, as if it had not. */
+  #asDirect(asker: Asker): Asker {
+    if (this.#kernel === undefined || !KernelDns.isLocalClient(asker.client)) return asker;
+    const isV6 = asker.server.includes(':');
+    const asked = this.#options.config.listen.find(({ host }) => host.includes(':') === isV6);
+    return { ...asker, server: asked?.host ?? asker.server, client: LOCAL_CLIENT };
+  }
+
+  #schedule(): void {
+    if (this.#isScheduled || this.#isClosed) return;
+    this.#isScheduled = true;
+    setImmediate(() => {
+      this.#isScheduled = false;
+      if (!this.#isClosed) this.#currentOrLog();
+    });
+  }
+
+  /** Its own answers, where it can: when the server answers already, and on nobody's way. */
+  async #startKernel(): Promise<void> {
+    const { config, cgroup, pins, log, kernelEntriesMax } = this.#options;
+    try {
+      if (!config.kernel) {
+        // What an agent that was killed left there.
+        removeKernelDns(pins);
+        return;
+      }
+      const kernel = KernelDns.start({
+        listen: config.listen,
+        udpSizeMax: config.udpSizeMax,
+        isRecursive: true,
+        entriesMax: kernelEntriesMax,
+        cgroup,
+        pins,
+        isServed: (at) => this.#server.hasUdp(at),
+        log,
+      });
+      if ('unavailable' in kernel) {
+        this.#whyNoKernel = kernel.unavailable;
+        log.warn({ why: kernel.unavailable }, 'DNS is answered in user space alone');
+        return;
+      }
+      await this.#server.also(kernel.listen);
+      this.#kernel = kernel;
+      kernel.apply(undefined, kernelEntries(this.#current()));
+      await kernel.enable();
+    } catch (error) {
+      log.error({ error }, 'bug: the kernel cannot answer DNS');
+      this.#whyNoKernel = String(error);
+    }
+  }
+
+  #kernelStatus(): DnsStatusAnswer['kernel'] {
+    if (!this.#options.config.kernel) return { state: 'off', entries: 0 };
+    const status = this.#kernel?.status();
+    const why = status?.why ?? this.#whyNoKernel;
+    const { state = 'unavailable', entries = 0 } = status ?? {};
+    return { state, entries, ...(why === undefined ? {} : { why }) };
+  }
+
+  #currentOrLog(): void {
+    try {
+      this.#current();
+    } catch (error) {
+      this.#options.log.error({ error }, 'bug: the DNS zone could not be made');
+    }
+  }
+
+  #current(): Zone {
+    if (this.#zone !== undefined && this.#stale === undefined) return this.#zone;
+    const { config, pools, world } = this.#options;
+    const { domain, ttl, negativeTtl } = config;
+    const { isApplied: isReady, ...known } = world();
+    const sources = { domain, ttl, negativeTtl, pools, isReady, ...known };
+    const touched = this.#stale;
+    const previous =
+      this.#zone === undefined || touched === undefined || touched === 'all'
+        ? undefined
+        : { zone: this.#zone, touched };
+    const zone = buildZone(sources, previous);
+    this.#zone = zone;
+    this.#stale = undefined;
+    const names = zone.touched === 'all' ? undefined : zone.touched;
+    this.#kernel?.apply(names, kernelEntries(zone, names));
+    return zone;
+  }
+
+  #settings(): ForwardSettings {
+    const { forward, timeoutMs, maxConcurrent, cacheBytes, staleSeconds } = this.#options.config;
+    return {
+      zones: new Map([['', this.#upstreams], ...forward]),
+      timeoutMs,
+      maxConcurrent,
+      cacheBytes,
+      staleSeconds,
+      isOwn: (host, port) => this.#server.isOwn(host, port),
+    };
+  }
+
+  #zonesOf(upstream: string): string[] {
+    return [...this.#settings().zones].flatMap(([zone, list]) =>
+      list.some((one) => formatAddress(one) === upstream) ? [zone] : [],
+    );
+  }
+
+  #dropped({ dropped: late }: ForwardStats): Record<string, number> {
+    const counts: Record<string, number> = {
+      receive_buffer: udpDrops(this.#server.bound),
+      silent: this.#answering.silent,
+      queue_full: late['queue full'],
+      too_late: late['too late'],
+      too_many_asks: late['too many asks'],
+    };
+    for (const [why, count] of this.#server.dropped) counts[why] = count;
+    return Object.fromEntries(Object.entries(counts).filter(([, count]) => count > 0));
+  }
+
+  #problems(): string[] {
+    const problems: string[] = [];
+    const { upstreams } = this.#options.config;
+    if (this.#upstreams.length === 0)
+      problems.push(
+        `${RESOLV_CONF} names no server but this agent: names of others fail; set dns.upstreams`,
+      );
+    const own = (upstreams ?? []).filter(({ host, port }) => this.#server.isOwn(host, port));
+    if (own.length > 0)
+      problems.push(
+        `dns.upstreams has this agent's own address ${own.map(formatAddress).join(', ')}: it is left out`,
+      );
+    const { problem } = installed();
+    return problem === undefined ? problems : [...problems, problem];
+  }
+}
+
+function cacheOf({ cache }: ForwardStats): DnsStatusAnswer['cache'] {
+  const { entries, bytes, bytesMax, hits, misses } = cache;
+  return { entries, bytes, bytesMax, hits, misses };
+}
+
+/** Texts as zone files have them. */
+function* withQuotes<E extends { readonly type: string; readonly data: string }>(
+  entries: Iterable<E>,
+): Iterable<E> {
+  for (const entry of entries)
+    yield entry.type === 'TXT' ? { ...entry, data: quoted(entry.data) } : entry;
+}
