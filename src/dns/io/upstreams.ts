@@ -111,9 +111,12 @@ export class Forwarder {
     this.#inputs.push(input);
     if (this.#isRunning) return;
     this.#isRunning = true;
-    for (let next = this.#inputs.shift(); next !== undefined; next = this.#inputs.shift())
-      for (const output of this.#machine.handle(next, this.#clock.now())) this.#do(output);
-    this.#isRunning = false;
+    try {
+      for (let next = this.#inputs.shift(); next !== undefined; next = this.#inputs.shift())
+        for (const output of this.#machine.handle(next, this.#clock.now())) this.#do(output);
+    } finally {
+      this.#isRunning = false;
+    }
   }
 
   #do(output: ForwardOutput): void {
