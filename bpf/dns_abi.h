@@ -19,6 +19,8 @@
 #define ZH_DNS_NAME_BYTES 128
 #define ZH_DNS_TAIL_BYTES 512
 #define ZH_DNS_PORT 53
+/* What our OPT says that this host takes, whatever it gives (DNS Flag Day 2020). */
+#define ZH_DNS_SIZE_TAKEN 1232
 
 struct zh_dns_key {
   __u16 type;
@@ -40,7 +42,7 @@ struct zh_dns_answer {
 struct zh_dns_config {
   __u64 netns;         /* cookie of the resolver's network namespace; 0: redirect nobody */
   __u32 ingress;       /* index of the interface where answers come in */
-  __u16 udp_size_max;  /* of an answer to a client with EDNS, and what our OPT says */
+  __u16 udp_size_max;  /* of an answer to a client with EDNS */
   __u8 is_recursive;   /* RA */
   __u8 is_redirecting4; /* clients of listen4 go to the link */
   __u8 is_redirecting6;

@@ -218,8 +218,7 @@ static __always_inline int zh_dns_write(struct __sk_buff *skb, __u32 at, __u32 *
   h->code = (config->is_recursive ? 0x80 : 0) | (h->code & 0x10);
   h->answers = bpf_htons(answer->count);
   h->additionals = bpf_htons(query->has_opt);
-  __u8 opt[12] = {0, 0, ZH_DNS_OPT, config->udp_size_max >> 8, (__u8)config->udp_size_max,
-                  0, 0, query->is_dnssec_ok << 7};
+  __u8 opt[12] = {0, 0, ZH_DNS_OPT, ZH_DNS_SIZE_TAKEN >> 8, ZH_DNS_SIZE_TAKEN & 0xff, 0, 0, query->is_dnssec_ok << 7};
   if (bpf_skb_change_tail(skb, at + size, 0))
     return -1;
   if (bpf_skb_store_bytes(skb, at, h, sizeof(*h), 0))

@@ -16,7 +16,7 @@ export const OPT_BYTES = 11;
 /** Without EDNS (RFC 1035, 4.2.1). */
 export const UDP_BYTES_PLAIN = 512;
 /** What this host takes over UDP: as DNS Flag Day 2020 has it. */
-const UDP_BYTES_TAKEN = 1232;
+export const UDP_BYTES_TAKEN = 1232;
 /** A length of 16 bits (RFC 1035, 4.2.2). */
 const TCP_BYTES_MAX = 65_535;
 /** Of a pointer, 14 bits (RFC 1035, 4.1.4). */

@@ -8,6 +8,7 @@ import type { Layout } from '../../src/datapath/abi.ts';
 import { objectPath } from '../../src/datapath/io/object.ts';
 import * as abi from '../../src/dns/kernel-abi.ts';
 import { dnsHooks, dnsMaps } from '../../src/dns/kernel-hooks.ts';
+import { UDP_BYTES_TAKEN } from '../../src/dns/packet.ts';
 
 interface BtfType {
   readonly id: number;
@@ -53,6 +54,7 @@ test('the constants of dns_abi.h are those of kernel-abi.ts', () => {
   assert.equal(defined('ZH_DNS_NAME_BYTES'), abi.kernelNameBytesMax);
   assert.equal(defined('ZH_DNS_TAIL_BYTES'), abi.kernelTailBytesMax);
   assert.equal(defined('ZH_DNS_PORT'), abi.kernelPort);
+  assert.equal(defined('ZH_DNS_SIZE_TAKEN'), UDP_BYTES_TAKEN);
 });
 
 test('every map and program that user space names is in the object, with its sizes', () => {

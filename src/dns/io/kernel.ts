@@ -36,7 +36,7 @@ import { addressBytes, linkAddresses, openLink, removeLink, type DnsLink } from 
 export interface KernelDnsOptions {
   /** Where clients ask: the first loopback address of each family is led to the link. */
   readonly listen: readonly HostPort[];
-  /** Bytes of an answer over UDP, at most; what our OPT says. */
+  /** Bytes of an answer over UDP, at most. */
   readonly udpSizeMax: number;
   /** Whether the server forwards for local clients: RA. */
   readonly isRecursive: boolean;
@@ -134,6 +134,12 @@ export class KernelDns {
   /** Whether it is from a local client over the link: only these have such an address. */
   static isLocalClient(address: string): boolean {
     return address === linkAddresses[4].there || address === linkAddresses[6].there;
+  }
+
+  /** Where clients asked whose questions come in at `host`. */
+  askedAt(host: string): string {
+    if (host === linkAddresses[4].here) return this.#clients[4]?.host ?? host;
+    return host === linkAddresses[6].here ? (this.#clients[6]?.host ?? host) : host;
   }
 
   get #has6(): boolean {

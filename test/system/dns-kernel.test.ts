@@ -1,0 +1,337 @@
+/** Names answered in the kernel, on a host with a server of its own and no agent. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { TestHost } from '../harness/host.ts';
+import type { Child } from '../harness/child.ts';
+import { question, tell, type Asking, type Words } from '../unit/dns/zones.ts';
+import type { Heard } from './clients/dns-ask.ts';
+import type { Order } from './servers/kernel-dns.ts';
+
+const pathOf = (name: string): string => fileURLToPath(new URL(name, import.meta.url));
+const LOOPBACKS = ['127.0.0.55', '::1'] as const;
+
+/** Counters of what came over the link, and state. */
+interface Seen {
+  readonly state: string;
+  readonly why?: string;
+  readonly entries: number;
+  readonly left: number;
+  readonly answered4: number;
+  readonly answered6: number;
+  readonly unknown: number;
+  readonly unfit: number;
+  readonly others: number;
+  readonly strangers: number;
+  /** By the server, over any path. */
+  readonly asked: number;
+  readonly answered: number;
+  readonly silent: number;
+  readonly different: readonly unknown[];
+  readonly unavailable?: string;
+}
+
+class Server {
+  readonly child: Child;
+  #lines = 0;
+
+  private constructor(child: Child) {
+    this.child = child;
+  }
+
+  static async start(
+    host: TestHost,
+    { entries = 1000, listen = LOOPBACKS }: { entries?: number; listen?: readonly string[] } = {},
+  ): Promise<{ server: Server; first: Seen }> {
+    const program = pathOf('servers/kernel-dns.ts');
+    const args = [host.cgroup, host.pinDir, String(entries), ...listen];
+    const server = new Server(host.spawn([process.execPath, program, ...args]));
+    return { server, first: await server.#line(30_000) };
+  }
+
+  async #line(timeoutMs: number): Promise<Seen> {
+    const before = this.#lines++;
+    const pattern = new RegExp(`^(?:.*\\n){${before}}(.*)\\n`);
+    const [, line = ''] = await this.child.says(pattern, timeoutMs);
+    return JSON.parse(line) as Seen;
+  }
+
+  async obeys(order: Order, timeoutMs = 30_000): Promise<Seen> {
+    this.child.say(`${JSON.stringify(order)}\n`);
+    return await this.#line(timeoutMs);
+  }
+
+  async zone(words: Words): Promise<Seen> {
+    return await this.obeys({ do: 'zone', words });
+  }
+
+  async status(): Promise<Seen> {
+    return await this.obeys({ do: 'status' });
+  }
+}
+
+interface Ask extends Asking {
+  readonly at?: string;
+  readonly how?: 'connected' | 'unconnected';
+  readonly bind?: string;
+  readonly times?: number;
+}
+
+const client = pathOf('clients/dns-ask.ts');
+
+function words(name: string, type: string, { at = '127.0.0.55', ...ask }: Ask): string[] {
+  const { how = 'connected', bind = '-', times = 1 } = ask;
+  const asked = Buffer.from(question(name, type, ask)).toString('hex');
+  return [process.execPath, client, at, how, bind, String(times), asked];
+}
+
+async function askAll(host: TestHost, name: string, type = 'A', ask: Ask = {}): Promise<Heard[]> {
+  return JSON.parse(await host.output(words(name, type, ask))) as Heard[];
+}
+
+async function ask(host: TestHost, name: string, type = 'A', how: Ask = {}): Promise<Heard> {
+  const [heard] = await askAll(host, name, type, how);
+  return heard ?? {};
+}
+
+const toldOf = (heard: Heard): ReturnType<typeof tell> =>
+  tell(Buffer.from(heard.answer ?? assert.fail(heard.error), 'hex'));
+
+const web = { services: { web: { vips: ['240.0.0.1', 'fd00::1'] } } };
+const WEB = 'web.zerohop.internal';
+const webIs = { answers: [`${WEB} 5 A 240.0.0.1`], rcode: 'NOERROR' };
+
+function says(heard: Heard, expected: { answers: readonly string[]; rcode: string }): void {
+  const { answers, rcode } = toldOf(heard);
+  assert.deepEqual({ answers, rcode }, expected);
+}
+
+/** Turns off that checksums are left to hardware: what the programs write is then read. */
+async function checksumsCount(host: TestHost): Promise<void> {
+  const script = `
+import array, fcntl, socket, struct
+ETHTOOL_STXCSUM, SIOCETHTOOL = 0x17, 0x8946
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+off = array.array('B', struct.pack('II', ETHTOOL_STXCSUM, 0))
+fcntl.ioctl(s, SIOCETHTOOL, struct.pack('16sP', b'zerohop0', off.buffer_info()[0]))`;
+  await host.output(['python3', '-c', script]);
+}
+
+test('the kernel and user space answer 100,000 questions alike', async (t) => {
+  await using host = await TestHost.create();
+  const { server } = await Server.start(host);
+  await server.obeys({ do: 'everything' });
+  const seed = Number(process.env['ZEROHOP_SEED'] ?? Date.now() % 1_000_000);
+  t.diagnostic(`ZEROHOP_SEED=${seed}`);
+  for (const [i, checksums] of ['left to hardware', 'written and read'].entries()) {
+    if (i === 1) await checksumsCount(host);
+    const order = { do: 'alike', count: 50_000, seed: seed + i } as const;
+    const seen = await server.obeys(order, 240_000);
+    const { different, answered, silent, answered4, answered6, unknown, unfit } = seen;
+    t.diagnostic(`checksums ${checksums}: ${JSON.stringify({ ...seen, different: undefined })}`);
+    assert.deepEqual(different, []);
+    assert.equal(answered + silent, 50_000);
+    // Each question was seen on the link, and all four outcomes are well covered.
+    assert.equal(answered4 + answered6 + unknown + unfit, 50_000);
+    for (const count of [answered4, answered6, unknown, unfit]) assert.ok(count > 1000, `${count}`);
+  }
+});
+
+test('clients hear the address that they asked, connected or not; what the kernel does not know reaches the server', async () => {
+  await using host = await TestHost.create();
+  const { server, first } = await Server.start(host);
+  assert.equal(first.state, 'active');
+  await server.zone(web);
+  const before = await server.status();
+  for (const at of [...LOOPBACKS, '::ffff:127.0.0.55']) {
+    for (const how of ['connected', 'unconnected'] as const) {
+      const place = `${at} 53`;
+      const peer = how === 'connected' ? { peer: place } : {};
+      const known = await ask(host, 'WEB.zerohop.Internal', 'A', { at, how });
+      assert.deepEqual(known, { answer: known.answer, from: place, ...peer });
+      const answers = [`WEB.zerohop.Internal 5 A 240.0.0.1`];
+      says(known, { answers, rcode: 'NOERROR' });
+      const unknown = await ask(host, `nope.${WEB}`, 'A', { at, how, edns: 1232 });
+      assert.deepEqual(unknown, { answer: unknown.answer, from: place, ...peer });
+      says(unknown, { answers: [], rcode: 'NXDOMAIN' });
+    }
+  }
+  const { answered4, answered6, asked } = await server.status();
+  assert.deepEqual(
+    [answered4 - before.answered4, answered6 - before.answered6, asked - before.asked],
+    [4, 2, 6],
+  );
+});
+
+test('what is added, changed and removed is so when apply() returns', async () => {
+  await using host = await TestHost.create();
+  const { server } = await Server.start(host);
+  await server.zone({});
+  const names = [WEB];
+  const changeTo = async (vips: readonly string[] | undefined): Promise<Seen> => {
+    const services: Words['services'] = vips === undefined ? {} : { web: { vips } };
+    return await server.obeys({ do: 'change', words: { services }, names });
+  };
+  assert.equal((await changeTo(['240.0.0.1'])).entries, 1);
+  says(await ask(host, WEB), webIs);
+  await changeTo(['240.0.0.2']);
+  says(await ask(host, WEB), { answers: [`${WEB} 5 A 240.0.0.2`], rcode: 'NOERROR' });
+  const { answered4, asked } = await server.status();
+  assert.equal((await changeTo(undefined)).entries, 0);
+  says(await ask(host, WEB), { answers: [], rcode: 'NXDOMAIN' });
+  const after = await server.status();
+  assert.deepEqual([after.answered4, after.asked], [answered4, asked + 1]);
+});
+
+test('records of one name are given in turn, each of them first about as often', async () => {
+  await using host = await TestHost.create();
+  const { server } = await Server.start(host);
+  const vips = ['240.0.0.1', '240.0.0.2', '240.0.0.3'];
+  await server.zone({ services: { web: { vips } } });
+  const firsts = new Map<string, number>();
+  for (const heard of await askAll(host, WEB, 'A', { times: 300 })) {
+    const answers = toldOf(heard).answers.map((text) => text.split(' ').at(-1) ?? '');
+    assert.deepEqual(answers.toSorted(), vips);
+    firsts.set(answers[0] ?? '', (firsts.get(answers[0] ?? '') ?? 0) + 1);
+  }
+  assert.equal((await server.status()).answered4, 300);
+  // Of 300 fair draws among three, less than 50 of one have a chance of 10^-10.
+  for (const vip of vips) assert.ok((firsts.get(vip) ?? 0) > 50, JSON.stringify([...firsts]));
+});
+
+test('only UDP to the resolver goes over the link: not TCP, other servers, bound sockets, other namespaces', async () => {
+  await using host = await TestHost.create();
+  const { server } = await Server.start(host);
+  await server.zone(web);
+  const before = await server.status();
+  const script = `
+import socket, threading
+tcp = socket.create_server(('127.0.0.55', 53))
+def serve():
+    c, _ = tcp.accept()
+    c.sendall(c.recv(9))
+threading.Thread(target=serve).start()
+c = socket.create_connection(('127.0.0.55', 53))
+c.sendall(b'tcp'); print(c.recv(9).decode())
+other = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); other.bind(('127.0.0.56', 53))
+u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.connect(('127.0.0.56', 53)); u.send(b'udp')
+print(other.recv(9).decode())`;
+  assert.equal(await host.output(['python3', '-c', script]), 'tcp\nudp\n');
+  const bound = await ask(host, WEB, 'A', { bind: '127.0.0.1', how: 'unconnected' });
+  says(bound, webIs);
+  assert.equal(bound.from, '127.0.0.55 53');
+  // The same cgroup, so the same hooks; nobody listens there.
+  const elsewhere = await host.output([
+    'unshare',
+    '--net',
+    'sh',
+    '-c',
+    'ip link set lo up && exec "$@"',
+    'sh',
+    ...words(WEB, 'A', {}),
+  ]);
+  assert.deepEqual(JSON.parse(elsewhere), [{ error: 'ECONNREFUSED' }]);
+  const { asked, ...after } = await server.status();
+  assert.deepEqual({ ...after, asked: before.asked }, before);
+  assert.equal(asked, before.asked + 1, 'the bound socket asked the server over lo');
+});
+
+test('killed, known names are answered and others refused at once; the next one takes over, and closing leaves nothing', async () => {
+  await using host = await TestHost.create();
+  const { server } = await Server.start(host);
+  await server.zone(web);
+  server.child.kill();
+  await server.child.result();
+  for (const at of LOOPBACKS) {
+    says(await ask(host, WEB, 'A', { at }), webIs);
+    assert.deepEqual(await ask(host, `x.${WEB}`, 'A', { at }), { error: 'ECONNREFUSED' });
+  }
+  const next = await Server.start(host);
+  assert.equal(next.first.state, 'active');
+  // Its zone is empty: nothing of the old table is answered any more.
+  says(await ask(host, WEB), { answers: [], rcode: 'NXDOMAIN' });
+  await next.server.zone(web);
+  says(await ask(host, WEB), webIs);
+  const link = await host.ip('-o', 'link', 'show', 'zerohop0');
+  assert.match(link, /alias zerohop dns/);
+  await next.server.obeys({ do: 'close' });
+  const { asked } = await next.server.status();
+  says(await ask(host, WEB), webIs);
+  assert.equal((await next.server.status()).asked, asked + 1, 'the server answered');
+  assert.doesNotMatch(await host.ip('-o', 'link'), /zerohop/);
+  assert.equal(await host.output(['find', host.pinDir, '-type', 'f']), '');
+});
+
+test('behind a firewall answers come in over lo, or clients stay with the server; a link that was taken away is made anew', async () => {
+  await using host = await TestHost.create();
+  const { server } = await Server.start(host);
+  await server.zone(web);
+  const rule = async (...words_: string[]): Promise<void> => {
+    await host.output(['iptables', ...words_]);
+  };
+  await rule('-A', 'INPUT', '-i', 'zerohop0', '-j', 'DROP');
+  assert.equal((await server.obeys({ do: 'check' })).state, 'active');
+  const { answered4 } = await server.status();
+  says(await ask(host, WEB), webIs);
+  assert.equal((await server.status()).answered4, answered4 + 1);
+  says(await ask(host, `x.${WEB}`), { answers: [], rcode: 'NXDOMAIN' });
+  await rule('-A', 'INPUT', '-s', '169.254.53.55', '-j', 'DROP');
+  const closed = await server.obeys({ do: 'check' });
+  assert.equal(closed.state, 'unavailable');
+  assert.match(closed.why ?? '', /firewall/);
+  says(await ask(host, WEB), webIs);
+  assert.equal((await server.status()).answered4, answered4 + 1, 'the server answered');
+  await rule('-F', 'INPUT');
+  assert.equal((await server.obeys({ do: 'check' })).state, 'active');
+  await host.ip('link', 'delete', 'zerohop0');
+  assert.equal((await server.obeys({ do: 'check' })).state, 'active');
+  says(await ask(host, WEB), webIs);
+  assert.equal((await server.status()).answered4, answered4 + 2);
+});
+
+test('what has no room in the table is answered by the server, and told', async () => {
+  await using host = await TestHost.create();
+  const { server } = await Server.start(host, { entries: 2 });
+  const names = ['web', 'b', 'c'];
+  const vip = (i: number): string => `240.0.0.${i + 1}`;
+  const services = Object.fromEntries(names.map((name, i) => [name, { vips: [vip(i)] }]));
+  const seen = await server.zone({ services });
+  assert.deepEqual([seen.entries, seen.left], [2, 1]);
+  for (const [i, name] of names.entries()) {
+    const full = `${name}.zerohop.internal`;
+    says(await ask(host, full), { answers: [`${full} 5 A ${vip(i)}`], rcode: 'NOERROR' });
+  }
+  assert.equal((await server.status()).answered4, 2);
+});
+
+test('where it cannot be, it says why, and leaves nothing', async () => {
+  await using host = await TestHost.create();
+  const far = await Server.start(host, { listen: ['192.0.2.1'] });
+  assert.deepEqual(far.first, {
+    unavailable: 'dns.listen has no loopback address that local clients ask',
+  });
+  await host.ip('link', 'add', 'zerohop0', 'type', 'veth');
+  await host.ip('link', 'set', 'zerohop0', 'alias', 'mine');
+  const taken = await Server.start(host);
+  assert.deepEqual(taken.first, {
+    unavailable: 'there is another interface called zerohop0 ("mine")',
+  });
+  assert.match(await host.ip('-o', 'link'), /zerohop0/);
+  await host.ip('link', 'delete', 'zerohop0');
+  // Not in the cgroup: then nobody can tell it its namespace.
+  const program = [process.execPath, pathOf('servers/kernel-dns.ts')];
+  const sub = `${host.cgroup}/sub`;
+  const outside = host.spawn([
+    'sh',
+    '-c',
+    'mkdir "$0" && exec "$@"',
+    sub,
+    ...program,
+    sub,
+    host.pinDir,
+    '9',
+    '127.0.0.55',
+  ]);
+  await outside.says(/the agent is not in the cgroup/);
+  outside.kill();
+});

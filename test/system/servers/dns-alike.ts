@@ -1,0 +1,123 @@
+/** Sends questions over UDP, and compares what comes with what user space would say. */
+import { createSocket, type Socket } from 'node:dgram';
+import { Questions, randomOf } from './dns-questions.ts';
+
+export interface Alike {
+  /** With an answer, and without one to wait for. */
+  readonly answered: number;
+  readonly silent: number;
+  /** The first few: the question, what came, what was expected. */
+  readonly different: readonly { asked: string; got: string; expected: string }[];
+}
+
+const SOCKETS = 32;
+const DIFFERENT_MAX = 5;
+const WAIT_MS = 5000;
+
+const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
+
+function nameEnd(bytes: Uint8Array, at: number): number {
+  for (let next = at; next < bytes.length;) {
+    const length = bytes[next] ?? 0;
+    if (length >= 0xc0) return next + 2;
+    if (length === 0) return next + 1;
+    next += length + 1;
+  }
+  return bytes.length;
+}
+
+/** Records of the answer section in one order: theirs is by chance. */
+function inOrder(bytes: Uint8Array): string {
+  if (bytes.length < 13 || bytes[5] !== 1) return hex(bytes);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const start = nameEnd(bytes, 12) + 4;
+  const records: string[] = [];
+  let at = start;
+  for (let i = 0; i < view.getUint16(6); i++) {
+    const fixed = nameEnd(bytes, at);
+    const end = fixed + 10 + view.getUint16(fixed + 8);
+    records.push(hex(bytes.subarray(at, end)));
+    at = end;
+  }
+  return [hex(bytes.subarray(0, start)), ...records.toSorted(), hex(bytes.subarray(at))].join(' ');
+}
+
+/** A socket that asks one thing at a time. */
+class Asker {
+  readonly #socket: Socket;
+  #heard: ((bytes: Uint8Array) => void) | undefined;
+
+  constructor(socket: Socket) {
+    this.#socket = socket;
+    socket.on('message', (bytes) => this.#heard?.(bytes));
+  }
+
+  static async at(address: string): Promise<Asker> {
+    const socket = createSocket(address.includes(':') ? 'udp6' : 'udp4');
+    await new Promise<void>((resolve) => socket.connect(53, address, () => resolve()));
+    return new Asker(socket);
+  }
+
+  /** What has the same id; undefined if nothing comes. */
+  async ask(question: Uint8Array): Promise<Uint8Array | undefined> {
+    return await new Promise((resolve) => {
+      const timer = setTimeout(() => resolve(undefined), WAIT_MS);
+      this.#heard = (bytes) => {
+        if (bytes[0] !== question[0] || bytes[1] !== question[1]) return;
+        clearTimeout(timer);
+        resolve(bytes);
+      };
+      this.#socket.send(question);
+    });
+  }
+
+  send(question: Uint8Array): void {
+    this.#socket.send(question);
+  }
+
+  /** Whatever comes from now on that nobody asked for. */
+  unexpected(heard: (bytes: Uint8Array) => void): void {
+    this.#heard = heard;
+  }
+
+  close(): void {
+    this.#socket.close();
+  }
+}
+
+export async function alike(
+  { count, seed }: { readonly count: number; readonly seed: number },
+  addresses: readonly string[],
+  answer: (message: Uint8Array, server: string) => Uint8Array | undefined,
+): Promise<Alike> {
+  const questions = new Questions(randomOf(seed));
+  const different: { asked: string; got: string; expected: string }[] = [];
+  let [left, answered, silent, id] = [count, 0, 0, 0];
+  const work = async (address: string): Promise<void> => {
+    const asker = await Asker.at(address);
+    while (left-- > 0 && different.length < DIFFERENT_MAX) {
+      const question = questions.next();
+      id = (id + 1) & 0xffff;
+      question.set([id >> 8, id & 0xff].slice(0, question.length));
+      const wanted = answer(question, address);
+      const tell = (got: string, expected: string): void => {
+        different.push({ asked: hex(question), got, expected });
+      };
+      if (wanted === undefined) {
+        silent++;
+        asker.send(question);
+        continue;
+      }
+      answered++;
+      const expected = inOrder(wanted);
+      const heard = await asker.ask(question);
+      const got = heard === undefined ? 'nothing' : inOrder(heard);
+      if (got !== expected) tell(got, expected);
+      asker.unexpected((bytes) => tell(`unasked: ${hex(bytes)}`, 'nothing'));
+    }
+    asker.close();
+  };
+  const at = (i: number): string => addresses[i % addresses.length] ?? '';
+  await Promise.all(Array.from({ length: SOCKETS }, (_, i) => work(at(i))));
+  return { answered, silent, different };
+}

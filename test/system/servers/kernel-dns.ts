@@ -1,0 +1,124 @@
+/**
+ * The kernel's DNS with a server in user space, without an agent. Arguments: cgroup, pin folder,
+ * entries of the table, addresses to listen at. Reads orders, a JSON document a line, and answers
+ * each with one.
+ */
+import { createSocket } from 'node:dgram';
+import { createInterface } from 'node:readline';
+import type { HostPort } from '../../../src/cluster/address.ts';
+import { openCgroup } from '../../../src/datapath/io/cgroup.ts';
+import { Pins } from '../../../src/datapath/io/pins.ts';
+import { KernelDns } from '../../../src/dns/io/kernel.ts';
+import { RCODE } from '../../../src/dns/numbers.ts';
+import { readQuery } from '../../../src/dns/query.ts';
+import { refusal, resolve } from '../../../src/dns/resolver.ts';
+import { kernelEntries, type Zone } from '../../../src/dns/zone.ts';
+import { createLogger } from '../../../src/telemetry/io/log.ts';
+import { zoneOf, type Words } from '../../unit/dns/zones.ts';
+import { alike } from './dns-alike.ts';
+import { everything } from './dns-questions.ts';
+
+export type Order =
+  | { readonly do: 'zone'; readonly words: Words }
+  | { readonly do: 'everything' }
+  | { readonly do: 'alike'; readonly count: number; readonly seed: number }
+  /** Changes the zone, and asks in the same turn of the loop. */
+  | { readonly do: 'change'; readonly words: Words; readonly names: readonly string[] }
+  | { readonly do: 'check' | 'status' | 'close' };
+
+const [cgroup = '', pinDir = '', entries = '', ...addresses] = process.argv.slice(2);
+const UDP_SIZE_MAX = 1232;
+
+const listen = addresses.map((host) => ({ host, port: 53 }));
+const served = new Set<string>();
+let zone: Zone = zoneOf({});
+let asked = 0;
+
+const pins = new Pins(pinDir);
+pins.prepare();
+const kernel = KernelDns.start({
+  listen,
+  udpSizeMax: UDP_SIZE_MAX,
+  isRecursive: true,
+  entriesMax: Number(entries),
+  cgroup: openCgroup(cgroup),
+  pins,
+  isServed: ({ host }) => served.has(host),
+  log: createLogger('warn'),
+  checkIntervalMs: 3_600_000,
+});
+if ('unavailable' in kernel) {
+  console.log(JSON.stringify(kernel));
+  process.exit(0);
+}
+
+/** What the server says, asked at `server`; undefined: nothing. */
+function answer(message: Uint8Array, server: string): Uint8Array | undefined {
+  const read = readQuery(message);
+  if (!read.ok) return read.answer;
+  const options = {
+    transport: 'udp',
+    udpSizeMax: UDP_SIZE_MAX,
+    // What is left out where not all fits, and where names point to, is no matter of chance then.
+    random: () => 0,
+    server,
+    isRecursionAllowed: true,
+  } as const;
+  const resolved = resolve(zone, read.query, options);
+  if (resolved.kind === 'forward') return refusal(read.query, RCODE.REFUSED, true);
+  return resolved.bytes;
+}
+
+async function serve({ host, port }: HostPort): Promise<void> {
+  const socket = createSocket(host.includes(':') ? 'udp6' : 'udp4');
+  // Clients of the link asked the address that they know.
+  const server = kernel instanceof KernelDns ? kernel.askedAt(host) : host;
+  socket.on('message', (message, from) => {
+    asked++;
+    const reply = answer(message, server);
+    if (reply !== undefined) socket.send(reply, from.port, from.address);
+  });
+  await new Promise<void>((resolveBound) => socket.bind(port, host, () => resolveBound()));
+  served.add(host);
+}
+
+async function obey(kernelDns: KernelDns, order: Order): Promise<unknown> {
+  switch (order.do) {
+    case 'everything':
+    case 'zone':
+      zone = order.do === 'zone' ? zoneOf(order.words) : everything();
+      kernelDns.apply(undefined, kernelEntries(zone));
+      await kernelDns.check();
+      return kernelDns.status();
+    case 'change':
+      zone = zoneOf(order.words);
+      kernelDns.apply(order.names, kernelEntries(zone, order.names));
+      return kernelDns.status();
+    case 'alike': {
+      const before = kernelDns.counters();
+      const found = await alike(order, addresses, answer);
+      const after = kernelDns.counters();
+      const counted = Object.entries(after).map(([key, count]) => [
+        key,
+        count - before[key as keyof typeof before],
+      ]);
+      return { ...found, ...Object.fromEntries(counted) };
+    }
+    case 'check':
+      await kernelDns.check();
+      return kernelDns.status();
+    case 'status':
+      return { ...kernelDns.status(), ...kernelDns.counters(), asked };
+    case 'close':
+      kernelDns.close();
+      return kernelDns.status();
+  }
+}
+
+for (const at of [...listen, ...kernel.listen]) await serve(at);
+await kernel.enable();
+console.log(JSON.stringify(kernel.status()));
+for await (const line of createInterface({ input: process.stdin })) {
+  console.log(JSON.stringify(await obey(kernel, JSON.parse(line) as Order)));
+}
+process.exit(0);
