@@ -1,4 +1,4 @@
-/** "Several hosts" of the README, as somebody would type it on three hosts: its own words, block by block. */
+/** Examples of the README, as somebody would type them: its own words, block by block. */
 import assert from 'node:assert/strict';
 import { chmodSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -6,7 +6,7 @@ import { test } from 'node:test';
 import type { Child } from '../harness/child.ts';
 import { TestCluster } from '../harness/cluster.ts';
 import { eventually } from '../harness/eventually.ts';
-import { checkout, type TestHost } from '../harness/host.ts';
+import { checkout, TestHost } from '../harness/host.ts';
 
 interface Block {
   /** Host names. */
@@ -42,6 +42,17 @@ function commands(host: TestHost): string {
   return `${bin}:${process.env['PATH'] ?? ''}`;
 }
 
+/** A shell command in the README's words. */
+function begin(
+  host: TestHost,
+  path: string,
+  script: string,
+  within: readonly string[] = [],
+): Child {
+  const command = [...within, 'bash', '-euc', script];
+  return host.spawn(command, { input: '', env: { PATH: path } });
+}
+
 test('the example with several hosts does what the README says', async () => {
   const text = section('Several hosts');
   const blocks = blocksOf(text);
@@ -50,25 +61,20 @@ test('the example with several hosts does what the README says', async () => {
   await cluster.start();
   const paths = cluster.hosts.map(commands);
   const hostOf = (name: string): TestHost => cluster.host(Number(name.slice(1)) - 1);
-  const begin = (name: string, script: string): Child =>
-    hostOf(name).spawn(['bash', '-euc', script], {
-      input: '',
-      env: { PATH: paths[Number(name.slice(1)) - 1] },
-    });
+  const on = (name: string, script: string): Child =>
+    begin(hostOf(name), paths[Number(name.slice(1)) - 1] ?? '', script);
   let word = '';
   const type = async (name: string, script: string): Promise<string> => {
-    const { code, stdout, stderr } = await begin(name, script.replaceAll('WORD', word)).result(
-      60_000,
-    );
+    const { code, stdout, stderr } = await on(name, script.replaceAll('WORD', word)).result(60_000);
     assert.equal(code, 0, `on ${name}: ${script}${stdout}${stderr}`);
     word = /^zh[0-9a-z]\S{100,}$/m.exec(stdout)?.[0] ?? word;
     return stdout;
   };
 
   const shown: string[] = [];
-  for (const { on, stays, script } of blocks) {
-    for (const name of on) {
-      if (stays) await begin(name, script).says(/serves web:/, 30_000);
+  for (const { on: names, stays, script } of blocks) {
+    for (const name of names) {
+      if (stays) await on(name, script).says(/serves web:/, 30_000);
       // What was written on one host is on its way to the others.
       else if (/curl|kv get/.test(script))
         await eventually(script, () =>
@@ -92,4 +98,57 @@ test('the example with several hosts does what the README says', async () => {
   assert.deepEqual(/^NAME .*$/m.exec(said)?.[0].split(/ +/), heads);
   // h2 has left, and its server still runs.
   await cluster.backendsBecome('web', ['10.77.0.1:8080'], [0, 2]);
+});
+
+/** The host's own /etc and /run, copied, for commands that are run `within`: what they write goes with the host. */
+async function ownEtc(host: TestHost): Promise<readonly string[]> {
+  const script = `
+    cp -a /etc ${host.dir}/etc && mkdir ${host.dir}/run && cd ${host.dir}
+    rm -f etc/resolv.conf && echo 'nameserver 192.0.2.53' >etc/resolv.conf
+    sed -i 's/^hosts:.*/hosts: files dns/' etc/nsswitch.conf
+    mount --bind etc /etc && mount --bind run /run && echo mounted && exec sleep infinity`;
+  const holder = host.spawn([
+    'unshare',
+    '--mount',
+    '--propagation',
+    'private',
+    'sh',
+    '-euc',
+    script,
+  ]);
+  await holder.says(/^mounted$/m);
+  return ['nsenter', `--mount=/proc/${holder.pid}/ns/mnt`];
+}
+
+test('the example of names does what the README says', async () => {
+  const text = section('Names (DNS)');
+  const blocks = blocksOf(text);
+  assert.equal(blocks.length, text.split('```sh\n').length - 1, 'each block says where');
+  await using host = await TestHost.create();
+  await host.agent.start();
+  const path = commands(host);
+  const within = await ownEtc(host);
+  const shown: string[] = [];
+  for (const { stays, script } of blocks) {
+    const child = begin(host, path, script, within);
+    if (stays) {
+      await child.says(/serves shop:/, 30_000);
+      continue;
+    }
+    const { code, stdout, stderr } = await child.result(60_000);
+    assert.equal(code, 0, `${script}${stdout}${stderr}`);
+    shown.push(stdout);
+  }
+  const said = shown.join('');
+  const example = text.match(/^shop\.zerohop\.internal\. .*$/m)?.[0] ?? assert.fail('no example');
+  assert.ok(said.split('\n').includes(example), said);
+  assert.match(said, /^;; NOERROR from the zone in [0-9.]+ ms$/m);
+  assert.match(said, /<title>Directory listing/);
+  for (const address of ['192.0.2.7', '192.0.2.8']) {
+    assert.match(said, new RegExp(`^${address} +STREAM`, 'm'));
+    assert.match(said, new RegExp(`^db\\.zerohop\\.internal +60 +A +${address} +record$`, 'm'));
+  }
+  assert.match(said, /^_http\._tcp\.shop\.zerohop\.internal +5 +SRV +0 1 8081 \S+ +service$/m);
+  const resolvConf = await host.output([...within, 'cat', '/etc/resolv.conf']);
+  assert.equal(resolvConf, 'nameserver 192.0.2.53\n');
 });
