@@ -106,6 +106,12 @@ describe('readQuery()', () => {
     assert.equal(said(changed(plain, 12, 0xc0, 12)), 'FORMERR');
     assert.equal(said(changed(plain, 12, 0x40)), 'FORMERR');
     assert.equal(said(changed(plain, 12, 0x83)), 'FORMERR');
+    // However much follows.
+    for (const length of [0x40, 0x7f, 0x80, 0xc0, 0xff]) {
+      const label = Array.from({ length }, () => 0x61);
+      const odd = [...plain.subarray(0, 12), length, ...label, 0, 0, 1, 0, 1];
+      assert.equal(said(Uint8Array.from(odd)), 'FORMERR', `a label of ${length} bytes`);
+    }
     const long = (last: number): Uint8Array => {
       const labels = [63, 63, 63, last].flatMap((length) => [
         length,
@@ -130,6 +136,12 @@ describe('readQuery()', () => {
     assert.equal(said(withData(0, 10, 0, 3, 1, 2)), 'FORMERR');
     assert.equal(said(withData(0, 10, 0)), 'FORMERR');
     assert.equal(said(withData(0xff, 0xff, 0, 0, 0, 3, 0, 1, 7)), 'a query');
+    assert.equal(said(withData(0, 10, 0, 0).subarray(0, -4)), 'FORMERR', 'it ends before its data');
+    // A record of any type, which is not looked at, but has to end.
+    const other = (length: number): Uint8Array =>
+      changed(new Uint8Array([...plain, 0, 0, 16, 0, 1, 0, 0, 0, 0, 0, length, 1, 0x61]), 11, 1);
+    assert.equal(said(other(2)), 'a query');
+    assert.equal(said(other(3)), 'FORMERR');
   });
 });
 

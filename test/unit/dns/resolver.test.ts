@@ -191,6 +191,20 @@ describe('resolve()', () => {
     assert.match(out.authorities.join(), /^zerohop\.internal 1 SOA ns\.zerohop\.internal /);
   });
 
+  test('each record of a chain has the name that led to it', () => {
+    assert.deepEqual(ask(zone, 'FIRST.zerohop.internal', 'A').answers, [
+      'FIRST.zerohop.internal 5 CNAME here.zerohop.internal',
+      'here.zerohop.internal 5 CNAME web.zerohop.internal',
+      'web.zerohop.internal 5 A 240.0.0.1',
+    ]);
+    const many = zoneOf({ ...WORLD, records: ['x.example CNAME many.zerohop.internal'] });
+    assert.deepEqual(ask(many, 'x.example', 'A').answers, [
+      'x.example 5 CNAME many.zerohop.internal',
+      'many.zerohop.internal 5 A 240.0.0.4',
+      'many.zerohop.internal 5 A 240.0.0.3',
+    ]);
+  });
+
   test('a CNAME to others says where to go on', () => {
     const answer = resolved(zone, 'there.zerohop.internal', 'A');
     assert.equal(answer.kind === 'answer' && answer.target, 'www.example.com');
@@ -254,6 +268,14 @@ describe('resolve()', () => {
     assert.equal(brief(early, 'ready.zerohop.internal', 'A'), 'SERVFAIL');
     assert.equal(brief(early, 'ready.zerohop.internal', 'TXT'), 'SERVFAIL');
     assert.equal(brief(early, 'web.zerohop.internal', 'A'), 'A 240.0.0.1');
+  });
+
+  test('a host never takes itself for unreachable, and knows itself better than others do', () => {
+    const words = { self: { name: 'box', addresses: ['192.0.2.9'] }, unreachable: ['me'] };
+    const alone = zoneOf({ ...words, nodes: { me: { name: 'old', addresses: ['192.0.2.8'] } } });
+    assert.equal(brief(alone, 'box.node.zerohop.internal', 'A'), 'A 192.0.2.9');
+    assert.equal(brief(alone, 'me.node.zerohop.internal', 'A'), 'A 192.0.2.9');
+    assert.equal(brief(alone, 'old.node.zerohop.internal', 'A'), 'NXDOMAIN (zerohop.internal)');
   });
 
   test('unreachable and unhealthy backends are not given, all of them are if there is no other', () => {
