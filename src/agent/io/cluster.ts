@@ -26,7 +26,7 @@ import type { Member } from '../../cluster/io/member.ts';
 import type { MemberSettings } from '../../cluster/io/member-options.ts';
 import { Memory } from '../../cluster/io/memory.ts';
 import { interfacesOfHost } from '../../cluster/io/self.ts';
-import { Vault } from '../../cluster/io/vault.ts';
+import { Vault, type Joining } from '../../cluster/io/vault.ts';
 import { rememberedAbsence } from '../../cluster/remembered.ts';
 import type { Revocation } from '../../cluster/revocation.ts';
 import type { Config } from '../../config/schema.ts';
@@ -90,7 +90,9 @@ export class Cluster implements ClusterEngine {
     const identity = this.#identity();
     const node = identity?.nodeId ?? LOCAL_NODE;
     // An agent that died between founding, joining or leaving and the end of it.
-    if (this.#pipeline.state.node !== node) this.#rebase(node, 'keep');
+    const joining = this.#joining();
+    if (this.#pipeline.state.node !== node) this.#rebase(node, joining?.shared ?? 'keep');
+    if (identity === undefined && joining !== undefined) new Vault(this.#config.dataDir).forget();
     if (identity !== undefined) await this.#return(identity);
     if (this.#member?.hasLeft === true) await this.leave();
   }
@@ -122,11 +124,17 @@ export class Cluster implements ClusterEngine {
     return existsSync(join(dataDir, 'cluster')) ? new Vault(dataDir).identity() : undefined;
   }
 
+  #joining(): Joining | undefined {
+    const { dataDir } = this.#config;
+    return existsSync(join(dataDir, 'cluster')) ? new Vault(dataDir).joining() : undefined;
+  }
+
   /** At a boot the agent is there before the network is. Services and rules do not wait for it. */
   async #return(identity: Identity): Promise<void> {
     try {
       if (this.#address() === undefined) throw problem('unavailable', NO_ADDRESS, ADDRESS_HINT);
-      await this.#run(identity, [], []);
+      await this.#run(identity, this.#joining()?.seeds ?? [], []);
+      new Vault(this.#config.dataDir).joined();
       this.#waitsFor = undefined;
     } catch (error) {
       if (!(error instanceof ProblemError)) throw error;
@@ -350,7 +358,10 @@ export class Cluster implements ClusterEngine {
     throw problem('conflict', message, hint);
   }
 
-  /** The identity is saved last: where it is, the host is a member. */
+  /**
+   * Where the identity is the host is a member: dying before it is saved leaves the host as it was,
+   * and after it a start goes on with the join.
+   */
   #enter(
     shared: () => Rebase['shared'],
     identity: Identity,
@@ -362,14 +373,18 @@ export class Cluster implements ClusterEngine {
       if (this.#isStopping) throw problem('unavailable', STOPPING, STOPPING_HINT);
       const vault = new Vault(this.#config.dataDir);
       const { replica } = this.#pipeline.state;
-      this.#rebase(identity.nodeId, shared());
+      const how = shared();
       try {
+        vault.saveJoining({ shared: how, seeds });
         if (caKeyPem !== undefined) vault.saveAuthorityKey(caKeyPem);
         vault.saveIdentity(identity);
+        this.#rebase(identity.nodeId, how);
         await this.#run(identity, seeds, revocations);
+        vault.joined();
       } catch (error) {
+        // Also what was to be dropped; before the identity goes, as that is the word for it.
+        if (this.#pipeline.state.node !== LOCAL_NODE) this.#rebase(LOCAL_NODE, 'keep', replica);
         vault.forget();
-        this.#rebase(LOCAL_NODE, 'keep', replica); // also what was to be dropped
         throw error;
       }
       const { clusterId, nodeId } = identity;

@@ -10,6 +10,7 @@ import type { Config } from '../../config/schema.ts';
 import type { Cgroup } from '../../datapath/io/cgroup.ts';
 import type { Pins } from '../../datapath/io/pins.ts';
 import type { Dns, DnsWorld } from '../../dns/io/dns.ts';
+import { removeKernelDns } from '../../dns/io/kernel.ts';
 import { dnsOff } from '../../dns/off.ts';
 import type { State } from '../../state/io/state.ts';
 import type { Logger } from '../../telemetry/io/log.ts';
@@ -43,6 +44,8 @@ export class Resolver {
   /** When the pipeline has started: what is answered is what the kernel has. */
   async start(): Promise<void> {
     const { config, log, cgroup, pins, pipeline } = this.#options;
+    // What an agent that was killed may have left there.
+    if (!config.dns.enabled || !config.dns.kernel) removeKernelDns(pins);
     if (!config.dns.enabled) return;
     const { Dns } = await import('../../dns/io/dns.ts');
     this.#look();
@@ -54,11 +57,16 @@ export class Resolver {
       cgroup,
       pins,
       world: () => this.#world(),
-      kernelEntriesMax: 2 * config.maps.services,
+      kernelEntriesMax: config.maps.dnsNames,
     });
     this.#dns = dns;
     pipeline.whenApplied((touched) => dns.apply(touched));
     await dns.start();
+  }
+
+  /** When all else has started: what is made now nobody has to wait for later. */
+  warm(): void {
+    void this.#dns?.warm();
   }
 
   /** Now and then: addresses of this host, and the name servers that it has. */

@@ -3,6 +3,7 @@
  * document. Looks at its interfaces each time; writes nothing itself.
  */
 import { networkInterfaces } from 'node:os';
+import { DNS_LINK } from '../../net/own-link.ts';
 import type { Write } from '../../state/replica/replica.ts';
 import { NODE_KEY, writeNode } from '../../state/replica/schema.ts';
 import { formatAddress, type HostPort } from '../address.ts';
@@ -56,8 +57,10 @@ export class Self {
   }
 }
 
+/** Without the resolver's own link: every host has the same addresses there. */
 export function interfacesOfHost(): Interface[] {
-  return Object.entries(networkInterfaces()).flatMap(([name, addresses = []]) =>
+  const all = Object.entries(networkInterfaces()).filter(([name]) => name !== DNS_LINK);
+  return all.flatMap(([name, addresses = []]) =>
     addresses.map(({ address, internal }) => ({ name, address, internal })),
   );
 }

@@ -4,25 +4,36 @@
  *   node.pem    key, certificate and the CA's certificate: one file, since they change together
  *   ca-key.pem  the CA's key, on signers only
  *   tokens      the ledger of the join tokens that this node made
+ *   joining     what is still to be done of a join, from before `node.pem` is written
  *
- * `node.pem` is written last on joining and removed first on leaving: where it
- * is, the node is a member.
+ * `node.pem` is removed first on leaving: where it is, the node is a member.
  */
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { join } from 'node:path';
 import { isLedger, type Ledger } from '../ledger.ts';
 import { ProblemError } from '../../state/problem.ts';
+import type { Peer } from '../../hyparview-ts/index.ts';
+import type { Rebase } from '../../state/replica/rebase.ts';
+import { peerOf } from '../sign-wire.ts';
 import type { Authority } from './certificates.ts';
 import { readSecret, removeSecret, secretDirectory, writeSecret } from './files.ts';
 import { identityOf, type Identity } from './identity.ts';
 
 const PEM_BLOCK = /-----BEGIN ([A-Z ]+)-----\n[A-Za-z0-9+/=\n]+-----END \1-----\n/g;
 
+/** What a start needs to go on with it. */
+export interface Joining {
+  /** What becomes of this host's own records. */
+  readonly shared: Rebase['shared'];
+  readonly seeds: readonly Peer[];
+}
+
 export class Vault {
   readonly directory: string;
   readonly #node: string;
   readonly #caKey: string;
   readonly #tokens: string;
+  readonly #joining: string;
 
   /** Makes DATA/cluster where it is missing. */
   constructor(dataDirectory: string) {
@@ -31,6 +42,7 @@ export class Vault {
     this.#node = join(this.directory, 'node.pem');
     this.#caKey = join(this.directory, 'ca-key.pem');
     this.#tokens = join(this.directory, 'tokens');
+    this.#joining = join(this.directory, 'joining');
   }
 
   /** undefined when this node is in no cluster. */
@@ -78,10 +90,27 @@ export class Vault {
     writeSecret(this.#tokens, `${JSON.stringify(ledger)}\n`);
   }
 
+  /** A join that this host died in: with a certificate it is to be gone on with, else forgotten. */
+  joining(): Joining | undefined {
+    const text = readSecret(this.#joining);
+    if (text === undefined) return undefined;
+    const { shared, seeds } = JSON.parse(text) as Joining;
+    return { shared, seeds: seeds.map(peerOf) };
+  }
+
+  saveJoining({ shared, seeds }: Joining): void {
+    writeSecret(this.#joining, `${JSON.stringify({ shared, seeds })}\n`);
+  }
+
+  joined(): void {
+    removeSecret(this.#joining);
+  }
+
   /** Leaves the cluster: nothing of it can be used again. */
   forget(): void {
     removeSecret(this.#node);
     removeSecret(this.#caKey);
     removeSecret(this.#tokens);
+    removeSecret(this.#joining);
   }
 }

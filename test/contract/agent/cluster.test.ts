@@ -1,6 +1,7 @@
 /** Founding, joining and leaving by whole agents (without kernel), and what goes wrong half way. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
 import { once } from 'node:events';
 import { tmpdir } from 'node:os';
@@ -105,6 +106,45 @@ test('a join with discard that fails leaves everything as it was', async () => {
   state.close();
   release();
 });
+
+for (const state of ['discard', 'merge'] as const)
+  test(`a host that dies in the middle of a join with ${state} is what it was, or goes on with it`, async () => {
+    const first = await founded();
+    await put(first, 'theirs');
+    const second = await started();
+    await put(second, 'mine');
+    const [none, before, after] = ['none', 'before', 'after'].map(
+      (step) => `${second.directory}-${step}`,
+    ) as [string, string, string];
+    const copy = (to: string): void => void execFileSync('cp', ['-a', second.directory, to]);
+    second.pipeline.aroundRebase((work) => {
+      copy(none);
+      copy(before);
+      work();
+      copy(after);
+    });
+    await second.cluster.join({ ...tokenOf(first), state });
+    const port = portOf(second);
+    await second.close();
+
+    rmSync(join(none, 'cluster', 'node.pem'));
+    const local = new AgentHost(none);
+    await local.start();
+    assert.deepEqual([local.cluster.status().member, names(local)], [false, ['mine']]);
+    assert.deepEqual(readdirSync(join(none, 'cluster')), []);
+    await local.close();
+
+    const expected = state === 'discard' ? ['theirs'] : ['mine', 'theirs'];
+    for (const directory of [before, after]) {
+      const again = new AgentHost(directory, port);
+      await again.start();
+      assert.equal(again.cluster.status().member, true);
+      await eventually('what the cluster has', () => names(again).join() === expected.join());
+      assert.ok(!readdirSync(join(directory, 'cluster')).includes('joining'));
+      await again.close();
+    }
+    await first.close();
+  });
 
 test('an agent that ends while it joins leaves no member running', async () => {
   const first = await founded();
