@@ -171,6 +171,11 @@ export class Agent implements Engine {
     };
   }
 
+  /** What can wait until the agent serves. */
+  warm(): void {
+    this.#resolver.warm();
+  }
+
   metrics(): Promise<string> {
     return this.#metrics.text();
   }
@@ -293,6 +298,7 @@ export async function runAgent(config: Config, log: Logger): Promise<number> {
     'ready',
   );
   await notifySystemd({ state: 'READY', status: 'serving' });
+  agent.warm();
   releaseMemorySoon();
   const signal = await stopped;
   log.info({ signal }, 'stopping; the kernel goes on with what is pinned');

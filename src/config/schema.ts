@@ -56,6 +56,8 @@ const mapsSchema = strict({
   aclCgroups: count('maps.aclCgroups', 64, 2 ** 20).default(8192),
   /** Steps of the automaton that all units and cgroups of rules make together: about 4 for each letter of a pattern. Two fit; 60 bytes each. */
   aclGlobs: count('maps.aclGlobs', 64, 2 ** 20).default(32_768),
+  /** Names and types that the kernel answers by itself (dns.kernel); others are answered by the agent. A service has two, and two for its backends: 4,000 services. 1 kB for each in use. */
+  dnsNames: count('maps.dnsNames', 16, 2 ** 20).default(16_384),
 });
 
 const aclSchema = strict({

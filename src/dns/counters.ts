@@ -110,3 +110,21 @@ export class DnsCounters {
     };
   }
 }
+
+/** With what the kernel answered by itself: queries over UDP, all of them NOERROR. */
+export function withKernel(
+  counts: DnsCounts,
+  { answered4, answered6 }: { readonly answered4: number; readonly answered6: number },
+): DnsCounts {
+  const requests = counts.requests.map((one) => {
+    if (one.proto !== 'udp') return one;
+    return { ...one, count: one.count + (one.family === '1' ? answered4 : answered6) };
+  });
+  const count = answered4 + answered6;
+  const own = { rcode: rcodeName(0), from: 'kernel', count } as const;
+  return {
+    ...counts,
+    requests,
+    responses: count > 0 ? [...counts.responses, own] : counts.responses,
+  };
+}

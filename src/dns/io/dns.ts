@@ -4,6 +4,7 @@
  * change waits for it, and nobody is answered from an old one.
  */
 import { networkInterfaces } from 'node:os';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { DnsQueryAnswer, DnsQuestion, DnsStatusAnswer } from '../../api/dns-schemas.ts';
 import type { DnsEngine } from '../../api/engine.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
@@ -16,7 +17,13 @@ import type { Logger } from '../../telemetry/io/log.ts';
 import { Allowed } from '../allow.ts';
 import { answerText, questionOf, quoted, typeNumber } from '../answer-text.ts';
 import type { Asker } from '../asker.ts';
-import { DnsCounters, rcodeName, type DnsReading } from '../counters.ts';
+import {
+  DnsCounters,
+  rcodeName,
+  withKernel,
+  type DnsCounts,
+  type DnsReading,
+} from '../counters.ts';
 import type { ForwardSettings, ForwardStats } from '../forward/types.ts';
 import {
   buildZone,
@@ -25,11 +32,12 @@ import {
   type NodeFacts,
   type UserRecord,
   type Zone,
+  type ZoneSources,
 } from '../zone.ts';
 import { Answering } from './answering.ts';
 import { hostUpstreams, hostUpstreamsStamp, RESOLV_CONF } from './host-upstreams.ts';
 import { installed } from './install.ts';
-import { KernelDns, removeKernelDns } from './kernel.ts';
+import { KernelDns } from './kernel.ts';
 import { udpDrops } from './proc-net.ts';
 import { DnsServer } from './server.ts';
 import { Forwarder } from './upstreams.ts';
@@ -58,6 +66,10 @@ export interface DnsOptions {
   readonly kernelEntriesMax: number;
 }
 
+/** Some 10 ms of work each, on a slow machine. Guesses. */
+const SERVICES_A_TURN = 200;
+const NAMES_A_TURN = 100;
+
 /** Of the API's own questions: as from a program of this host. */
 const LOCAL_CLIENT = '127.0.0.1';
 
@@ -75,7 +87,7 @@ export class Dns implements DnsEngine {
   #kernel: KernelDns | undefined;
   /** Why the kernel answers nothing. */
   #whyNoKernel: string | undefined;
-  #starting: Promise<void> | undefined;
+  #warming: Promise<void> | undefined;
   #upstreams: readonly HostPort[] = [];
   #stamp = '';
   #isClosed = false;
@@ -109,8 +121,15 @@ export class Dns implements DnsEngine {
     const listening = this.#server.status().map(({ address }) => address);
     const upstreams = this.#upstreams.map(formatAddress);
     this.#options.log.info({ domain, listening, upstreams }, 'DNS is answered');
-    this.#schedule();
-    this.#starting = this.#startKernel();
+  }
+
+  /**
+   * When the agent has started: makes the zone, which who asks before has to wait for, and has the
+   * kernel answer by itself where it can. In slices, so that everything else has its turn.
+   */
+  warm(): Promise<void> {
+    this.#warming ??= this.#warm();
+    return this.#warming;
   }
 
   /** These services changed, or (none) nodes or records did: the next answer is as it is now. */
@@ -147,7 +166,7 @@ export class Dns implements DnsEngine {
     const { config, world } = this.#options;
     const { catalog, isApplied } = world();
     const forward = this.#forwarder.stats();
-    const { requests, responses } = this.#counters.read();
+    const { requests, responses } = this.#counts();
     const sumsBy = (key: 'rcode' | 'from'): Record<string, number> => {
       const sums: Record<string, number> = {};
       for (const one of responses) sums[one[key]] = (sums[one[key]] ?? 0) + one.count;
@@ -183,7 +202,7 @@ export class Dns implements DnsEngine {
   read(): DnsReading {
     const forward = this.#forwarder.stats();
     return {
-      counts: this.#counters.read(),
+      counts: this.#counts(),
       upstreams: forward.upstreams,
       cache: cacheOf(forward),
       dropped: this.#dropped(forward),
@@ -226,7 +245,7 @@ export class Dns implements DnsEngine {
 
   async close(): Promise<void> {
     this.#isClosed = true;
-    await this.#starting;
+    await this.#warming;
     this.#kernel?.close();
     await this.#server.close();
     this.#forwarder.close();
@@ -235,13 +254,12 @@ export class Dns implements DnsEngine {
   /** Whom the kernel led over its link, as if it had not. */
   #asDirect(asker: Asker): Asker {
     if (this.#kernel === undefined || !KernelDns.isLocalClient(asker.client)) return asker;
-    const isV6 = asker.server.includes(':');
-    const asked = this.#options.config.listen.find(({ host }) => host.includes(':') === isV6);
-    return { ...asker, server: asked?.host ?? asker.server, client: LOCAL_CLIENT };
+    return { ...asker, server: this.#kernel.askedAt(asker.server), client: LOCAL_CLIENT };
   }
 
+  /** Until the first question or warm() there is no zone to follow anything. */
   #schedule(): void {
-    if (this.#isScheduled || this.#isClosed) return;
+    if (this.#isScheduled || this.#isClosed || this.#zone === undefined) return;
     this.#isScheduled = true;
     setImmediate(() => {
       this.#isScheduled = false;
@@ -249,38 +267,68 @@ export class Dns implements DnsEngine {
     });
   }
 
-  /** Its own answers, where it can: when the server answers already, and on nobody's way. */
-  async #startKernel(): Promise<void> {
-    const { config, cgroup, pins, log, kernelEntriesMax } = this.#options;
+  async #warm(): Promise<void> {
     try {
-      if (!config.kernel) {
-        // What an agent that was killed left there.
-        removeKernelDns(pins);
-        return;
-      }
-      const kernel = KernelDns.start({
-        listen: config.listen,
-        udpSizeMax: config.udpSizeMax,
-        isRecursive: true,
-        entriesMax: kernelEntriesMax,
-        cgroup,
-        pins,
-        isServed: (at) => this.#server.hasUdp(at),
-        log,
-      });
-      if ('unavailable' in kernel) {
-        this.#whyNoKernel = kernel.unavailable;
-        log.warn({ why: kernel.unavailable }, 'DNS is answered in user space alone');
-        return;
-      }
-      await this.#server.also(kernel.listen);
-      this.#kernel = kernel;
-      kernel.apply(undefined, kernelEntries(this.#current()));
-      await kernel.enable();
+      await this.#makeZone();
+      if (!this.#isClosed) await this.#startKernel();
     } catch (error) {
-      log.error({ error }, 'bug: the kernel cannot answer DNS');
+      this.#options.log.error({ error }, 'bug: DNS is slower than it could be');
       this.#whyNoKernel = String(error);
     }
+  }
+
+  /** As current() does, step by step; a question that comes meanwhile does the rest. */
+  async #makeZone(): Promise<void> {
+    if (this.#zone !== undefined) return;
+    const sources = this.#sources();
+    const { catalog } = sources;
+    this.#zone = buildZone({ ...sources, catalog: { ...catalog, services: new Map() } });
+    this.#stale = new Set(catalog.services.keys());
+    while (this.#stale instanceof Set && this.#stale.size > SERVICES_A_TURN) {
+      const touched = [...take(this.#stale, SERVICES_A_TURN)];
+      this.#zone = buildZone(this.#sources(), { zone: this.#zone, touched });
+      for (const name of touched) this.#stale.delete(name);
+      await nextTurn();
+      if (this.#isClosed) return;
+    }
+    this.#current();
+  }
+
+  async #startKernel(): Promise<void> {
+    const { config, cgroup, pins, log, kernelEntriesMax } = this.#options;
+    if (!config.kernel) return;
+    const kernel = KernelDns.start({
+      listen: config.listen,
+      udpSizeMax: config.udpSizeMax,
+      isRecursive: true,
+      entriesMax: kernelEntriesMax,
+      cgroup,
+      pins,
+      isServed: (at) => this.#server.hasUdp(at),
+      log,
+    });
+    if ('unavailable' in kernel) {
+      this.#whyNoKernel = kernel.unavailable;
+      log.warn({ why: kernel.unavailable }, 'DNS is answered in user space alone');
+      return;
+    }
+    // From now on it hears of what changes.
+    this.#kernel = kernel;
+    await this.#server.also(kernel.listen);
+    const names = [...this.#current().names.keys()];
+    for (let at = 0; at < names.length; at += NAMES_A_TURN) {
+      const some = names.slice(at, at + NAMES_A_TURN);
+      kernel.apply(some, kernelEntries(this.#current(), some));
+      await nextTurn();
+      if (this.#isClosed) return;
+    }
+    await kernel.enable();
+  }
+
+  /** With those that the kernel answered. */
+  #counts(): DnsCounts {
+    const counts = this.#counters.read();
+    return this.#kernel === undefined ? counts : withKernel(counts, this.#kernel.counters());
   }
 
   #kernelStatus(): DnsStatusAnswer['kernel'] {
@@ -301,21 +349,24 @@ export class Dns implements DnsEngine {
 
   #current(): Zone {
     if (this.#zone !== undefined && this.#stale === undefined) return this.#zone;
-    const { config, pools, world } = this.#options;
-    const { domain, ttl, negativeTtl } = config;
-    const { isApplied: isReady, ...known } = world();
-    const sources = { domain, ttl, negativeTtl, pools, isReady, ...known };
     const touched = this.#stale;
     const previous =
       this.#zone === undefined || touched === undefined || touched === 'all'
         ? undefined
         : { zone: this.#zone, touched };
-    const zone = buildZone(sources, previous);
+    const zone = buildZone(this.#sources(), previous);
     this.#zone = zone;
     this.#stale = undefined;
     const names = zone.touched === 'all' ? undefined : zone.touched;
     this.#kernel?.apply(names, kernelEntries(zone, names));
     return zone;
+  }
+
+  #sources(): ZoneSources {
+    const { config, pools, world } = this.#options;
+    const { domain, ttl, negativeTtl } = config;
+    const { isApplied: isReady, ...known } = world();
+    return { domain, ttl, negativeTtl, pools, isReady, ...known };
   }
 
   #settings(): ForwardSettings {
@@ -360,8 +411,21 @@ export class Dns implements DnsEngine {
       problems.push(
         `dns.upstreams has this agent's own address ${own.map(formatAddress).join(', ')}: it is left out`,
       );
+    const left = this.#kernel?.status().left ?? 0;
+    if (left > 0)
+      problems.push(
+        `${left} names have no room in the kernel and are answered more slowly: raise maps.dnsNames`,
+      );
     const { problem } = installed();
     return problem === undefined ? problems : [...problems, problem];
+  }
+}
+
+function* take<T>(all: Iterable<T>, count: number): Iterable<T> {
+  let left = count;
+  for (const one of all) {
+    if (left-- === 0) return;
+    yield one;
   }
 }
 
