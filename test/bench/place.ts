@@ -1,7 +1,7 @@
 /**
  * Where a process of a measurement runs: network namespace, cgroup, CPU.
  *
- * Every one is pinned to the same CPU and runs under SCHED_FIFO, so that other
+ * Every one is pinned to the same CPU, unless it is told otherwise, and runs under SCHED_FIFO, so that other
  * work on the machine delays no measurement and wake-ups are the same each time.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
@@ -30,10 +30,10 @@ export class Pinned {
   #wanted: { resolve: (line: string) => void; reject: (error: Error) => void } | undefined;
   #ended = false;
 
-  constructor(place: Place, command: readonly string[]) {
+  constructor(place: Place, command: readonly string[], cpu = measuredCpu) {
     this.#words = command.join(' ');
     const enter = ['sh', '-c', 'echo 0 >"$0" && exec "$@"', `${place.cgroup.cgroup}/cgroup.procs`];
-    const pin = ['taskset', '-c', String(measuredCpu), 'chrt', '-f', '1'];
+    const pin = ['taskset', '-c', String(cpu), 'chrt', '-f', '1'];
     this.#process = spawn(
       'nsenter',
       [`--net=/run/netns/${place.netns.name}`, ...enter, ...pin, ...command],
