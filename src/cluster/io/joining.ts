@@ -59,7 +59,7 @@ export async function joinCluster(address: string, word: string, clock: Clock): 
   const { keyPem, request } = await createRequest();
   const answer = await exchange(address, clock, { ca: caPem }, (socket) => {
     const server = authenticate(socket, clusterId)?.nodeId;
-    if (server !== token.issuer) throw wrongNode(address, server, token.issuer);
+    if (server !== token.issuer) throw wrongNode(address, server, token.issuer, whereToJoin(token));
     const proof = prove(keyOfSecret(token.secret), bindingOf(socket), request);
     return encodeRequest({ type: 'join', tokenId: token.id, proof, request });
   });
@@ -84,7 +84,13 @@ export async function renewIdentity(
     { secureContext: contextOf(identity) },
     (socket) => {
       const server = authenticate(socket, identity.clusterId)?.nodeId;
-      if (server !== peer.id) throw wrongNode(peer.address, server, peer.id);
+      if (server !== peer.id)
+        throw wrongNode(
+          peer.address,
+          server,
+          peer.id,
+          'its address is another one now: see `zerohop members`',
+        );
       return encodeRequest({ type: 'renew', request });
     },
   );
@@ -232,13 +238,21 @@ function explain(address: string, error: unknown): ProblemError {
   }
 }
 
-function wrongNode(address: string, found: string | undefined, wanted: string): ProblemError {
-  const message = `${address} is node ${found ?? 'without a name'}, not ${wanted}`;
-  return problem(
-    'conflict',
-    message,
-    'a token works only at the node that made it: use its address',
+function whereToJoin({ issuer }: Token): string {
+  return (
+    'a token works only at the node that made it: take the address that `zerohop cluster token` ' +
+    `printed with it, or that \`zerohop members\` on any member shows for ${issuer}`
   );
+}
+
+function wrongNode(
+  address: string,
+  found: string | undefined,
+  wanted: string,
+  hint: string,
+): ProblemError {
+  const message = `${address} is node ${found ?? 'without a name'}, not ${wanted}`;
+  return problem('conflict', message, hint);
 }
 
 const REFUSED: Readonly<Record<Refusal, readonly [message: string, hint: string]>> = {

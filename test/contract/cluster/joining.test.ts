@@ -207,6 +207,11 @@ test('a token at another node of the cluster is refused by the joiner, who names
     await refusal(joinCluster(wrong.node.address, word, systemClock)),
     `${wrong.node.address} is node ${wrong.node.id}, not ${issuer.node.id}`,
   );
+  await assert.rejects(joinCluster(wrong.node.address, word, systemClock), ({ problems }) =>
+    String(problems[0].hint).includes(
+      `\`zerohop members\` on any member shows for ${issuer.node.id}`,
+    ),
+  );
   assert.equal(wrong.node.metrics['cluster_join_requests_total.refused'], 0);
   await joinCluster(issuer.node.address, word, systemClock); // it is still good
 });
