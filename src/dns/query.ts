@@ -47,7 +47,9 @@ function failure(bytes: Uint8Array, rcode: number): Read {
   const answer = new Uint8Array(HEADER_BYTES);
   answer[0] = bytes[0] as number;
   answer[1] = bytes[1] as number;
-  answer[2] = 0x80 | ((bytes[2] as number) & 0x79); // QR, with opcode and RD as they came
+  // QR, the opcode as it came, and RD, which means something in queries only.
+  const flags = bytes[2] as number;
+  answer[2] = 0x80 | (flags & ((flags & 0x78) === 0 ? 0x01 : 0x78));
   answer[3] = rcode;
   return { ok: false, answer };
 }
