@@ -7,6 +7,7 @@ import { isWithin } from '../names.ts';
 import type { Packed } from './pack.ts';
 
 export interface Entry {
+  readonly key: string;
   readonly name: string;
   readonly packed: Packed | undefined;
   readonly upstream: string | undefined;
@@ -14,6 +15,9 @@ export interface Entry {
   readonly expiresMs: number;
   readonly staleUntilMs: number;
   readonly bytes: number;
+  /** Its neighbours by when they were used; a map's own order is no help: a key that is moved often makes it slow. */
+  before: Entry | undefined;
+  after: Entry | undefined;
   hits: number;
   /** Until then nobody is asked again. */
   failedUntilMs: number;
@@ -31,6 +35,8 @@ const PREFETCH_HITS = 2;
 
 export class Cache {
   readonly #entries = new Map<string, Entry>();
+  #oldest: Entry | undefined;
+  #newest: Entry | undefined;
   #bytesMax: number;
   #staleMs: number;
   bytes = 0;
@@ -60,20 +66,23 @@ export class Cache {
     const entry = this.#entries.get(key);
     if (entry === undefined) return undefined;
     if (!this.#isUseful(entry, nowMs)) {
-      this.#drop(key, entry);
+      this.#drop(entry);
       return undefined;
     }
-    this.#entries.delete(key); // to the end of the map's order
-    this.#entries.set(key, entry);
+    if (entry !== this.#newest) {
+      this.#unlink(entry);
+      this.#link(entry);
+    }
     return entry;
   }
 
   store(key: string, name: string, packed: Packed, upstream: string, nowMs: number): void {
     const before = this.#entries.get(key);
-    if (before !== undefined) this.#drop(key, before);
+    if (before !== undefined) this.#drop(before);
     if (packed.ttl <= 0) return;
     const expiresMs = nowMs + packed.ttl * 1000;
-    this.#add(key, {
+    this.#add({
+      key,
       name,
       packed,
       upstream,
@@ -81,6 +90,8 @@ export class Cache {
       expiresMs,
       staleUntilMs: expiresMs + this.#staleMs,
       bytes: entryBytes(key, packed),
+      before: undefined,
+      after: undefined,
       hits: 0,
       failedUntilMs: 0,
       failures: 0,
@@ -91,7 +102,7 @@ export class Cache {
 
   /** Each failure in a row is remembered for longer. What is stale stays. */
   fail(key: string, name: string, rcode: number, nowMs: number): void {
-    const entry = this.#entries.get(key) ?? this.#add(key, failedEntry(key, name, nowMs));
+    const entry = this.#entries.get(key) ?? this.#add(failedEntry(key, name, nowMs));
     entry.failures += 1;
     entry.failedRcode = rcode;
     entry.failedUntilMs =
@@ -103,39 +114,53 @@ export class Cache {
   /** All, or a name with all below it. */
   flush(name?: string): number {
     const before = this.#entries.size;
-    for (const [key, entry] of this.#entries)
-      if (name === undefined || isWithin(entry.name, name)) this.#drop(key, entry);
+    for (const entry of this.#entries.values())
+      if (name === undefined || isWithin(entry.name, name)) this.#drop(entry);
     return before - this.#entries.size;
   }
 
-  #add(key: string, entry: Entry): Entry {
-    this.#entries.set(key, entry);
+  #add(entry: Entry): Entry {
+    this.#entries.set(entry.key, entry);
+    this.#link(entry);
     this.bytes += entry.bytes;
     this.#evict();
     return entry;
   }
 
-  #drop(key: string, entry: Entry): void {
-    this.#entries.delete(key);
+  #drop(entry: Entry): void {
+    if (!this.#entries.delete(entry.key)) return;
+    this.#unlink(entry);
     this.bytes -= entry.bytes;
   }
 
+  #link(entry: Entry): void {
+    entry.before = this.#newest;
+    entry.after = undefined;
+    if (this.#newest === undefined) this.#oldest = entry;
+    else this.#newest.after = entry;
+    this.#newest = entry;
+  }
+
+  #unlink({ before, after }: Entry): void {
+    if (before === undefined) this.#oldest = after;
+    else before.after = after;
+    if (after === undefined) this.#newest = before;
+    else after.before = before;
+  }
+
   #evict(): void {
-    while (this.bytes > this.#bytesMax) {
-      const [oldest] = this.#entries;
-      if (oldest === undefined) return;
-      this.#drop(oldest[0], oldest[1]);
+    while (this.bytes > this.#bytesMax && this.#oldest !== undefined) {
+      this.#drop(this.#oldest);
       this.evicted += 1;
     }
   }
 
   /** Those used longest ago, if of no more use: so the cache shrinks where names are asked for once. */
   #forgetOld(nowMs: number): void {
-    let looked = 0;
-    for (const [key, entry] of this.#entries) {
-      if (looked === 2) return;
-      looked += 1;
-      if (!this.#isUseful(entry, nowMs)) this.#drop(key, entry);
+    for (let looked = 0; looked < 2; looked++) {
+      const oldest = this.#oldest;
+      if (oldest === undefined || this.#isUseful(oldest, nowMs)) return;
+      this.#drop(oldest);
     }
   }
 
@@ -170,6 +195,7 @@ function entryBytes(key: string, packed: Packed | undefined): number {
 
 function failedEntry(key: string, name: string, nowMs: number): Entry {
   return {
+    key,
     name,
     packed: undefined,
     upstream: undefined,
@@ -177,6 +203,8 @@ function failedEntry(key: string, name: string, nowMs: number): Entry {
     expiresMs: nowMs,
     staleUntilMs: nowMs,
     bytes: entryBytes(key, undefined),
+    before: undefined,
+    after: undefined,
     hits: 0,
     failedUntilMs: 0,
     failures: 0,
