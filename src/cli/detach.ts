@@ -7,6 +7,7 @@ import { print } from './output.ts';
 async function detach({ pin }: { readonly pin: string }): Promise<void> {
   const { existsSync } = await import('node:fs');
   const { Pins } = await import('../datapath/io/pins.ts');
+  const { removeKernelDns } = await import('../dns/io/kernel.ts');
   const { lockPins } = await import('../datapath/io/lock.ts');
   if (!existsSync(pin)) {
     print(`nothing is pinned in ${pin}`);
@@ -14,7 +15,9 @@ async function detach({ pin }: { readonly pin: string }): Promise<void> {
   }
   const lock = lockPins(pin, { taker: 'detach' });
   try {
-    new Pins(pin).remove();
+    const pins = new Pins(pin);
+    removeKernelDns(pins);
+    pins.remove();
     print(
       `removed the programs and maps of ${pin}: VIPs no longer work, access rules no longer hold, connections go on`,
     );

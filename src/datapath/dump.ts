@@ -19,6 +19,7 @@ import {
 } from './abi.ts';
 import type { PairEntry } from './abi.ts';
 import { aclDecoders, aclMapPurpose } from '../acl/dump.ts';
+import { dnsDecoders, dnsMapPurpose } from '../dns/dump.ts';
 import { isAnyPort } from './desired.ts';
 import type { MapName } from './hooks.ts';
 import { formatEndpoint, formatIp } from '../net/ip.ts';
@@ -44,6 +45,7 @@ export const mapPurpose: Readonly<Record<MapName, string>> = {
   zh_flows: 'what unconnected UDP sockets talk to (kept with each socket; cannot be listed)',
   zh_counters: 'events of the programs',
   ...aclMapPurpose,
+  ...dnsMapPurpose,
 };
 
 /** Maps whose entries the kernel does not list. */
@@ -81,6 +83,7 @@ type Decoder = (key: Uint8Array, value: Uint8Array) => Row | undefined;
 /** undefined for entries that hold nothing: never used, or free. */
 const decoders: Readonly<Record<ListedMap, Decoder>> = {
   ...aclDecoders,
+  ...dnsDecoders,
   zh_vips: (key, value) => {
     const index = decodeU32(value);
     return { vip: vipText(decodeVipKey(key)), service: index === noSuchPort ? 'refused' : index };

@@ -89,8 +89,16 @@ export const aclMaps = [
   'zh_acl',
 ] as const;
 
+/** Of DNS in the kernel, in an object of its own (src/dns/io/kernel.ts); nobody adopts them. */
+export const dnsMaps = ['zh_dns_names', 'zh_dns_config', 'zh_dns_netns', 'zh_dns_counts'] as const;
+
+export type DnsMapName = (typeof dnsMaps)[number];
 export type AclMapName = (typeof aclMaps)[number];
-export type MapName = (typeof tableMaps)[number] | (typeof socketMaps)[number] | AclMapName;
+export type MapName =
+  | (typeof tableMaps)[number]
+  | (typeof socketMaps)[number]
+  | AclMapName
+  | DnsMapName;
 
 export interface MapSizes {
   readonly services: number;

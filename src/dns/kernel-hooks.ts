@@ -1,5 +1,5 @@
 /**
- * The cgroup programs of bpf/zerohop_dns.bpf.c, and its maps. Order of attachment: what undoes a
+ * The cgroup programs of bpf/zerohop_dns.bpf.c. Order of attachment: what undoes a
  * rewrite comes before what rewrites.
  */
 import type { Hook } from '../datapath/hooks.ts';
@@ -20,7 +20,3 @@ export const dnsHooks: readonly Hook[] = [
   hook('sendmsg4', 'BPF_CGROUP_UDP4_SENDMSG'),
   hook('sendmsg6', 'BPF_CGROUP_UDP6_SENDMSG'),
 ];
-
-export const dnsMaps = ['zh_dns_names', 'zh_dns_config', 'zh_dns_netns', 'zh_dns_counts'] as const;
-
-export type DnsMapName = (typeof dnsMaps)[number];

@@ -5,9 +5,10 @@ import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { openObject } from '../../addon/index.ts';
 import type { Layout } from '../../src/datapath/abi.ts';
+import { dnsMaps } from '../../src/datapath/hooks.ts';
 import { objectPath } from '../../src/datapath/io/object.ts';
 import * as abi from '../../src/dns/kernel-abi.ts';
-import { dnsHooks, dnsMaps } from '../../src/dns/kernel-hooks.ts';
+import { dnsHooks } from '../../src/dns/kernel-hooks.ts';
 import { UDP_BYTES_TAKEN } from '../../src/dns/packet.ts';
 
 interface BtfType {

@@ -5,12 +5,12 @@ import { ProblemError } from '../../state/problem.ts';
 import { decodeU64s, encodeU32, layoutMagic, layoutVersion } from '../abi.ts';
 import { decodeEntry, dumpFrontends, isListed } from '../dump.ts';
 import type { DumpFrontend, ListedMap, Row } from '../dump.ts';
-import { aclMaps, socketMaps, tableMaps } from '../hooks.ts';
+import { aclMaps, dnsMaps, socketMaps, tableMaps } from '../hooks.ts';
 import type { MapName } from '../hooks.ts';
 import { KernelTables, readPinnedMeta } from './kernel.ts';
 import type { Pins } from './pins.ts';
 
-export const mapNames: readonly MapName[] = [...tableMaps, ...socketMaps, ...aclMaps];
+export const mapNames: readonly MapName[] = [...tableMaps, ...socketMaps, ...aclMaps, ...dnsMaps];
 
 export interface MapSummary {
   readonly name: MapName;
@@ -70,11 +70,14 @@ export function openPinnedMap(pins: Pins, name: MapName): BpfMap {
   return explained(pins, () => {
     checkLayout(pins);
     if (!existsSync(pins.map(name))) {
+      const isDns = dnsMaps.some((map) => map === name);
       throw new ProblemError([
         {
           code: 'not-found',
           message: `${name} is not pinned in ${pins.dir}`,
-          hint: 'an agent from before access control made these maps: start this one’s agent',
+          hint: isDns
+            ? 'the agent answers no DNS in the kernel: `zerohop dns status` says why'
+            : 'an agent from before access control made these maps: start this one’s agent',
         },
       ]);
     }

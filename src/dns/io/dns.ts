@@ -108,7 +108,9 @@ export class Dns implements DnsEngine {
     });
     this.#server = new DnsServer({
       listen: config.listen,
-      answer: (message, asker) => this.#answering.answer(message, this.#asDirect(asker)),
+      answer: (message, asker) =>
+        KernelDns.probeAnswer(message, asker.client) ??
+        this.#answering.answer(message, this.#asDirect(asker)),
       log,
     });
   }

@@ -6,9 +6,10 @@
  */
 import { randomBytes, randomInt } from 'node:crypto';
 import { createSocket, type Socket } from 'node:dgram';
-import { renameSync, rmSync } from 'node:fs';
+import { existsSync, renameSync, rmSync } from 'node:fs';
 import {
   BpfError,
+  BpfProgram,
   openObject,
   setTcProgram,
   tcProgramId,
@@ -17,6 +18,7 @@ import {
 import type { LoadedObject, TcPlace } from '../../../addon/index.ts';
 import type { HostPort } from '../../cluster/address.ts';
 import { openCgroup, type Cgroup } from '../../datapath/io/cgroup.ts';
+import { dnsMaps } from '../../datapath/hooks.ts';
 import { Links } from '../../datapath/io/links.ts';
 import { objectPath } from '../../datapath/io/object.ts';
 import type { Pins } from '../../datapath/io/pins.ts';
@@ -28,10 +30,18 @@ import {
   type KernelCounts,
   type KernelListen,
 } from '../kernel-abi.ts';
-import { dnsHooks, dnsMaps } from '../kernel-hooks.ts';
+import { dnsHooks } from '../kernel-hooks.ts';
 import { KernelTable } from '../kernel-table.ts';
+import { RCODE } from '../numbers.ts';
 import type { KernelEntry } from '../zone.ts';
-import { addressBytes, linkAddresses, openLink, removeLink, type DnsLink } from './link.ts';
+import {
+  addressBytes,
+  findLink,
+  linkAddresses,
+  openLink,
+  removeLink,
+  type DnsLink,
+} from './link.ts';
 
 export interface KernelDnsOptions {
   /** Where clients ask: the first loopback address of each family is led to the link. */
@@ -136,6 +146,18 @@ export class KernelDns {
     return address === linkAddresses[4].there || address === linkAddresses[6].there;
   }
 
+  /** The answer to a question of check(), which nobody else asks; undefined for all others. */
+  static probeAnswer(message: Uint8Array, client: string): Uint8Array | undefined {
+    const isProbe =
+      message.length === PROBE.length &&
+      KernelDns.isLocalClient(client) &&
+      message.every((byte, i) => i < 2 || byte === PROBE[i]);
+    if (!isProbe) return undefined;
+    const answer = Uint8Array.from(message);
+    answer.set([0x80, RCODE.REFUSED], 2);
+    return answer;
+  }
+
   /** Where clients asked whose questions come in at `host`. */
   askedAt(host: string): string {
     if (host === linkAddresses[4].here) return this.#clients[4]?.host ?? host;
@@ -209,14 +231,15 @@ export class KernelDns {
   }
 
   async #check(): Promise<void> {
+    const missing = this.listen.find((at) => !this.#options.isServed(at));
+    if (missing !== undefined) {
+      // Another agent of this network namespace has the link, or something else has the port.
+      this.#redirect(`the agent does not listen at ${missing.host}:${missing.port}`);
+      return;
+    }
     this.#install();
     if (this.#isClosed) return;
     if (this.#netns === 0n) await this.#learnNetns();
-    const served = this.listen.find((at) => !this.#options.isServed(at));
-    if (served !== undefined) {
-      this.#redirect(`the agent does not listen at ${served.host}:${served.port}`);
-      return;
-    }
     // As if from the link, or from loopback, which hardly any firewall closes.
     for (const ingress of new Set([this.#ingress, this.#link.index, LOOPBACK_INDEX])) {
       if (this.#isClosed) return;
@@ -242,6 +265,9 @@ export class KernelDns {
       this.#ingress = this.#link.index;
       this.#write();
       setTcProgram(program, tcPlace(this.#link.index));
+      const { pins } = this.#options;
+      rmSync(pins.program(EGRESS_PIN), { force: true });
+      program.pin(pins.program(EGRESS_PIN));
       this.#pinMaps();
     }
     const cgroup = openCgroup(this.#options.cgroup.path);
@@ -330,7 +356,20 @@ export class KernelDns {
   }
 }
 
-/** What a killed agent left, or nothing: hooks first, so that nobody is led to a link that is gone. */
+/** The program on the link, by which an agent knows whether the link is its own. */
+const EGRESS_PIN = 'dns_egress';
+
+/** Id of the program that the agent of these pins put onto the link. */
+function pinnedEgress(pins: Pins): number | undefined {
+  if (!existsSync(pins.program(EGRESS_PIN))) return undefined;
+  using program = BpfProgram.openPinned(pins.program(EGRESS_PIN));
+  return program.info.id;
+}
+
+/**
+ * What the agent of these pins put there, killed or not: hooks first, so that nobody is led to a
+ * link that is gone. A link that another agent uses stays.
+ */
 export function removeKernelDns(pins: Pins): void {
   for (const { name } of dnsHooks) {
     rmSync(pins.link(name), { force: true });
@@ -342,10 +381,13 @@ export function removeKernelDns(pins: Pins): void {
     rmSync(pins.freshMap(name), { force: true });
   }
   try {
-    removeLink();
+    const index = findLink();
+    const running = index === undefined ? undefined : tcProgramId(tcPlace(index));
+    if (running === undefined || running === pinnedEgress(pins)) removeLink();
   } catch (error) {
     if (!(error instanceof BpfError)) throw error; // not allowed: then it is not ours either
   }
+  rmSync(pins.program(EGRESS_PIN), { force: true });
 }
 
 const tcPlace = (interfaceIndex: number): TcPlace => ({

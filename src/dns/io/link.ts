@@ -5,11 +5,12 @@
  */
 import { BpfError, netlinkRequest } from '../../../addon/index.ts';
 import { parseIp } from '../../net/ip.ts';
+import { DNS_LINK } from '../../net/own-link.ts';
 import * as rt from '../rtnetlink.ts';
 
 const NETLINK_ROUTE = 0;
 
-const NAME = 'zerohop0';
+const NAME = DNS_LINK;
 const PEER = 'zerohop0-far';
 const ALIAS = 'zerohop dns';
 
@@ -97,10 +98,16 @@ function add6(index: number): string | undefined {
   }
 }
 
+/** Index of the link, if there is one and it is ours. */
+export function findLink(): number | undefined {
+  const found = find(NAME);
+  return found?.alias === ALIAS ? found.index : undefined;
+}
+
 /** Takes it away if it is ours; its routes and programs go with it. */
 export function removeLink(): boolean {
-  const found = find(NAME);
-  if (found?.alias !== ALIAS) return false;
-  ask(rt.deleteLink(found.index));
+  const index = findLink();
+  if (index === undefined) return false;
+  ask(rt.deleteLink(index));
   return true;
 }

@@ -3,6 +3,7 @@
  * times, questions in hexadecimal. Prints for each what came: bytes and from whom, or the error.
  */
 import { createSocket } from 'node:dgram';
+import { patience } from '../../harness/eventually.ts';
 
 export interface Heard {
   /** In hexadecimal. */
@@ -14,7 +15,7 @@ export interface Heard {
 }
 
 const [address = '', how = '', bindTo = '-', times = '1', ...questions] = process.argv.slice(2);
-const WAIT_MS = 3000;
+const WAIT_MS = 3000 * patience;
 
 async function ask(question: Uint8Array): Promise<Heard> {
   const socket = createSocket(address.includes(':') ? 'udp6' : 'udp4');

@@ -1,5 +1,6 @@
 /** Sends questions over UDP, and compares what comes with what user space would say. */
 import { createSocket, type Socket } from 'node:dgram';
+import { patience } from '../../harness/eventually.ts';
 import { Questions, randomOf } from './dns-questions.ts';
 
 export interface Alike {
@@ -12,7 +13,7 @@ export interface Alike {
 
 const SOCKETS = 32;
 const DIFFERENT_MAX = 5;
-const WAIT_MS = 5000;
+const WAIT_MS = 5000 * patience;
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 
