@@ -169,10 +169,13 @@ test('the capabilities of the systemd unit are enough, to start and to take over
   await host.agent.kill('SIGKILL');
   await host.agent.start({ config, wrapper });
   assert.deepEqual([await linkIds(host), await mapIds(host)], before);
-  const { datapath } = (await host.api('GET', '/v1/status')).json() as {
+  const { datapath, dns } = (await host.api('GET', '/v1/status')).json() as {
     datapath: { adoptedPins: boolean; state: string };
+    dns: { listeners: object[]; kernel: { state: string; why?: string } };
   };
   assert.deepEqual([datapath.adoptedPins, datapath.state], [true, 'in-sync']);
+  assert.deepEqual(dns.listeners, [{ address: '127.0.0.55:53', listening: true }]);
+  assert.equal(dns.kernel.state, 'active', dns.kernel.why);
 });
 
 test('without kernel BTF services work', async () => {
