@@ -25,8 +25,9 @@ export interface Entry {
   failedRcode: number;
 }
 
-/** An entry beside its bytes and its names: objects, arrays and the place in the map (measured: 520 to 610). */
-const ENTRY_BYTES = 640;
+/** An entry, and what is more with an answer in it: measured with Node 24, 288 bytes in all and 819 with one address. */
+const ENTRY_BYTES = 260;
+const PACKED_BYTES = 520;
 const FAILED_FIRST_MS = 1000;
 const FAILED_MAX_MS = 5000; // RFC 9520 section 3.2 wants 1 s at least
 /** A prefetch is worth it for who asked at least twice, in the last tenth of the TTL. */
@@ -189,8 +190,9 @@ export function isPrefetchDue(entry: Entry, nowMs: number): boolean {
 }
 
 function entryBytes(key: string, packed: Packed | undefined): number {
-  const bytes = packed === undefined ? 0 : packed.tail.length + packed.ttlAt.byteLength;
-  return ENTRY_BYTES + 2 * key.length + bytes;
+  const own = ENTRY_BYTES + 2 * key.length; // the name is in the key as well
+  if (packed === undefined) return own;
+  return own + PACKED_BYTES + packed.tail.length + packed.ttlAt.byteLength;
 }
 
 function failedEntry(key: string, name: string, nowMs: number): Entry {
