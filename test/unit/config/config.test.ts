@@ -47,6 +47,7 @@ test('a host without a configuration has every default', () => {
     aclEntries: 262_144,
     aclCgroups: 8192,
     aclGlobs: 32_768,
+    dnsNames: 16_384,
   });
   assert.deepEqual(config.acl, { enforcement: 'auto', defaultAction: 'allow' });
   assert.deepEqual(config.cluster, {
