@@ -7,6 +7,7 @@ export const HEADER_BYTES = 4;
 /** TLSPlaintext.length is at most 2^14 (RFC 8446, 5.1). */
 export const CHUNK_BYTES_MAX = 16_384 - HEADER_BYTES;
 const MORE = 0x80;
+const NOTHING = new Uint8Array();
 
 export class FrameError extends Error {
   override readonly name = 'FrameError';
@@ -32,7 +33,7 @@ interface Partial {
 
 export class FrameDecoder {
   readonly #partials = new Map<number, Partial>();
-  #rest: Uint8Array = new Uint8Array();
+  #rest: Uint8Array = NOTHING;
   /** Only channels below this number are taken. */
   channelsOpen: number = CHANNELS.length;
 
@@ -55,7 +56,7 @@ export class FrameDecoder {
       at += HEADER_BYTES + length;
       this.#chunk(head & ~MORE, (head & MORE) !== 0, body, visit);
     }
-    this.#rest = input.slice(at); // a copy: a few bytes must not hold a large buffer
+    this.#rest = at === input.length ? NOTHING : input.slice(at); // a copy: a few bytes must not hold a large buffer
   }
 
   /** Before the body is there: what is not allowed is not even waited for. */

@@ -35,6 +35,7 @@ export class Outbox {
     head: 0,
     offset: 0,
   })).sort((a, b) => a.rank - b.rank);
+  readonly #byChannel = this.#lanes.toSorted((a, b) => a.channel - b.channel);
   #bytes = 0;
   #bulkBytes = 0;
 
@@ -55,7 +56,7 @@ export class Outbox {
   }
 
   push(channel: number, message: Uint8Array): Pushed {
-    const lane = this.#lanes.find((one) => one.channel === channel);
+    const lane = this.#byChannel[channel];
     const max = CHANNELS[channel]?.messageBytesMax ?? 0;
     if (lane === undefined || message.length === 0 || message.length > max) {
       throw new RangeError(`a message of ${message.length} bytes on channel ${channel}`);
@@ -94,6 +95,7 @@ export class Outbox {
   }
 
   #next(): Uint8Array | undefined {
+    if (this.isEmpty) return undefined;
     const index = this.#lanes.findIndex((one) => one.head < one.messages.length);
     const lane = this.#lanes[index];
     const message = lane?.messages[lane.head];

@@ -132,6 +132,14 @@ export function membersOf(sources: Sources): MemberView[] {
   return [memberOf(self, sources), ...others.toSorted(byName)];
 }
 
+/** Whether no member that is alive has a smaller id than this node. */
+export function isFirstOf(sources: Sources): boolean {
+  const { node, liveness, isGone } = sources;
+  const isBefore = (id: string): boolean =>
+    id < node.self.id && !isGone(id) && stateOf(id, sources) === 'alive';
+  return !liveness.ids().some(isBefore);
+}
+
 function memberOf(id: string, sources: Sources): MemberView {
   const { node, liveness, record, startedAtMs, iso } = sources;
   const self = id === node.self.id;

@@ -92,23 +92,63 @@ function canonicalBlock(text: string): string[] {
   return result.ok && text !== '127.0.0.0/8' ? [formatCidr(result.cidr)] : [];
 }
 
+/** One file, and what was found in it: looked at each second or so, it hardly ever says anything new. */
+class Source {
+  readonly #path: string;
+  readonly #parse: (text: string) => readonly string[];
+  #text = '';
+  #key = '';
+  found: readonly string[] = [];
+
+  constructor(path: string, parse: (text: string) => readonly string[]) {
+    this.#path = path;
+    this.#parse = parse;
+  }
+
+  /** Whether something else is found than before. */
+  read(): boolean {
+    const text = readOrNothing(this.#path);
+    if (text === this.#text) return false;
+    this.#text = text;
+    // Counters and timers change too.
+    this.found = this.#parse(text);
+    const key = this.found.join();
+    const isNews = key !== this.#key;
+    this.#key = key;
+    return isNews;
+  }
+}
+
+class Sources {
+  readonly #all = [
+    new Source('/proc/net/fib_trie', parseFibTrie),
+    new Source('/proc/net/if_inet6', parseIfInet6),
+    new Source('/proc/net/ipv6_route', parseIpv6Route),
+    new Source('/proc/net/igmp', parseIgmp),
+    new Source('/proc/net/anycast6', parseIgmp6),
+    new Source('/proc/net/igmp6', parseIgmp6),
+  ];
+  #list: readonly string[] = ['255.255.255.255'];
+
+  /** The same list until there is another one. */
+  read(): readonly string[] {
+    const isNews = this.#all.map((source) => source.read()).includes(true);
+    if (!isNews) return this.#list;
+    const all = [...this.#all.flatMap(({ found }) => found), '255.255.255.255'];
+    const canonical = all.flatMap((text) => canonicalIp(text) ?? canonicalBlock(text));
+    this.#list = [...new Set(canonical)].toSorted();
+    return this.#list;
+  }
+}
+
 /** Addresses and blocks, canonical, sorted. */
 export function readLocalAddresses(): readonly string[] {
-  const all = [
-    ...parseFibTrie(readOrNothing('/proc/net/fib_trie')),
-    ...parseIfInet6(readOrNothing('/proc/net/if_inet6')),
-    ...parseIpv6Route(readOrNothing('/proc/net/ipv6_route')),
-    ...parseIgmp(readOrNothing('/proc/net/igmp')),
-    ...parseIgmp6(readOrNothing('/proc/net/anycast6')),
-    ...parseIgmp6(readOrNothing('/proc/net/igmp6')),
-    '255.255.255.255',
-  ];
-  const canonical = all.flatMap((text) => canonicalIp(text) ?? canonicalBlock(text));
-  return [...new Set(canonical)].toSorted();
+  return new Sources().read();
 }
 
 export class LocalAddresses {
-  #list: readonly string[] = readLocalAddresses();
+  readonly #sources = new Sources();
+  #list: readonly string[] = this.#sources.read();
   #nextLookMs = 0;
 
   get list(): readonly string[] {
@@ -118,10 +158,10 @@ export class LocalAddresses {
   /** Looks again; whether anything changed. */
   refresh(): boolean {
     const before = performance.now();
-    const list = readLocalAddresses();
+    const list = this.#sources.read();
     const now = performance.now();
     this.#nextLookMs = now + (now - before) / timeShareMax;
-    const changed = list.join() !== this.#list.join();
+    const changed = list !== this.#list && list.join() !== this.#list.join();
     this.#list = list;
     return changed;
   }

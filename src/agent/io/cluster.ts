@@ -296,10 +296,7 @@ export class Cluster implements ClusterEngine {
 
   /** Whether it is for this host to drop history that all share: the smallest id that is reachable. */
   get isKeeper(): boolean {
-    const member = this.#member;
-    if (member === undefined) return true;
-    const alive = member.members().flatMap(({ id, state }) => (state === 'alive' ? [id] : []));
-    return alive.toSorted()[0] === member.nodeId;
+    return this.#member?.isFirst ?? true;
   }
 
   /** What is counted, for the metrics; undefined in no cluster. */

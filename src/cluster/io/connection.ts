@@ -69,6 +69,7 @@ export class Connection {
   readonly #outbox: Outbox;
   readonly #decoder = new FrameDecoder();
   #writing = false;
+  #writingSinceMs = 0;
   #heardAt: number;
   #stopStall: (() => void) | undefined;
   #stopKeepalive: (() => void) | undefined;
@@ -235,13 +236,24 @@ export class Connection {
     if (bytes === undefined) return this.#closeIfDone();
     this.#writing = true;
     this.#metrics.cluster_sent_bytes_total += bytes.length;
-    this.#stopStall = this.#clock.after(this.#limits.stallMs, () =>
-      this.close('slow', `it took no byte for ${this.#limits.stallMs} ms`),
-    );
+    this.#writingSinceMs = this.#clock.now();
+    this.#watchStall();
     this.#socket.write(bytes, (error) => {
-      this.#stopStall?.();
       this.#writing = false;
       if (error === undefined || error === null) this.#pump();
+    });
+  }
+
+  /** One timer for many writes: nearly all of them are done at once. */
+  #watchStall(): void {
+    if (this.#stopStall !== undefined) return;
+    const { stallMs } = this.#limits;
+    const leftMs = this.#writingSinceMs + stallMs - this.#clock.now();
+    this.#stopStall = this.#clock.after(leftMs, () => {
+      this.#stopStall = undefined;
+      if (!this.#writing) return;
+      if (this.#clock.now() < this.#writingSinceMs + stallMs) return this.#watchStall();
+      this.close('slow', `it took no byte for ${stallMs} ms`);
     });
   }
 

@@ -24,6 +24,7 @@ import { Roll, type Followed } from '../roll.ts';
 import { PoolWatch, POOLS_HINT } from '../pools.ts';
 import { PEERS_MAX } from '../sign-wire.ts';
 import {
+  isFirstOf,
   membersOf,
   routesOf,
   statusOf,
@@ -271,6 +272,11 @@ export class Member {
 
   members(): MemberView[] {
     return membersOf(this.#sources());
+  }
+
+  /** Of the members that are alive it has the smallest id. */
+  get isFirst(): boolean {
+    return isFirstOf(this.#sources());
   }
 
   routes(): RouteView[] {

@@ -18,6 +18,7 @@ export class ListeningTables {
   read(endpoints: Iterable<Endpoint>): Listening {
     const listening = new Listening();
     const missing = new Missing(endpoints, listening);
+    if (missing.isNone) return listening;
     const [first = '', second = ''] = this.#files;
     readInto(first, listening, missing);
     if (missing.isNone) return listening;
