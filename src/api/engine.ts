@@ -8,6 +8,7 @@ import type { Action } from '../state/draft.ts';
 import type { Problem } from '../state/problem.ts';
 import type { AclLogEntry } from '../acl/event.ts';
 import type { Metrics } from '../cluster/io/metrics.ts';
+import type { DnsReading } from '../dns/counters.ts';
 import type { KvEntry } from '../state/kv-text.ts';
 import type { NodeRecord } from '../state/replica/schema.ts';
 import type { KvChange, KvOperation, KvType, Path } from '../state/replica/kv.ts';
@@ -162,6 +163,8 @@ export interface DnsEngine {
   query(question: DnsQuestion): Promise<DnsQueryAnswer>;
   /** Forgets what others answered: of this name and all below it (the root is ''), or everything. How much it was. */
   flush(name?: string): number;
+  /** For the metrics; undefined: it is off. */
+  read(): DnsReading | undefined;
 }
 
 export interface Nodes {

@@ -12,6 +12,7 @@ export function dnsOff(domain: string): DnsEngine {
     zone: off,
     query: () => Promise.resolve().then(off),
     flush: off,
+    read: () => undefined,
     status: () => ({
       enabled: false,
       domain,

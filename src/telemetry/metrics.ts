@@ -7,7 +7,9 @@ import type { AclCounters, AgentStatus } from '../api/engine.ts';
 import type { ClusterAnswer, MembershipAnswer } from '../api/cluster-schemas.ts';
 import type { Catalog } from '../catalog/catalog.ts';
 import type { Down } from '../catalog/context.ts';
+import type { DnsReading } from '../dns/counters.ts';
 import { CLUSTER_METRICS, type ClusterCounters } from './cluster-metrics.ts';
+import { DNS_METRICS } from './dns-metrics.ts';
 
 export const METRICS_TYPE = 'text/plain; version=0.0.4; charset=utf-8';
 
@@ -21,16 +23,20 @@ export interface Reading {
   readonly cluster: ClusterAnswer;
   readonly certificateUntilS: number | undefined;
   readonly clusterCounters: ClusterCounters | undefined;
+  /** undefined: the resolver is off. */
+  readonly dns: DnsReading | undefined;
 }
 
 export interface Sample {
   readonly labels?: Readonly<Record<string, string>>;
   readonly value: number;
+  /** Of a histogram. */
+  readonly part?: 'bucket' | 'sum' | 'count';
 }
 
 export interface Metric {
   readonly name: string;
-  readonly type: 'gauge' | 'counter';
+  readonly type: 'gauge' | 'counter' | 'histogram';
   readonly help: string;
   readonly labels: readonly string[];
   /** None: there is nothing to tell, as of a cluster on a host outside one. */
@@ -354,6 +360,9 @@ export function countDowns({ services }: Catalog): Record<Down, number> {
 }
 
 const KINDS = ['denied', 'allowed', 'audited'] as const;
+  ...DNS_METRICS.map(
+    ({ read, ...metric }): Metric => ({ ...metric, read: ({ dns }) => (dns ? read(dns) : []) }),
+  ),
 
 /**
  * Sums of what rules did that never go backwards: a removed rule takes its counters with it, and

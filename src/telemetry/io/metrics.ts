@@ -4,16 +4,45 @@
  * scrapes pays nothing for it.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Counter, Gauge, Registry } from 'prom-client';
+import type { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { Engine } from '../../api/engine.ts';
-import { countDowns, METRICS, VerdictTotals, type Metric, type Reading } from '../metrics.ts';
+import {
+  countDowns,
+  METRICS,
+  VerdictTotals,
+  type Metric,
+  type Reading,
+  type Sample,
+} from '../metrics.ts';
 
 /** How often the library looks at how late the event loop is; its own default. */
 const LOOP_MS = 10;
 
 interface Instrument {
   readonly metric: Metric;
-  readonly target: Gauge | Counter;
+  readonly target: Gauge | Counter | Counted;
+}
+
+/** A histogram that was counted elsewhere; the library's own ones count themselves. */
+class Counted {
+  readonly name: string;
+  readonly help: string;
+  samples: readonly Sample[] = [];
+
+  constructor({ name, help }: Metric) {
+    this.name = name;
+    this.help = help;
+  }
+
+  get(): Promise<object> {
+    const { name, help, samples } = this;
+    const values = samples.map(({ labels = {}, value, part }) => ({
+      labels,
+      value,
+      metricName: `${name}_${part}`,
+    }));
+    return Promise.resolve({ name, help, type: 'histogram', aggregator: 'sum', values });
+  }
 }
 
 interface Prepared {
@@ -26,6 +55,11 @@ async function prepare(): Promise<Prepared> {
   const registry = new prom.Registry();
   const instruments = METRICS.map((metric): Instrument => {
     const { name, help, labels, type } = metric;
+    if (type === 'histogram') {
+      const target = new Counted(metric);
+      registry.registerMetric(target as unknown as Histogram);
+      return { metric, target };
+    }
     const options = { name, help, labelNames: [...labels], registers: [registry] };
     return {
       metric,
@@ -56,6 +90,10 @@ export class MetricsText {
     const { registry, instruments } = await this.#prepared;
     const reading = this.#read();
     for (const { metric, target } of instruments) {
+      if (target instanceof Counted) {
+        target.samples = metric.read(reading);
+        continue;
+      }
       target.reset();
       // What has no labels is 0 after a reset, and would stay so where there is nothing to tell.
       if (metric.labels.length === 0) target.remove();
@@ -68,7 +106,7 @@ export class MetricsText {
   }
 
   #read(): Reading {
-    const { acls, cluster } = this.#engine;
+    const { acls, cluster, dns } = this.#engine;
     const status = this.#engine.status();
     const rules = [...this.#engine.snapshot().acls.keys()].map(
       (name) => [name, acls.counters(name)] as const,
@@ -84,6 +122,7 @@ export class MetricsText {
       cluster: membership,
       certificateUntilS: seconds(membership.member ? membership.certificateUntil : undefined),
       clusterCounters: cluster.counters(),
+      dns: dns.read(),
     };
   }
 }

@@ -1,6 +1,7 @@
 /** A resolver that answers what a test lays down. */
 import type { DnsQueryAnswer, DnsQuestion, DnsStatusAnswer } from '../../../src/api/dns-schemas.ts';
 import type { DnsEngine } from '../../../src/api/engine.ts';
+import type { DnsReading } from '../../../src/dns/counters.ts';
 
 export class FakeDns implements DnsEngine {
   readonly questions: DnsQuestion[] = [];
@@ -56,6 +57,13 @@ export class FakeDns implements DnsEngine {
       dropped: {},
     },
   };
+
+  /** For the metrics. */
+  reading: DnsReading | undefined;
+
+  read(): DnsReading | undefined {
+    return this.reading;
+  }
 
   status(): DnsStatusAnswer {
     return this.state;

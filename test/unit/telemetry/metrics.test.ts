@@ -7,6 +7,8 @@ import fc from 'fast-check';
 import type { AclCounters, AgentStatus } from '../../../src/api/engine.ts';
 import { openApi } from '../../../src/api/openapi.ts';
 import { COUNTERS, newMetrics } from '../../../src/cluster/io/metrics.ts';
+import { DURATION_BOUNDS_S, type DnsReading } from '../../../src/dns/counters.ts';
+import { LATENCY_BOUNDS_MS } from '../../../src/dns/forward/standing.ts';
 import { MetricsText } from '../../../src/telemetry/io/metrics.ts';
 import { METRICS, VerdictTotals } from '../../../src/telemetry/metrics.ts';
 import { member, nodeId, SELF } from '../api/fake-cluster.ts';
@@ -79,6 +81,41 @@ const OUTSIDE = {
 async function busyEngine(): Promise<StatusEngine> {
   const engine = new StatusEngine();
   engine.acls.lost = 5;
+const READING: DnsReading = {
+  counts: {
+    requests: [{ proto: 'udp', family: '1', count: 3 }],
+    responses: [
+      { rcode: 'NOERROR', from: 'kernel', count: 2 },
+      { rcode: 'NXDOMAIN', from: 'zone', count: 1 },
+    ],
+    durations: {
+      counts: [1, 0, 2, ...Array.from({ length: DURATION_BOUNDS_S.length - 3 }, () => 0), 1],
+      sumS: 9.5,
+    },
+  },
+  upstreams: [
+    {
+      upstream: '192.0.2.1:53',
+      state: 'good',
+      results: { good: 4 },
+      sent: 4,
+      pending: 0,
+      smoothedMs: 0.4,
+      latency: {
+        counts: [0, 5, ...Array.from({ length: LATENCY_BOUNDS_MS.length - 1 }, () => 0)],
+        sumMs: 2,
+        count: 5,
+      },
+      isCaseKept: true,
+      hasEdns: true,
+    },
+  ],
+  cache: { entries: 1, bytes: 2, bytesMax: 3, hits: 4, misses: 5 },
+  dropped: { silent: 6 },
+  names: 7,
+  connections: 8,
+};
+
   await engine.submit({
     kind: 'add-service',
     service: { name: 'web', ports: [{ name: 'http', port: 80, protocol: 'tcp' }] },
@@ -115,6 +152,59 @@ test('a host outside a cluster tells of itself, and nothing of a cluster', async
 test('a member tells of its cluster, and no longer when it has left', async () => {
   const engine = await busyEngine();
   const { cluster } = engine;
+test('a host with a resolver tells what it answered, and how long that took', async () => {
+  const engine = await busyEngine();
+  engine.dns.reading = READING;
+  const families = await scrape(engine);
+  const told = own(families);
+  assert.deepEqual(
+    Object.fromEntries(
+      Object.entries(told).filter(
+        ([name]) => name.startsWith('zerohop_dns') && !name.includes('duration'),
+      ),
+    ),
+    {
+      'zerohop_dns_requests_total{proto=udp,family=1}': 3,
+      'zerohop_dns_responses_total{rcode=NOERROR,from=kernel}': 2,
+      'zerohop_dns_responses_total{rcode=NXDOMAIN,from=zone}': 1,
+      'zerohop_dns_upstream_requests_total{to=192.0.2.1:53,result=good}': 4,
+      'zerohop_dns_cache_entries{}': 1,
+      'zerohop_dns_cache_bytes{}': 2,
+      'zerohop_dns_cache_max_bytes{}': 3,
+      'zerohop_dns_cache_hits_total{}': 4,
+      'zerohop_dns_cache_misses_total{}': 5,
+      'zerohop_dns_dropped_total{reason=silent}': 6,
+      'zerohop_dns_zone_names{}': 7,
+      'zerohop_dns_connections{}': 8,
+    },
+  );
+  const buckets = (name: string): (readonly [string, number])[] =>
+    (families.get(name)?.samples ?? []).map(({ name: part, labels, value }) => [
+      `${part.slice(name.length)} ${labels['le'] ?? ''}`,
+      value,
+    ]);
+  const durations = buckets('zerohop_dns_request_duration_seconds');
+  assert.deepEqual(durations.slice(0, 3), [
+    ['_bucket 0.000016', 1],
+    ['_bucket 0.000031', 1],
+    ['_bucket 0.000062', 3],
+  ]);
+  assert.deepEqual(durations.slice(-3), [
+    ['_bucket +Inf', 4],
+    ['_sum ', 9.5],
+    ['_count ', 4],
+  ]);
+  const upstream = buckets('zerohop_dns_upstream_duration_seconds');
+  assert.deepEqual(
+    [upstream[0], upstream[1], upstream.at(-2)],
+    [
+      ['_bucket 0.00025', 0],
+      ['_bucket 0.0005', 5],
+      ['_sum ', 0.002],
+    ],
+  );
+});
+
   cluster.list = [SELF, member('b', 'web2'), member('c', 'web3', { state: 'dead' })];
   cluster.told = {
     certificateUntil: '2026-01-31T00:00:00.000Z',
@@ -218,6 +308,7 @@ test('the README has every metric, with its type, unit and labels, and none that
   const families = await scrape(engine);
   const file = join(import.meta.dirname, '../../../src/telemetry/README.md');
   const rows = readFileSync(file, 'utf8')
+  engine.dns.reading = READING;
     .split('\n')
     .filter((line) => /^\| `(zerohop|process|nodejs)_/.test(line))
     .map((line) => line.split('|').map((cell) => cell.trim()));
