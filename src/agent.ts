@@ -167,6 +167,7 @@ export class Agent implements Engine {
       acl: this.acls.status(),
       cluster: this.cluster.status(),
       dns: this.dns.status(),
+      store: this.#state.storeSize,
       memory: { rssBytes: memory.rss, heapUsedBytes: memory.heapUsed },
     };
   }

@@ -87,6 +87,8 @@ export interface AgentStatus {
   readonly acl: AclStatusAnswer;
   readonly cluster: ClusterAnswer;
   readonly dns: DnsStatusAnswer;
+  /** What is on this host's disk: documents, updates of them, and their bytes. */
+  readonly store: { readonly documents: number; readonly updates: number; readonly bytes: number };
   readonly memory: { readonly rssBytes: number; readonly heapUsedBytes: number };
 }
 
@@ -161,10 +163,10 @@ export interface DnsEngine {
   };
   /** As a client on this host would be answered, without what goes with the wire. Never rejects for what upstreams do. */
   query(question: DnsQuestion): Promise<DnsQueryAnswer>;
-  /** Forgets what others answered: of this name and all below it (the root is ''), or everything. How much it was. */
-  flush(name?: string): number;
   /** For the metrics; undefined: it is off. */
   read(): DnsReading | undefined;
+  /** Forgets what others answered: of this name and all below it (the root is ''), or everything. How much it was. */
+  flush(name?: string): number;
 }
 
 export interface Nodes {

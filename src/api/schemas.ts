@@ -149,6 +149,7 @@ export const statusAnswer = z.object({
   acl: aclStatusAnswer,
   cluster: clusterAnswer,
   dns: dnsStatusAnswer,
+  store: z.object({ documents: z.number(), updates: z.number(), bytes: z.number() }),
   memory: z.object({ rssBytes: z.number(), heapUsedBytes: z.number() }),
 });
 export type StatusAnswer = z.output<typeof statusAnswer>;

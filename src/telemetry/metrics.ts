@@ -170,6 +170,17 @@ const AGENT: readonly Metric[] = [
     'Records that this version cannot read.',
     ({ cluster }) => cluster.unreadable,
   ),
+  gauge(
+    'zerohop_store_documents',
+    'Documents on the disk: the shared one, and one for each node.',
+    ({ status }) => status.store.documents,
+  ),
+  gauge(
+    'zerohop_store_updates',
+    'Entries of the log on the disk, whole documents among them.',
+    ({ status }) => status.store.updates,
+  ),
+  gauge('zerohop_store_bytes', 'Bytes of these entries.', ({ status }) => status.store.bytes),
 ];
 
 const DATAPATH: readonly Metric[] = [
@@ -349,6 +360,9 @@ export const METRICS: readonly Metric[] = [
           Object.entries(clusterCounters === undefined ? {} : read(clusterCounters)),
         ),
   ),
+  ...DNS_METRICS.map(
+    ({ read, ...metric }): Metric => ({ ...metric, read: ({ dns }) => (dns ? read(dns) : []) }),
+  ),
 ];
 
 export function countDowns({ services }: Catalog): Record<Down, number> {
@@ -360,9 +374,6 @@ export function countDowns({ services }: Catalog): Record<Down, number> {
 }
 
 const KINDS = ['denied', 'allowed', 'audited'] as const;
-  ...DNS_METRICS.map(
-    ({ read, ...metric }): Metric => ({ ...metric, read: ({ dns }) => (dns ? read(dns) : []) }),
-  ),
 
 /**
  * Sums of what rules did that never go backwards: a removed rule takes its counters with it, and

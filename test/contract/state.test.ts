@@ -9,12 +9,7 @@ import { createInterface } from 'node:readline';
 import { test } from 'node:test';
 import { State } from '../../src/state/io/state.ts';
 import { ProblemError } from '../../src/state/problem.ts';
-import type {
-  BackendOwner,
-  BackendRecord,
-  Change,
-  ServiceRecord,
-} from '../../src/state/records.ts';
+import type { BackendRecord, Change } from '../../src/state/records.ts';
 import {
   documentOf,
   Replica,
@@ -33,29 +28,12 @@ import {
   stored,
   withTmpfs,
 } from './children/stores.ts';
+import { backend, owner, putWeb, web } from '../harness/web.ts';
 
 const NOW = 1_700_000_000_000;
 const LATER = NOW + 10_000;
 
-const web: ServiceRecord = {
-  name: 'web',
-  vips: ['240.0.0.80'],
-  ports: [
-    { name: 'http', port: 80, protocol: 'tcp' },
-    { name: 'dns', port: 53, protocol: 'udp' },
-  ],
-};
-const owner: BackendOwner = { pid: 7, startTicks: 1, bootId: 'b', command: 'c' };
-const backend: BackendRecord = {
-  service: 'web',
-  portName: 'http',
-  address: '10.0.0.1',
-  port: 8080,
-  weight: 1,
-  state: 'active',
-};
 const owned: BackendRecord = { ...backend, address: '10.0.0.7', owner };
-const putWeb: Change = { kind: 'put-service', service: web };
 const putBackend: Change = { kind: 'put-backend', backend };
 const putOwned: Change = { kind: 'put-backend', backend: owned };
 const alpha: NodeRecord = {
@@ -123,6 +101,25 @@ test('what others wrote is there when the state is opened again, and no revision
   assert.deepEqual([...state.view.nodes()], [['alpha', alpha]]);
   assert.equal(state.commit([putBackend], NOW).snapshot.revision, revision + 1);
   state.close();
+});
+
+test('how much the disk holds is told', () => {
+  const directory = fresh();
+  const state = State.open(directory);
+  const before = state.storeSize;
+  const { updates } = state.commit([putWeb, putOwned], NOW);
+  const bytes = updates.reduce((sum, update) => sum + update.bytes.length, 0);
+  assert.ok(bytes > 0);
+  const { documents, updates: entries } = state.storeSize;
+  assert.deepEqual(
+    [documents - before.documents, entries - before.updates, state.storeSize.bytes - before.bytes],
+    [2, 2, bytes],
+  );
+  const { storeSize } = state;
+  state.close();
+  const again = State.open(directory);
+  assert.deepEqual(again.storeSize, storeSize);
+  again.close();
 });
 
 test('an update that waits for another is kept, and an epoch takes the place of all before it', () => {

@@ -28,7 +28,7 @@ import { rebased, type Rebase } from '../replica/rebase.ts';
 import type { NodeRecord } from '../replica/schema.ts';
 import { StateView, type Elsewhere, type Viewed } from '../replica/view.ts';
 import { UpdateError } from '../replica/wire.ts';
-import { Store, type Meta, type Step } from './store.ts';
+import { Store, type Meta, type Step, type StoreSize } from './store.ts';
 import { classify, storeError, type StoreError } from './store-error.ts';
 import { syncDirectory } from './sync-directory.ts';
 
@@ -300,6 +300,11 @@ export class State {
     this.#view = view;
     this.#kv = new Kv(replica);
     return viewed;
+  }
+
+  /** What the disk holds. */
+  get storeSize(): StoreSize {
+    return this.#store.size;
   }
 
   close(): void {

@@ -102,6 +102,13 @@ type UpdateRow = [
   crc: number,
 ];
 
+/** What the store holds. */
+export interface StoreSize {
+  readonly documents: number;
+  readonly updates: number;
+  readonly bytes: number;
+}
+
 /** All rows of one document, or of all. */
 interface Extent {
   readonly rows: number;
@@ -390,6 +397,13 @@ export class Store {
     for (const entry of this.#extents)
       if (most === undefined || entry[1].rows > most[1].rows) most = entry;
     return most === undefined || long.includes(most[0]) ? long : [...long, most[0]];
+  }
+
+  /** Of the log, without what SQLite adds. */
+  get size(): StoreSize {
+    let bytes = 0;
+    for (const { wholeBytes, logBytes } of this.#extents.values()) bytes += wholeBytes + logBytes;
+    return { documents: this.#extents.size, updates: this.#all.rows, bytes };
   }
 
   has(document: string): boolean {

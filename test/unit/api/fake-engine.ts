@@ -99,6 +99,7 @@ export class FakeEngine implements Engine {
       acl: this.acls.status(),
       cluster: this.cluster.status(),
       dns: this.dns.status(),
+      store: { documents: 2, updates: 3, bytes: 400 },
       memory: { rssBytes: 1, heapUsedBytes: 1 },
     };
   }

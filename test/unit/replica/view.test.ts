@@ -4,8 +4,6 @@ import fc from 'fast-check';
 import { applyChanges, EMPTY_SNAPSHOT } from '../../../src/state/changes.ts';
 import type {
   AclRecord,
-  BackendOwner,
-  BackendRecord,
   Change,
   DnsRecord,
   ServiceRecord,
@@ -14,6 +12,7 @@ import type {
 import { documentOf, Replica, SHARED } from '../../../src/state/replica/replica.ts';
 import { StateView } from '../../../src/state/replica/view.ts';
 import { change } from '../state/generators.ts';
+import { backend, owner, putWeb, web } from '../../harness/web.ts';
 
 interface Host {
   readonly replica: Replica;
@@ -60,24 +59,6 @@ function isNoLoopback(value: unknown): boolean {
   return (value as { address?: unknown } | null)?.address !== '127.0.0.1';
 }
 
-const web: ServiceRecord = {
-  name: 'web',
-  vips: ['240.0.0.80'],
-  ports: [
-    { name: 'http', port: 80, protocol: 'tcp' },
-    { name: 'dns', port: 53, protocol: 'udp' },
-  ],
-};
-const owner: BackendOwner = { pid: 7, startTicks: 1, bootId: 'b', command: 'c' };
-const backend: BackendRecord = {
-  service: 'web',
-  portName: 'http',
-  address: '10.0.0.1',
-  port: 8080,
-  weight: 1,
-  state: 'active',
-};
-const putWeb: Change = { kind: 'put-service', service: web };
 const putBackend: Change = { kind: 'put-backend', backend };
 
 suite('view', () => {

@@ -48,6 +48,9 @@ const OUTSIDE = {
   'zerohop_backends{}': 0,
   'zerohop_backends_down{why=unreachable}': 0,
   'zerohop_backends_down{why=unhealthy}': 0,
+  'zerohop_store_documents{}': 2,
+  'zerohop_store_updates{}': 3,
+  'zerohop_store_bytes{}': 400,
   'zerohop_datapath_in_sync{}': 0,
   'zerohop_datapath_applied_revision{}': 2,
   'zerohop_datapath_last_full_check_timestamp_seconds{}': 1_767_225_600.5,
@@ -78,9 +81,6 @@ const OUTSIDE = {
   'zerohop_cluster_member{}': 0,
 };
 
-async function busyEngine(): Promise<StatusEngine> {
-  const engine = new StatusEngine();
-  engine.acls.lost = 5;
 const READING: DnsReading = {
   counts: {
     requests: [{ proto: 'udp', family: '1', count: 3 }],
@@ -116,6 +116,9 @@ const READING: DnsReading = {
   connections: 8,
 };
 
+async function busyEngine(): Promise<StatusEngine> {
+  const engine = new StatusEngine();
+  engine.acls.lost = 5;
   await engine.submit({
     kind: 'add-service',
     service: { name: 'web', ports: [{ name: 'http', port: 80, protocol: 'tcp' }] },
@@ -149,9 +152,6 @@ test('a host outside a cluster tells of itself, and nothing of a cluster', async
   assert.deepEqual(own(await scrape(engine)), OUTSIDE, 'a second scrape counts nothing again');
 });
 
-test('a member tells of its cluster, and no longer when it has left', async () => {
-  const engine = await busyEngine();
-  const { cluster } = engine;
 test('a host with a resolver tells what it answered, and how long that took', async () => {
   const engine = await busyEngine();
   engine.dns.reading = READING;
@@ -205,6 +205,9 @@ test('a host with a resolver tells what it answered, and how long that took', as
   );
 });
 
+test('a member tells of its cluster, and no longer when it has left', async () => {
+  const engine = await busyEngine();
+  const { cluster } = engine;
   cluster.list = [SELF, member('b', 'web2'), member('c', 'web3', { state: 'dead' })];
   cluster.told = {
     certificateUntil: '2026-01-31T00:00:00.000Z',
@@ -305,10 +308,10 @@ test('names are as Prometheus wants them', () => {
 test('the README has every metric, with its type, unit and labels, and none that is not there', async () => {
   const engine = await busyEngine();
   engine.cluster.list = [SELF];
+  engine.dns.reading = READING;
   const families = await scrape(engine);
   const file = join(import.meta.dirname, '../../../src/telemetry/README.md');
   const rows = readFileSync(file, 'utf8')
-  engine.dns.reading = READING;
     .split('\n')
     .filter((line) => /^\| `(zerohop|process|nodejs)_/.test(line))
     .map((line) => line.split('|').map((cell) => cell.trim()));
