@@ -360,9 +360,10 @@ export const METRICS: readonly Metric[] = [
           Object.entries(clusterCounters === undefined ? {} : read(clusterCounters)),
         ),
   ),
-  ...DNS_METRICS.map(
-    ({ read, ...metric }): Metric => ({ ...metric, read: ({ dns }) => (dns ? read(dns) : []) }),
-  ),
+  ...DNS_METRICS.map(({ read, ...metric }): Metric => ({
+    ...metric,
+    read: ({ dns }) => (dns ? read(dns) : []),
+  })),
 ];
 
 export function countDowns({ services }: Catalog): Record<Down, number> {
