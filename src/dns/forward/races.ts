@@ -22,6 +22,8 @@ const MISMATCHES_MAX = 3;
 const ATTEMPTS_PART = 4;
 /** At most so often is an upstream looked into when nobody waits for it. */
 const LOOK_MS = 10_000;
+/** And so often while all goes well. */
+const LOOK_WELL_MS = 600_000;
 
 export interface RacesOptions {
   readonly random: Random;
@@ -390,10 +392,11 @@ export class Races {
     this.#options.deadlines.remove(flight);
     this.#options.onEnd(flight, outcome);
     for (const attempt of flight.pending) {
-      const isSuspect = outcome.kind === 'lost' && flight.joinedMs >= attempt.sentMs;
+      const isSuspect = flight.joinedMs >= attempt.sentMs;
       attempt.flight = undefined;
       attempt.isAnswered = outcome.kind === 'won';
-      if (isSuspect) this.#look(attempt.standing, flight.zone);
+      const everyMs = outcome.kind === 'won' ? LOOK_WELL_MS : LOOK_MS;
+      if (isSuspect) this.#look(attempt.standing, flight.zone, everyMs);
       if (attempt.isJudged) this.#end(attempt, 'timeout');
       else this.#lingering.add(attempt);
     }
@@ -401,11 +404,11 @@ export class Races {
   }
 
   /**
-   * The upstream was silent while somebody asked us the same: it may be us who it asks. A name that
+   * The upstream said nothing while somebody asked us the same: it may be us who it asks. A name that
    * nobody else knows is sent there; if it comes back, it is a loop.
    */
-  #look(standing: Standing, zone: string): void {
-    if (this.#nowMs - standing.lookMs < LOOK_MS) return;
+  #look(standing: Standing, zone: string, everyMs: number): void {
+    if (this.#nowMs - standing.lookMs < everyMs) return;
     standing.lookMs = this.#nowMs;
     const question = this.#options.loopQuestion(zone);
     const look = this.#send(undefined, question, standing, 'loop', true);
@@ -416,6 +419,6 @@ export class Races {
   #lookAgain(standing: Standing, zone: string): void {
     if (standing.loopUntilMs === -Infinity || this.#nowMs < standing.loopUntilMs) return;
     standing.loopUntilMs = this.#nowMs + this.#settings.timeoutMs;
-    this.#look(standing, zone);
+    this.#look(standing, zone, LOOK_MS);
   }
 }

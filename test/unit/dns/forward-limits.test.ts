@@ -177,6 +177,20 @@ test('an upstream that asks us is found out, left out, and taken back when it no
   assert.deepEqual(dataOf(world.resolve(queryFor('fourth.example')).asked), ['10.0.0.1']);
 });
 
+test('one that loops beside a good one is found out as well', () => {
+  const world = worldOf({}, [A, B]);
+  world.upstreams.set(A, (sent) => {
+    const name = nameOf(sent.bytes).toLowerCase();
+    const type = sent.bytes.at(-14) === 16 ? 'TXT' : 'A';
+    world.at(world.nowMs + 2, () => world.ask(queryFor(name, type)));
+    return [];
+  });
+  assert.deepEqual(dataOf(world.resolve(queryFor('www.example')).asked), ['10.0.0.1']);
+  world.pass(10);
+  const [standing] = world.machine.stats(world.nowMs).upstreams;
+  assert.equal(standing?.state, 'loop');
+});
+
 test('while it still loops it is not asked but for that', () => {
   const world = worldOf({}, [A]);
   world.upstreams.set(A, (sent) => {
