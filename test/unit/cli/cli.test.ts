@@ -4,6 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import fc from 'fast-check';
 import { columns } from '../../../src/cli/table.ts';
 import { parsePort, splitService, wholeNumber } from '../../../src/cli/options.ts';
 import { UsageError } from '../../../src/cli/output.ts';
@@ -260,6 +261,31 @@ test('arguments are read as the help says', () => {
   for (const wrong of ['', '1e3', '0x10', ' 1', '-1', '11']) {
     assert.throws(() => wholeNumber(wrong, 'x', 0, 10), UsageError, wrong);
   }
+});
+
+test('columns of ASCII are as those of cli-table3, which is asked for all others', () => {
+  const cell = fc.string({ unit: fc.constantFrom('a', ' ', '-', '"', '{'), maxLength: 5 });
+  const table = fc.integer({ min: 1, max: 4 }).chain((width) => {
+    const row = fc.array(cell, { minLength: width, maxLength: width });
+    return fc.tuple(
+      fc.array(row, { minLength: 1, maxLength: 4 }),
+      fc.option(row, { nil: undefined }),
+    );
+  });
+  fc.assert(
+    fc.property(table, ([rows, headers]) => {
+      // A column with a letter that is not ASCII: one wide, too.
+      const others = columns(
+        rows.map((row) => ['ä', ...row]),
+        headers && ['a', ...headers],
+      );
+      const plain = columns(
+        rows.map((row) => ['a', ...row]),
+        headers && ['a', ...headers],
+      );
+      assert.equal(plain, others.replaceAll('ä', 'a'));
+    }),
+  );
 });
 
 test('columns are aligned and have nothing at their ends', () => {
