@@ -77,7 +77,7 @@ export class Pipeline {
   #queue: Promise<unknown> = Promise.resolve();
   #isWoken = false;
   /** What is in the replica and not yet in the snapshot. */
-  #pending: Changed[] = [];
+  readonly #pending: Changed[] = [];
   readonly #dirty = new Dirty();
   #problem: string | undefined;
   /** A kernel that was not filled, as the rules do not fit into it. */
@@ -431,9 +431,9 @@ export class Pipeline {
   }
 
   #follow(): void {
-    const changed = this.#pending;
-    this.#pending = [];
+    const changed = this.#pending.splice(0);
     if (changed.length > 0) this.#dirty.mark(this.state.follow(changed));
+    if (changed.length >= burstChanges) releaseMemorySoon();
   }
 
   async #integrate(): Promise<void> {
