@@ -16,6 +16,9 @@
 /* Name, type and class, and the fixed part of an OPT record; then zeros for the sum. */
 #define ZH_DNS_RAW_BYTES (ZH_DNS_NAME_BYTES + 4 + ZH_DNS_OPT_BYTES + 1)
 
+/* All that the verifier of 5.10 knows of an offset into raw is that it is a byte. */
+#define ZH_DNS_ANY_BYTES 256
+
 struct zh_dns_header {
   __u16 id;
   __u8 flags; /* QR, opcode, AA, TC, RD */
@@ -26,7 +29,7 @@ struct zh_dns_header {
 struct zh_dns_scratch {
   struct zh_dns_key key;
   __u8 pad[4]; /* raw lies at a multiple of 8 */
-  __u8 raw[ZH_DNS_RAW_BYTES + 8];
+  __u8 raw[ZH_DNS_ANY_BYTES + 32];
 };
 
 struct {
@@ -123,6 +126,7 @@ static __always_inline int zh_dns_read(struct __sk_buff *skb, __u32 at, __u32 le
   barrier_var(name);
   if (name == 0 || name > ZH_DNS_NAME_BYTES || name + 4 > loaded)
     return -1;
+  name &= ZH_DNS_ANY_BYTES - 1;
   const __u8 *after = &s->raw[name];
   s->key.type = (__u16)(after[0] << 8 | after[1]);
   if (after[2] != 0 || after[3] != 1)
@@ -167,8 +171,7 @@ static __always_inline __u32 zh_dns_sum(struct zh_dns_scratch *s, const struct z
 {
   __u32 question = query->question;
   barrier_var(question);
-  if (question < 5 || question > ZH_DNS_NAME_BYTES + 4)
-    return 0;
+  question &= ZH_DNS_ANY_BYTES - 1;
   *(__u8 *)&s->raw[question] = 0;
   *(__u8 *)&s->raw[question + 1] = 0;
   *(__u8 *)&s->raw[question + 2] = 0;
