@@ -38,6 +38,14 @@ function take(length: number): Uint8Array {
   return bytes;
 }
 
+/** From here on a copy by the engine is faster, with all that it takes to call it; measured, coarsely. */
+const SHORT_BYTES = 160;
+
+function copyBytes(from: Uint8Array, start: number, end: number, to: Uint8Array, at: number): void {
+  if (end - start > SHORT_BYTES) to.set(from.subarray(start, end), at);
+  else for (let i = start; i < end; i++) to[at + i - start] = from[i] as number;
+}
+
 /** How long an answer may be. */
 export function answerBytesMax(query: Query, transport: 'udp' | 'tcp', udpSizeMax: number): number {
   if (transport === 'tcp') return TCP_BYTES_MAX;
@@ -66,8 +74,7 @@ export class AnswerWriter {
   /** Begins with the question; `bytesMax` as answerBytesMax() says. */
   begin(query: Query, bytesMax: number): void {
     const { question } = query;
-    const bytes = this.#bytes;
-    for (let i = 0; i < question.length; i++) bytes[HEADER_BYTES + i] = question[i] as number;
+    copyBytes(question, 0, question.length, this.#bytes, HEADER_BYTES);
     this.#at = HEADER_BYTES + question.length;
     this.#limit = bytesMax - (query.edns === undefined ? 0 : OPT_BYTES);
     this.#answers = 0;
@@ -129,8 +136,7 @@ export class AnswerWriter {
     if (at + end - start > this.#limit) return false;
     const to = this.#bytes;
     const from = set.bytes;
-    if (end - start > 64) to.set(from.subarray(start, end), at);
-    else for (let i = start; i < end; i++) to[at + i - start] = from[i] as number;
+    copyBytes(from, start, end, to, at);
     this.#order[place] = record;
     this.#places[place] = at;
     this.#at = at + end - start;
@@ -160,7 +166,7 @@ export class AnswerWriter {
     if (this.#at + length > this.#limit) return false;
     if (name === undefined) this.#point(this.#at, owner);
     else this.#bytes.set(name, this.#at);
-    this.#bytes.set(tail, this.#at + length - tail.length);
+    copyBytes(tail, 0, tail.length, this.#bytes, this.#at + length - tail.length);
     this.#at += length;
     this.#additionals += 1;
     return true;
@@ -237,8 +243,7 @@ export class AnswerWriter {
     bytes[11] = this.#additionals;
     const length = this.#at;
     const answer = take(length);
-    if (length > 200) answer.set(bytes.subarray(0, length));
-    else for (let i = 0; i < length; i++) answer[i] = bytes[i] as number;
+    copyBytes(bytes, 0, length, answer, 0);
     return answer;
   }
 
