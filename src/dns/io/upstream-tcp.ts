@@ -14,6 +14,9 @@ const CONNECTIONS_MAX = 4;
 /** Questions on one connection before another one is opened (a guess). */
 const PENDING_MAX = 100;
 
+/** Messages that nobody waits for: more than these, and it says what it likes. */
+const STRAYS_MAX = 1000;
+
 interface Pending {
   readonly attempt: number;
   readonly bytes: Uint8Array;
@@ -60,7 +63,7 @@ export class TcpAttempts {
     const list = this.#connections.get(label) ?? [];
     this.#connections.set(label, list);
     const id = idOf(pending.bytes);
-    let connection = pending.isSecond ? undefined : list.find((one) => one.hasRoom(id));
+    let connection = list.find((one) => one.hasRoom(id) && !(pending.isSecond && one.isProved));
     if (connection === undefined && (list.length < CONNECTIONS_MAX || pending.isSecond)) {
       connection = new Connection(upstream, {
         reply: (attempt, bytes) => {
@@ -111,6 +114,7 @@ class Connection {
   #input: Buffer = Buffer.alloc(0);
   #error: Error | undefined;
   #isClosed = false;
+  #strays = 0;
   /** It answered something. */
   isProved = false;
 
@@ -162,7 +166,11 @@ class Connection {
   #message(message: Uint8Array): void {
     const id = idOf(message);
     const pending = this.#pending.get(id);
-    if (pending === undefined) return; // nobody waits for it any more
+    if (pending === undefined) {
+      this.#strays += 1;
+      if (this.#strays > STRAYS_MAX) this.#socket.destroy();
+      return;
+    }
     this.#pending.delete(id);
     this.isProved = true;
     this.#events.reply(pending.attempt, message);

@@ -29,6 +29,24 @@ export interface ForwarderWorld {
   readonly random: Random;
 }
 
+/**
+ * What is due waits until the replies that have come are read: a process that was busy would else
+ * take them for late, ask others as well, and be busier.
+ */
+const afterReplies: ForwarderWorld['clock'] = {
+  now: systemClock.now,
+  after(ms, run) {
+    let immediate: NodeJS.Immediate | undefined;
+    const cancel = systemClock.after(ms, () => {
+      immediate = setImmediate(run);
+    });
+    return () => {
+      cancel();
+      clearImmediate(immediate);
+    };
+  },
+};
+
 interface Asking {
   readonly query: Query;
   readonly resolve: (asked: Asked) => void;
@@ -54,7 +72,7 @@ export class Forwarder {
 
   constructor(settings: ForwardSettings, log: ForwarderLog, world: Partial<ForwarderWorld> = {}) {
     this.#log = log;
-    this.#clock = world.clock ?? systemClock;
+    this.#clock = world.clock ?? afterReplies;
     this.#machine = new ForwardMachine(settings, world.random ?? systemRandom());
     const events = {
       reply: (attempt: number, bytes: Uint8Array) => this.#run({ kind: 'reply', attempt, bytes }),

@@ -37,13 +37,10 @@ const silent = (): void => undefined;
 function forwarderTo(
   servers: readonly UpstreamServer[],
   more: Partial<ForwardSettings> = {},
-  {
-    log = QUIET,
-    clock = systemClock,
-  }: { log?: ForwarderLog; clock?: ForwarderWorld['clock'] } = {},
+  { log = QUIET, ...world }: { log?: ForwarderLog; clock?: ForwarderWorld['clock'] } = {},
 ): Forwarder & Disposable {
   const zones = new Map([['', servers.map(({ upstream }) => upstream)]]);
-  const forwarder = new Forwarder(settingsOf([], { zones, ...more }), log, { clock });
+  const forwarder = new Forwarder(settingsOf([], { zones, ...more }), log, world);
   return Object.assign(forwarder, { [Symbol.dispose]: () => forwarder.close() });
 }
 
@@ -56,10 +53,14 @@ async function restsEmpty(forwarder: Forwarder): Promise<void> {
 const ask = (forwarder: Forwarder, name: string): Promise<Asked> =>
   forwarder.ask(queryFor(name), UDP);
 
+/** Nothing is asked again before a reply came, however slow the machine is. */
+const PATIENT = { timeoutMs: 60_000 };
+
 test('the faster one of two is the answer; both were asked, from ports and with ids of their own', async () => {
-  await using fast = await UpstreamServer.start(answering('10.0.0.1', 1), '127.0.0.2');
-  await using slow = await UpstreamServer.start(answering('10.0.0.2', 50), '127.0.0.3');
-  using forwarder = forwarderTo([slow, fast]);
+  const held: Received[] = [];
+  await using fast = await UpstreamServer.start(answering('10.0.0.1'), '127.0.0.2');
+  await using slow = await UpstreamServer.start((received) => held.push(received), '127.0.0.3');
+  using forwarder = forwarderTo([slow, fast], PATIENT);
   const asked = await ask(forwarder, 'www.example');
   assert.deepEqual(dataOf(asked), ['10.0.0.1']);
   assert.deepEqual([asked.from, asked.upstream], ['upstream', fast.label]);
@@ -71,20 +72,16 @@ test('the faster one of two is the answer; both were asked, from ports and with 
     ],
   );
   for (let i = 0; i < 60; i++) await ask(forwarder, `n${i}.example`);
+  await eventually('all have come', () => held.length === forwarder.stats().upstreams[0]?.sent);
+  for (const received of held) answering('10.0.0.2')(received);
   await restsEmpty(forwarder);
   const ports = new Set(fast.received.map(({ port }) => port));
   const ids = new Set(fast.received.map(({ bytes }) => bytes.readUInt16BE(0)));
-  assert.ok(ports.size > 50 && ids.size > 50, `${ports.size} ports and ${ids.size} ids of 61`);
-  const { upstreams } = forwarder.stats();
-  assert.deepEqual(
-    upstreams.map(({ upstream, sent }) => [upstream, sent]),
-    [
-      [slow.label, 61],
-      [fast.label, 61],
-    ],
-  );
-  assert.deepEqual(upstreams[1]?.results, { good: 61 });
-  assert.equal(upstreams[1]?.latency.count, 61);
+  assert.ok(ports.size > 50 && ids.size > 50, `${ports.size} ports and ${ids.size} ids`);
+  const [first, second] = forwarder.stats().upstreams;
+  assert.deepEqual(first?.results, { late: held.length });
+  assert.equal(second?.results.good, 61);
+  assert.equal(second?.latency.count, fast.received.length);
 });
 
 test('one that drops everything and one that says SERVFAIL cost nobody an answer', async () => {
@@ -117,8 +114,8 @@ test("one that dies in mid-run is noticed by the kernel's word and left out", as
   }
   await restsEmpty(forwarder);
   const [dead] = forwarder.stats().upstreams;
-  assert.equal(dead?.state, 'unsteady');
-  assert.ok((dead.results.unreachable ?? 0) > 0, JSON.stringify(dead.results));
+  assert.notEqual(dead?.state, 'good');
+  assert.ok((dead?.results.unreachable ?? 0) > 0, JSON.stringify(dead?.results));
 });
 
 test('if nobody listens anywhere SERVFAIL comes at once, and the old answer where there is one', async () => {
@@ -127,15 +124,12 @@ test('if nobody listens anywhere SERVFAIL comes at once, and the old answer wher
   );
   let aheadMs = 0;
   const clock = { ...systemClock, now: () => performance.now() + aheadMs };
-  using forwarder = forwarderTo([server], { timeoutMs: 60_000 }, { clock });
+  using forwarder = forwarderTo([server], PATIENT, { clock });
   assert.equal((await ask(forwarder, 'www.example')).from, 'upstream');
   server.die();
   const asked = await ask(forwarder, 'other.example');
   assert.deepEqual([asked.rcode, asked.from], [2, 'failure']);
-  assert.deepEqual(
-    asked.attempts.map(({ result }) => result),
-    ['unreachable'],
-  );
+  assert.equal(asked.attempts[0]?.result, 'unreachable');
   aheadMs = 1000; // its TTL
   const old = await ask(forwarder, 'www.example');
   assert.deepEqual([old.from, dataOf(old)], ['stale', ['10.0.0.1']]);
@@ -149,7 +143,7 @@ test('wrong ids, questions and sources are not believed', async () => {
     reply(replyTo(bytes, { ...evil, name: 'evil.example' }));
     setTimeout(() => answering('10.0.0.1')({ bytes, reply } as Received), 20);
   });
-  using forwarder = forwarderTo([server]);
+  using forwarder = forwarderTo([server], PATIENT);
   const asked = await ask(forwarder, 'www.example');
   assert.deepEqual(dataOf(asked), ['10.0.0.1']);
   assert.equal(forwarder.stats().mismatches, 2, 'the kernel keeps the one from another port away');
@@ -162,7 +156,7 @@ test('truncated answers come over TCP: one connection, several questions, answer
     held.push(() => answering(`10.0.0.${held.length}`)({ bytes, reply } as Received));
     if (held.length === 3) for (const answer of held.toReversed()) answer();
   });
-  using forwarder = forwarderTo([server]);
+  using forwarder = forwarderTo([server], PATIENT);
   const all = await Promise.all(['a', 'b', 'c'].map((name) => ask(forwarder, `${name}.example`)));
   assert.deepEqual(
     all.map(({ rcode }) => rcode),
@@ -194,7 +188,7 @@ test('what was asked on a kept connection that ends is asked once more on a new 
     }
     answering('10.0.0.1')({ bytes, reply } as Received);
   });
-  using forwarder = forwarderTo([server]);
+  using forwarder = forwarderTo([server], PATIENT);
   await ask(forwarder, 'a.example');
   isHangingUp = true;
   assert.deepEqual(dataOf(await ask(forwarder, 'b.example')), ['10.0.0.1']);
@@ -232,7 +226,7 @@ test('an upstream that asks us is found out and told of in the log', async () =>
   const logged: unknown[] = [];
   const log = { warn: (fields: object, message: string) => logged.push([fields, message]) };
   await using server = await UpstreamServer.start(silent);
-  using made = forwarderTo([server], { timeoutMs: 200 }, { log });
+  using made = forwarderTo([server], { timeoutMs: 1000 }, { log });
   server.behave = ({ bytes, reply }) => {
     const read = readQuery(bytes);
     if (read.ok) void made.ask(read.query, UDP).then((asked) => reply(asked.bytes));
@@ -307,4 +301,19 @@ test('the bound holds by the clock it is given', async () => {
   assert.deepEqual(answers, [490, 2]);
   forwarder.close();
   assert.equal(timers.length, 0);
+});
+
+test('an upstream that talks on over TCP without being asked is hung up on', async () => {
+  let isTalking = false;
+  await using server = await UpstreamServer.start(({ bytes, transport, reply }) => {
+    if (transport === 'udp') return reply(replyTo(bytes, { flags: 0x200 }));
+    const stray = replyTo(bytes, { id: bytes.readUInt16BE(0) ^ 1 });
+    if (isTalking) for (let i = 0; i < 1100; i++) reply(stray);
+    else answering('10.0.0.1')({ bytes, reply } as Received);
+  });
+  using forwarder = forwarderTo([server], PATIENT);
+  await ask(forwarder, 'a.example');
+  isTalking = true;
+  assert.equal((await ask(forwarder, 'b.example')).rcode, 2);
+  assert.equal(forwarder.open.connections, 0);
 });
