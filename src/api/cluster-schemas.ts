@@ -58,6 +58,8 @@ const inside = z.object({
   zone: z.string(),
   /** IP:PORT that other members dial. */
   address: z.string(),
+  /** Where programs of this host are reached by others: one IP of each family at most. */
+  reachedAt: textList,
   /** Whether this host has the CA's key: it makes tokens and renews certificates. */
   signer: z.boolean(),
   certificateUntil: z.string(),

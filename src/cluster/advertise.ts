@@ -46,6 +46,18 @@ export function advertisedAddress(
   return best === undefined ? undefined : formatAddress({ host: best.address, port: bound.port });
 }
 
+/**
+ * Where programs of this host are reached by others: at the address that members dial, and at one of
+ * the other family on the same interface. Behind NAT nothing is known of the other family.
+ */
+export function reachedAt(address: string, interfaces: readonly Interface[]): string[] {
+  const { host } = parseAddress(address);
+  const all = usable(interfaces);
+  const own = all.find((one) => one.address === host);
+  const other = own && all.find(({ name, family }) => name === own.name && family !== own.family);
+  return other === undefined ? [host] : [host, other.address];
+}
+
 function configured(text: string, port: number): string {
   const alone = canonicalIp(text);
   if (alone !== undefined) return formatAddress({ host: alone, port });
@@ -63,6 +75,6 @@ function usable(interfaces: readonly Interface[]) {
   return interfaces.flatMap(({ name, address, internal }) => {
     const ip = parseIp(address.split('%', 1)[0] ?? '');
     if (internal || ip === undefined || addressClass(ip) !== 'unicast') return [];
-    return [{ address: formatIp(ip), family: familyOf(ip), isVirtual: VIRTUAL.test(name) }];
+    return [{ name, address: formatIp(ip), family: familyOf(ip), isVirtual: VIRTUAL.test(name) }];
   });
 }

@@ -54,6 +54,8 @@ export interface MemberStatus {
   readonly name: string;
   readonly zone: string;
   readonly address: string;
+  /** Where programs of this host are reached by others: one address of each family at most. */
+  readonly reachedAt: readonly string[];
   readonly signer: boolean;
   readonly incarnation: number;
   readonly startedAt: string;
@@ -101,6 +103,7 @@ export interface Standing {
   readonly nowMs: number;
   /** undefined while it is a member. */
   readonly whyGone: string | undefined;
+  readonly reachedAt: readonly string[];
   readonly turnedAwaySinceMs: number | undefined;
   readonly wasSetBack: boolean;
   /** undefined while it has a neighbour. */
@@ -226,6 +229,7 @@ export function statusOf(sources: Sources, standing: Standing): MemberStatus {
     name,
     zone,
     address,
+    reachedAt: standing.reachedAt,
     signer,
     incarnation,
     startedAt: iso(startedAtMs),

@@ -206,8 +206,12 @@ export class Cluster implements ClusterEngine {
       const waiting = this.#waitsFor;
       return { member: false, ...cares, ...(waiting === undefined ? {} : { waiting }) };
     }
-    const { neighbours, problems, ...standing } = member.status();
-    const lists = { neighbours: [...neighbours], problems: [...problems] };
+    const { neighbours, problems, reachedAt, ...standing } = member.status();
+    const lists = {
+      neighbours: [...neighbours],
+      problems: [...problems],
+      reachedAt: [...reachedAt],
+    };
     return { member: true, ...standing, ...lists, ...cares };
   }
 

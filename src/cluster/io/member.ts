@@ -296,6 +296,7 @@ export class Member {
       certificate: { ...this.#rotation.identity, dueAtMs: this.#rotation.dueAtMs },
       nowMs: this.#clock.wallMs(),
       whyGone: this.#roll.whyGone(this.nodeId),
+      reachedAt: this.#self.reachedAt(this.address),
       turnedAwaySinceMs: transport.turnedAwaySinceMs,
       wasSetBack: this.#wasSetBack,
       aloneSinceMs: this.#presence.aloneSinceMs,

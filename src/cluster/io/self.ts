@@ -7,7 +7,7 @@ import { DNS_LINK } from '../../net/own-link.ts';
 import type { Write } from '../../state/replica/replica.ts';
 import { NODE_KEY, writeNode } from '../../state/replica/schema.ts';
 import { formatAddress, type HostPort } from '../address.ts';
-import { advertisedAddress, hostAddresses, type Interface } from '../advertise.ts';
+import { advertisedAddress, hostAddresses, reachedAt, type Interface } from '../advertise.ts';
 import type { MemberOptions } from './member-options.ts';
 import type { SigningKey } from './signing-key.ts';
 
@@ -31,6 +31,11 @@ export class Self {
       'no address of this host can be dialled by others: set cluster.advertise',
     );
     return formatAddress({ host, port: bound.port });
+  }
+
+  /** Addresses of this host, one of each family at most. */
+  reachedAt(address: string): string[] {
+    return reachedAt(address, this.#interfaces());
   }
 
   /** The record, if it is another one than what is written. */

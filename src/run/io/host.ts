@@ -4,14 +4,12 @@
  */
 import type { ClusterAnswer } from '../../api/cluster-schemas.ts';
 import type { ApiClient } from '../../api/io/client.ts';
-import { parseEndpoint } from '../../net/ip.ts';
 
 /** A guess: how long a program may go unseen by others after its host has joined. */
 const INTERVAL_MS = 5000;
 
 export function hostAddressesOf(cluster: ClusterAnswer | undefined): readonly string[] {
-  const endpoint = cluster?.member === true ? parseEndpoint(cluster.address) : undefined;
-  return endpoint === undefined ? [] : [endpoint.address];
+  return cluster?.member === true ? cluster.reachedAt : [];
 }
 
 export class HostWatch {

@@ -85,6 +85,7 @@ export class FakeCluster implements ClusterEngine {
       name,
       zone,
       address,
+      reachedAt: [address.replace(/:\d+$/, '')],
       signer,
       certificateUntil: '2026-01-31T00:00:00.000Z',
       certificateRenewAt: '2026-01-20T00:00:00.000Z',

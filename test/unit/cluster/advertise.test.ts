@@ -5,6 +5,7 @@ import { ProblemError } from '../../../src/state/problem.ts';
 import {
   advertisedAddress,
   hostAddresses,
+  reachedAt,
   type Interface,
 } from '../../../src/cluster/advertise.ts';
 
@@ -79,4 +80,20 @@ test('the addresses of a host are those by which others mean it, each once and i
   assert.deepEqual(hostAddresses(host), ['10.0.0.7', '172.17.0.1', 'fd00::7']);
   const many = Array.from({ length: 400 }, (_, i) => at('eth0', `10.0.${i >> 8}.${i & 255}`));
   assert.equal(hostAddresses(many).length, 256);
+});
+
+test('programs are reached at the address that members dial, and at one of the other family beside it', () => {
+  const host = [
+    ...LO,
+    at('docker0', '172.17.0.1'),
+    at('eth1', 'fd01::7'),
+    at('eth0', 'fe80::1'),
+    at('eth0', '10.0.0.7'),
+    at('eth0', 'FD00:0::7'),
+  ];
+  assert.deepEqual(reachedAt('10.0.0.7:7946', host), ['10.0.0.7', 'fd00::7']);
+  assert.deepEqual(reachedAt('[fd00::7]:7946', host), ['fd00::7', '10.0.0.7']);
+  assert.deepEqual(reachedAt('[fd01::7]:7946', host), ['fd01::7'], 'none on that interface');
+  assert.deepEqual(reachedAt('198.51.100.1:7946', host), ['198.51.100.1'], 'behind NAT');
+  assert.deepEqual(reachedAt('127.0.0.1:7946', host), ['127.0.0.1']);
 });

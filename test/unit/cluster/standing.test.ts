@@ -74,6 +74,7 @@ function problems(standing: Partial<Standing>, of = sources()): readonly string[
     certificate: { notAfterMs: 30 * DAY_MS, dueAtMs: 20 * DAY_MS },
     nowMs: 0,
     whyGone: undefined,
+    reachedAt: [],
     turnedAwaySinceMs: undefined,
     wasSetBack: false,
     aloneSinceMs: undefined,

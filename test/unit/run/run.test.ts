@@ -124,10 +124,11 @@ test('the address in the cluster is asked for now and then, and the last answer 
     return await host.look();
   };
   assert.deepEqual(await at(0, { member: false }), []);
-  assert.deepEqual(await at(4999, { member: true, address: '10.0.0.1:7946' }), []);
-  assert.deepEqual(await at(5000, { member: true, address: '10.0.0.1:7946' }), ['10.0.0.1']);
+  assert.deepEqual(await at(4999, { member: true, reachedAt: ['10.0.0.1'] }), []);
+  assert.deepEqual(await at(5000, { member: true, reachedAt: ['10.0.0.1'] }), ['10.0.0.1']);
   assert.deepEqual(await at(10_000), ['10.0.0.1']);
-  assert.deepEqual(await at(15_000, { member: true, address: '[fd00::1]:7946' }), ['fd00::1']);
+  const both = ['fd00::1', '10.0.0.1'];
+  assert.deepEqual(await at(15_000, { member: true, reachedAt: both }), both);
   assert.deepEqual(await at(20_000, { member: false }), []);
   assert.deepEqual(
     asked,
