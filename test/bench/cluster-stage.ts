@@ -4,7 +4,6 @@ import { setTimeout as pause } from 'node:timers/promises';
 import type { Child } from '../harness/child.ts';
 import { TestCluster } from '../harness/cluster.ts';
 import { SERVER_PORT, serveOn } from '../harness/cluster-services.ts';
-import { eventually } from '../harness/eventually.ts';
 import type { TestHost } from '../harness/host.ts';
 import { arrivalClient } from '../harness/programs.ts';
 import { putService } from '../harness/services.ts';
@@ -75,11 +74,7 @@ export class Arrival {
   async first(vip: string, port: number): Promise<bigint> {
     const nth = ++this.#asked;
     this.#child.say(`${vip} ${port}\n`);
-    const line = await eventually(
-      `a connect to ${vip}:${port}`,
-      () => this.#child.stdout.split('\n').slice(0, -1)[nth],
-      { timeoutMs: 65_000, everyMs: 5 },
-    );
+    const line = await this.#child.line(nth, 65_000);
     if (line === '0') throw new Error(`no connect to ${vip}:${port} worked in a minute`);
     return BigInt(line);
   }

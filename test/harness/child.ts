@@ -22,6 +22,7 @@ export interface Result {
 export class Child {
   readonly #process: ChildProcess;
   readonly #words: string;
+  readonly #readers = new Set<() => void>();
   stdout = '';
   stderr = '';
   /** Resolves when the process is gone and its output is read. Never rejects. */
@@ -39,6 +40,7 @@ export class Child {
     });
     this.#process.stdout?.setEncoding('utf8').on('data', (text: string) => {
       if (this.stdout.length < OUTPUT_CHARS_MAX) this.stdout += text;
+      for (const look of this.#readers) look();
     });
     this.#process.stderr?.setEncoding('utf8').on('data', (text: string) => {
       if (this.stderr.length < OUTPUT_CHARS_MAX) this.stderr += text;
@@ -94,6 +96,21 @@ export class Child {
   async stop(signal: NodeJS.Signals = 'SIGTERM', timeoutMs = 10_000): Promise<Result> {
     if (this.running) this.kill(signal);
     return await this.result(timeoutMs);
+  }
+
+  /** Waits for a line of standard output, counted from 0; costs nothing until something is printed. */
+  async line(n: number, timeoutMs: number): Promise<string> {
+    const found = new Promise<string>((resolve) => {
+      const look = (): void => {
+        const line = this.stdout.split('\n').slice(0, -1)[n];
+        if (line === undefined) return;
+        this.#readers.delete(look);
+        resolve(line);
+      };
+      this.#readers.add(look);
+      look();
+    });
+    return await within(`line ${n} of ${this.#words}`, found, timeoutMs);
   }
 
   /** Waits until the output matches; throws when the process ends first. */
