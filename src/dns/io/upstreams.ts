@@ -34,7 +34,7 @@ export interface ForwarderWorld {
  * take them for late, ask others as well, and be busier.
  */
 const afterReplies: ForwarderWorld['clock'] = {
-  now: systemClock.now,
+  now: () => systemClock.now(),
   after(ms, run) {
     let immediate: NodeJS.Immediate | undefined;
     const cancel = systemClock.after(ms, () => {
