@@ -45,7 +45,8 @@ export async function cProgram(source: string): Promise<string> {
   );
 }
 
-async function goProgram(source: string): Promise<string> {
+/** Compiles one of test/system's Go programs. */
+export async function goProgram(source: string): Promise<string> {
   const env = testEnvironment({
     GOCACHE: join(checkout, '.cache/go-build'),
     GOFLAGS: '-mod=mod',
