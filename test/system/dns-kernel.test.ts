@@ -29,6 +29,7 @@ interface Seen {
   readonly asked: number;
   readonly answered: number;
   readonly silent: number;
+  readonly plain: number;
   readonly different: readonly unknown[];
   readonly unavailable?: string;
 }
@@ -132,10 +133,11 @@ test(`the kernel and user space answer ${COUNT.toLocaleString('en')} questions a
     if (i === 1) await checksumsCount(host);
     const order = { do: 'alike', count: COUNT / 2, seed: seed + i } as const;
     const seen = await server.obeys(order, 120_000);
-    const { different, answered, silent, answered4, answered6, unknown, unfit } = seen;
+    const { different, answered, silent, plain, answered4, answered6, unknown, unfit } = seen;
     t.diagnostic(`checksums ${checksums}: ${JSON.stringify({ ...seen, different: undefined })}`);
     assert.deepEqual(different, []);
     assert.equal(answered + silent, COUNT / 2);
+    assert.equal(answered4 + answered6, plain, 'what the kernel shall answer, it does');
     // Each question was seen on the link, and all four outcomes are well covered.
     assert.equal(answered4 + answered6 + unknown + unfit, COUNT / 2);
     for (const count of [answered4, answered6, unknown, unfit])

@@ -1,5 +1,6 @@
 /** Sends questions over UDP, and compares what comes with what user space would say. */
 import { createSocket, type Socket } from 'node:dgram';
+import { readQuery } from '../../../src/dns/query.ts';
 import { patience } from '../../harness/eventually.ts';
 import { Questions, randomOf } from './dns-questions.ts';
 
@@ -7,6 +8,8 @@ export interface Alike {
   /** With an answer, and without one to wait for. */
   readonly answered: number;
   readonly silent: number;
+  /** That are the kernel's to answer. */
+  readonly plain: number;
   /** The first few: the question, what came, what was expected. */
   readonly different: readonly { asked: string; got: string; expected: string }[];
 }
@@ -41,6 +44,30 @@ function inOrder(bytes: Uint8Array): string {
     at = end;
   }
   return [hex(bytes.subarray(0, start)), ...records.toSorted(), hex(bytes.subarray(at))].join(' ');
+}
+
+/**
+ * Whether the kernel answers it, if it knows name and type: one question of class IN, nothing set
+ * but RD, AD and CD, and nothing behind it but EDNS with one option at most.
+ */
+function plainKey(message: Uint8Array): string | undefined {
+  const read = readQuery(message);
+  if (!read.ok) return undefined;
+  const { name, type, class: questionClass, edns, question } = read.query;
+  const view = new DataView(message.buffer, message.byteOffset, message.byteLength);
+  const isHead =
+    (view.getUint16(2) & ~0x0130) === 0 &&
+    view.getUint16(6) === 0 &&
+    view.getUint16(8) === 0 &&
+    view.getUint16(10) === Number(edns !== undefined);
+  let end = 12 + question.length;
+  if (edns !== undefined) {
+    const options = view.getUint16(end + 9);
+    end += 11 + options;
+    if (options > 0 && view.getUint16(end - options + 2) + 4 !== options) return undefined;
+  }
+  const isPlain = isHead && questionClass === 1 && (edns?.version ?? 0) === 0;
+  return isPlain && end === message.length ? `${name} ${type}` : undefined;
 }
 
 /** A socket that asks one thing at a time. */
@@ -89,17 +116,20 @@ class Asker {
 export async function alike(
   { count, seed }: { readonly count: number; readonly seed: number },
   addresses: readonly string[],
+  /** `NAME TYPE` of the kernel's table. */
+  known: ReadonlySet<string>,
   answer: (message: Uint8Array, server: string) => Uint8Array | undefined,
 ): Promise<Alike> {
   const questions = new Questions(randomOf(seed));
   const different: { asked: string; got: string; expected: string }[] = [];
-  let [left, answered, silent, id] = [count, 0, 0, 0];
+  let [left, answered, silent, plain, id] = [count, 0, 0, 0, 0];
   const work = async (address: string): Promise<void> => {
     const asker = await Asker.at(address);
     while (left-- > 0 && different.length < DIFFERENT_MAX) {
       const question = questions.next();
       id = (id + 1) & 0xffff;
       question.set([id >> 8, id & 0xff].slice(0, question.length));
+      if (known.has(plainKey(question) ?? '')) plain++;
       const wanted = answer(question, address);
       const tell = (got: string, expected: string): void => {
         different.push({ asked: hex(question), got, expected });
@@ -120,5 +150,5 @@ export async function alike(
   };
   const at = (i: number): string => addresses[i % addresses.length] ?? '';
   await Promise.all(Array.from({ length: SOCKETS }, (_, i) => work(at(i))));
-  return { answered, silent, different };
+  return { answered, silent, plain, different };
 }
