@@ -88,7 +88,8 @@ test('metrics follow the kernel and the state, over TCP and over the socket', as
 
 test('without metrics.listen nothing listens on TCP', async () => {
   await using host = await TestHost.create();
-  await host.agent.start({ config: host.writeConfig(smallConfig) });
+  const config = { ...smallConfig, dns: { enabled: false } };
+  await host.agent.start({ config: host.writeConfig(config) });
   const { stdout } = await host.exec(['ss', '-Htln']);
   assert.equal(stdout, '');
 });
