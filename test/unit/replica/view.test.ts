@@ -131,6 +131,29 @@ suite('view', () => {
     );
   });
 
+  test('a replica that takes the place of another is seen as it is, and what differs is told', () => {
+    const changes = fc.array(change, { maxLength: 12 });
+    fc.assert(
+      fc.property(changes, changes, (before, after) => {
+        const [one, other] = [host(1), host(2)];
+        for (const each of before) commit(one, [each]);
+        for (const each of after) commit(other, [each]);
+        const was = one.view.snapshot();
+        const { view, viewed } = one.view.replaced(other.replica);
+        assert.deepEqual(plain(view.snapshot()), plain(other.view.snapshot()));
+        assert.deepEqual(plain(applyChanges(was, viewed.changes).snapshot), plain(view.snapshot()));
+        const names = viewed.changes.flatMap((each) =>
+          each.kind === 'put-record'
+            ? each.record.name
+            : each.kind === 'remove-record'
+              ? each.name
+              : [],
+        );
+        assert.deepEqual([...viewed.touchedRecords].toSorted(), [...new Set(names)].toSorted());
+      }),
+    );
+  });
+
   test('two hosts that create one service at once end with one of the two, whole', () => {
     const [a, b] = [host(1), host(2)];
     const other: ServiceRecord = {
