@@ -1,5 +1,5 @@
 /**
- * node test/bench/cluster.ts [--only propagation|cost|deaths|partitions]… [--hosts N] [--sizes 3,10,25]
+ * node test/bench/cluster.ts [--only propagation|cost|large|deaths|partitions]… [--hosts N] [--sizes 3,10,25]
  *   [--samples N] [--deaths N] [--stops N] [--cuts N] [--minutes N] [--seed N] [--json FILE]
  *
  * Real agents on hosts of test/harness, joined by one bridge; needs root and a
@@ -11,11 +11,12 @@ import { parseArgs } from 'node:util';
 import { Dice } from '../harness/random.ts';
 import { cost } from './cluster-cost.ts';
 import { deaths } from './cluster-deaths.ts';
+import { large } from './cluster-large.ts';
 import { partitions } from './cluster-partitions.ts';
 import { propagation } from './cluster-propagation.ts';
 import { machine, machineLine, type Section, sectionText } from './report.ts';
 
-const NAMES = ['propagation', 'cost', 'deaths', 'partitions'] as const;
+const NAMES = ['propagation', 'cost', 'large', 'deaths', 'partitions'] as const;
 
 const { values } = parseArgs({
   options: {
@@ -57,6 +58,7 @@ const measures: Record<(typeof NAMES)[number], () => Promise<Section>> = {
       dice,
     ),
   cost: () => cost({ hosts, restSeconds: 30, changes: 100 }, dice),
+  large: () => large({ services: 10_000, backendsEach: 10, samples: 30 }),
   deaths: () =>
     deaths({ hosts, deaths: count('deaths'), stops: count('stops'), cuts: count('cuts') }, dice),
   partitions: () => partitions({ hosts, seconds: Number(values.minutes) * 60 }, dice),
