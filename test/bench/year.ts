@@ -251,7 +251,7 @@ class Year {
     this.epochs += 1;
   }
 
-  /** What health leaves: facts that are still held after nobody said anything for two minutes. */
+  /** What health leaves: facts that are still held when they ended, and were remembered, with nobody saying anything. */
   silence(): number {
     this.#nowMs += SILENCE_MS;
     this.#facts.expire(this.#nowMs);
