@@ -1,11 +1,9 @@
 /** The state on a real disk: what others wrote, epochs, joins and leaves, and what happens when the disk is full. */
 import assert from 'node:assert/strict';
-import { execFileSync, spawn } from 'node:child_process';
-import { once } from 'node:events';
+import { execFileSync } from 'node:child_process';
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
-import { createInterface } from 'node:readline';
 import { test } from 'node:test';
 import { State } from '../../src/state/io/state.ts';
 import { ProblemError } from '../../src/state/problem.ts';
@@ -24,6 +22,7 @@ import {
   everything,
   fillUp,
   fresh,
+  killedAfter,
   reopened,
   stored,
   withTmpfs,
@@ -508,19 +507,7 @@ test('kill -9 during a rebase leaves all of the old or all of the new', async ()
     );
   let moved = 0;
   for (let round = 0; round < 10; round++) {
-    const child = spawn(
-      process.execPath,
-      [join(import.meta.dirname, 'children/rebaser.ts'), directory],
-      { stdio: ['ignore', 'pipe', 'inherit'] },
-    );
-    const lines = 1 + round * 3;
-    let count = 0;
-    for await (const line of createInterface({ input: child.stdout })) {
-      moved = Number(line);
-      if (++count === lines) child.kill('SIGKILL');
-    }
-    if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
-    assert.ok(count >= lines, 'the child ended by itself');
+    moved = Number(await killedAfter('rebaser.ts', directory, 1 + round * 3));
     const state = State.open(directory);
     // One may have been under way.
     assert.ok([`n${moved}`, `n${moved + 1}`].includes(state.node), state.node);

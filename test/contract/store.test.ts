@@ -13,7 +13,6 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { createInterface } from 'node:readline';
 import { DatabaseSync } from 'node:sqlite';
 import fc from 'fast-check';
 import { applyChanges, EMPTY_SNAPSHOT } from '../../src/state/changes.ts';
@@ -30,6 +29,7 @@ import {
   everything,
   fillUp,
   fresh,
+  killedAfter,
   reopened,
   root,
   stored,
@@ -120,23 +120,8 @@ test('every acknowledged change survives kill -9 of the writer, and no half of o
   const directory = fresh();
   let kept = 0;
   for (let round = 0; round < 12; round++) {
-    const writer = spawn(
-      process.execPath,
-      [join(import.meta.dirname, 'children/writer.ts'), directory],
-      {
-        stdio: ['ignore', 'pipe', 'inherit'],
-      },
-    );
-    let acknowledged = 0;
     // Killed at another point of a commit each time: right when the n-th line is read.
-    const lines = 5 + round * 7;
-    let count = 0;
-    for await (const line of createInterface({ input: writer.stdout })) {
-      acknowledged = Number(line);
-      if (++count === lines) writer.kill('SIGKILL');
-    }
-    if (writer.exitCode === null && writer.signalCode === null) await once(writer, 'exit');
-    assert.ok(count >= lines, 'the writer ended by itself');
+    const acknowledged = Number(await killedAfter('writer.ts', directory, 5 + round * 7));
     const snapshot = reopened(directory);
     assert.ok(
       snapshot.revision >= acknowledged,

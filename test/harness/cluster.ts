@@ -11,6 +11,7 @@
  */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { MemberAnswer } from '../../src/api/cluster-schemas.ts';
 import type { AgentOptions } from './agent.ts';
 import { differences, type Frontend } from './alike.ts';
 import { smallMaps } from './config.ts';
@@ -291,20 +292,7 @@ export class TestCluster implements AsyncDisposable {
 }
 
 /** What GET /v1/members says of one. */
-export interface MemberSeen {
-  readonly id: string;
-  readonly name: string;
-  readonly state: string;
-  readonly self: boolean;
-  readonly neighbour: boolean;
-  readonly zone: string;
-  readonly address: string;
-  readonly addresses: readonly string[];
-  readonly rttMs?: number;
-  readonly version?: string;
-  readonly signer: boolean;
-  readonly since?: string;
-}
+export type MemberSeen = MemberAnswer;
 
 /** All of them, also when some fail; then throws the first failure. */
 async function disposeAll(list: readonly AsyncDisposable[]): Promise<void> {

@@ -1,18 +1,9 @@
 // Is a broken protocol found? Each mutation is one change to one line of hyparview-ts; the mutated copy is run through
 // chaos until a check fails. A mutation that survives is a hole in the checks.
-import { spawnSync } from 'node:child_process';
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { findBreak, type Break, type Found } from './broken.ts';
 
-export interface Mutation {
-  readonly what: string;
-  readonly file: string;
-  readonly from: string;
-  readonly to: string;
-}
-
-export const MUTATIONS: readonly Mutation[] = [
+/** `file` is below src/hyparview-ts. */
+export const MUTATIONS: readonly Break[] = [
   {
     what: 'a full active view drops nobody',
     file: 'hyparview.ts',
@@ -121,44 +112,12 @@ for (let seed = from; seed <= to; seed++) {
 
 /** Seeds of chaos that a mutation may live through; the hardest was found at 352. */
 export const SEEDS_MAX = 600;
-const TRY_MS = 600_000;
 
-export interface Verdict {
-  readonly mutation: Mutation;
-  /** Undefined: it survived. */
-  readonly seed: number | undefined;
-  readonly violation: string;
-}
+const FOLDERS = ['src/hyparview-ts', 'test/sim'];
 
 /** Runs one mutation through chaos with seeds from 1 to `seeds`. */
-export function tryMutation(mutation: Mutation, seeds: number): Verdict {
-  const dir = mkdtempSync(join(tmpdir(), 'zh-mutation.'));
-  try {
-    cpSync('src/hyparview-ts', join(dir, 'src/hyparview-ts'), { recursive: true });
-    cpSync('test/sim', join(dir, 'test/sim'), { recursive: true });
-    writeFileSync(join(dir, 'package.json'), '{ "type": "module" }');
-    const path = join(dir, 'src/hyparview-ts', mutation.file);
-    const source = readFileSync(path, 'utf8');
-    if (source.split(mutation.from).length !== 2) {
-      throw new Error(
-        `mutation "${mutation.what}": its line is not in ${mutation.file} exactly once`,
-      );
-    }
-    writeFileSync(
-      path,
-      source.replace(mutation.from, () => mutation.to),
-    );
-    writeFileSync(join(dir, 'run.ts'), RUNNER);
-    const args = [join(dir, 'run.ts'), '1', String(seeds)];
-    const run = spawnSync(process.execPath, args, { encoding: 'utf8', cwd: dir, timeout: TRY_MS });
-    if (run.status === 0) return { mutation, seed: undefined, violation: 'survived' };
-    if (run.signal !== null)
-      return { mutation, seed: undefined, violation: `nothing found in ${TRY_MS / 1000} s` };
-    const [seed, violation] = run.stdout.trim().split('\t');
-    if (seed === undefined || violation === undefined)
-      throw new Error(`mutation "${mutation.what}" does not run: ${run.stderr.slice(0, 300)}`);
-    return { mutation, seed: Number(seed), violation: violation.slice(0, 160) };
-  } finally {
-    rmSync(dir, { recursive: true, force: true });
-  }
+export function tryMutation(mutation: Break, seeds: number): Found {
+  const file = `src/hyparview-ts/${mutation.file}`;
+  const search = { folders: FOLDERS, runner: RUNNER, args: ['1', String(seeds)] };
+  return findBreak({ ...mutation, file }, search);
 }

@@ -1,8 +1,11 @@
 /** Directories for stores, disks that fill up, and what a state says as plain values. */
-import { execFileSync } from 'node:child_process';
+import assert from 'node:assert/strict';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { after } from 'node:test';
 import { State } from '../../../src/state/io/state.ts';
 import type { StateSnapshot } from '../../../src/state/records.ts';
@@ -84,6 +87,26 @@ export function fillUp(mount: string): () => void {
     if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error;
   }
   return () => rmSync(ballast);
+}
+
+/** Runs a child on the directory, kills it when it has said so many lines, and answers the last that came. */
+export async function killedAfter(
+  script: string,
+  directory: string,
+  lines: number,
+): Promise<string> {
+  const child = spawn(process.execPath, [join(import.meta.dirname, script), directory], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  let last = '';
+  let count = 0;
+  for await (const line of createInterface({ input: child.stdout })) {
+    last = line;
+    if (++count === lines) child.kill('SIGKILL');
+  }
+  if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
+  assert.ok(count >= lines, `${script} ended by itself`);
+  return last;
 }
 
 export const asRoot = { skip: process.getuid?.() === 0 ? false : 'mounting needs root' };

@@ -2,19 +2,9 @@
  * Is it found when an agent is broken? Each mutation changes one place of a copy of the sources, which
  * then runs through short tortures until a check fails. One that survives is a hole in the checks.
  */
-import { spawnSync } from 'node:child_process';
-import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { findBreak, type Break, type Found } from '../broken.ts';
 
-export interface Mutation {
-  readonly what: string;
-  readonly file: string;
-  readonly from: string;
-  readonly to: string;
-}
-
-export const MUTATIONS: readonly Mutation[] = [
+export const MUTATIONS: readonly Break[] = [
   {
     what: 'a write is acknowledged before it is stored',
     file: 'test/sim/agents/agent.ts',
@@ -130,41 +120,14 @@ for (let seed = 1; seed <= Number(process.argv[2]); seed++) {
 export const SHORT = { hosts: 8, forMs: 60_000, writeMs: 200 };
 /** Seeds that a mutation may live through. */
 export const SEEDS_MAX = 40;
-const TRY_MS = 600_000;
 
-export interface Verdict {
+const FOLDERS = ['src', 'test/sim'];
+
+export interface Verdict extends Found {
   readonly what: string;
-  /** Undefined: it survived. */
-  readonly seed: number | undefined;
-  readonly violation: string;
 }
 
-export function tryMutation({ what, file, from, to }: Mutation, seeds: number): Verdict {
-  const dir = mkdtempSync(join(tmpdir(), 'zh-agents.'));
-  try {
-    for (const folder of ['src', 'test/sim'])
-      cpSync(folder, join(dir, folder), { recursive: true });
-    symlinkSync(join(process.cwd(), 'node_modules'), join(dir, 'node_modules'));
-    writeFileSync(join(dir, 'package.json'), '{ "type": "module" }');
-    const path = join(dir, file);
-    const source = readFileSync(path, 'utf8');
-    if (source.split(from).length !== 2)
-      throw new Error(`mutation "${what}": its lines are not in ${file} exactly once`);
-    writeFileSync(
-      path,
-      source.replace(from, () => to),
-    );
-    writeFileSync(join(dir, 'run.ts'), RUNNER);
-    const args = [join(dir, 'run.ts'), String(seeds)];
-    const run = spawnSync(process.execPath, args, { encoding: 'utf8', cwd: dir, timeout: TRY_MS });
-    if (run.status === 0) return { what, seed: undefined, violation: 'survived' };
-    if (run.signal !== null)
-      return { what, seed: undefined, violation: `nothing found in ${TRY_MS / 1000} s` };
-    const [seed, violation] = run.stdout.trim().split('\t');
-    if (seed === undefined || violation === undefined)
-      throw new Error(`mutation "${what}" does not run: ${run.stderr.slice(0, 300)}`);
-    return { what, seed: Number(seed), violation: violation.slice(0, 160) };
-  } finally {
-    rmSync(dir, { recursive: true, force: true });
-  }
+export function tryMutation(mutation: Break, seeds: number): Verdict {
+  const search = { folders: FOLDERS, runner: RUNNER, args: [String(seeds)] };
+  return { what: mutation.what, ...findBreak(mutation, search) };
 }

@@ -106,48 +106,40 @@ test('services that are named as touched only later do no harm until then, and a
   );
 });
 
+/** Of any records, in any pools. */
+function always(check: (snapshot: StateSnapshot, context: CatalogContext) => void): void {
+  const contexts = anyPools.chain((pools) => contextIn(pools));
+  fc.assert(fc.property(snapshots, contexts, check), { numRuns: 1000 });
+}
+
 test('whatever is recorded, no two services claim one frontend, and no two of the pools one VIP', () => {
-  fc.assert(
-    fc.property(
-      snapshots,
-      anyPools.chain((pools) => contextIn(pools)),
-      (snapshot, context) => {
-        const { services } = buildCatalog(snapshot, context);
-        const wanted = new Map([...services].map(([name, one]) => [name, frontendsOf(one)]));
-        const keys = claimedKeys(wanted);
-        assert.equal(keys.size, [...wanted.values()].flat().length);
-        const ofPools = [...services.values()]
-          .flatMap(({ vips }) => vips)
-          .filter((vip) => isOfPools(context.pools, vip));
-        assert.equal(new Set(ofPools).size, ofPools.length);
-      },
-    ),
-    { numRuns: 1000 },
-  );
+  always((snapshot, context) => {
+    const { services } = buildCatalog(snapshot, context);
+    const wanted = new Map([...services].map(([name, one]) => [name, frontendsOf(one)]));
+    const keys = claimedKeys(wanted);
+    assert.equal(keys.size, [...wanted.values()].flat().length);
+    const ofPools = [...services.values()]
+      .flatMap(({ vips }) => vips)
+      .filter((vip) => isOfPools(context.pools, vip));
+    assert.equal(new Set(ofPools).size, ofPools.length);
+  });
 });
 
 test('a service keeps every VIP that no smaller name recorded, and gets none that anybody recorded', () => {
-  fc.assert(
-    fc.property(
-      snapshots,
-      anyPools.chain((pools) => contextIn(pools)),
-      (snapshot, context) => {
-        const { services } = buildCatalog(snapshot, context);
-        const records = [...snapshot.services.values()];
-        const recorded = new Set(records.flatMap(({ vips }) => vips));
-        for (const { name, vips } of records) {
-          const has = services.get(name)?.vips ?? [];
-          for (const vip of vips) {
-            const rivals = records.filter((one) => one.name < name && one.vips.includes(vip));
-            const keeps = rivals.length === 0 || !isOfPools(context.pools, vip);
-            assert.equal(has.includes(vip), keeps);
-          }
-          for (const vip of has) assert.ok(vips.includes(vip) || !recorded.has(vip));
-        }
-      },
-    ),
-    { numRuns: 1000 },
-  );
+  always((snapshot, context) => {
+    const { services } = buildCatalog(snapshot, context);
+    const records = [...snapshot.services.values()];
+    const recorded = new Set(records.flatMap(({ vips }) => vips));
+    for (const { name, vips } of records) {
+      const has = services.get(name)?.vips ?? [];
+      for (const vip of vips) {
+        const rivals = records.filter((one) => one.name < name && one.vips.includes(vip));
+        const keeps = rivals.length === 0 || !isOfPools(context.pools, vip);
+        assert.equal(has.includes(vip), keeps);
+      }
+      for (const vip of has) assert.ok(vips.includes(vip) || !recorded.has(vip));
+    }
+  });
 });
 
 test('neither the order of records, nor who looks, nor who is reachable decides who has a VIP', () => {
