@@ -36,6 +36,16 @@ export const NAMES: readonly string[] = [
 /** An agent with a few names, that forwards to the liar. */
 export async function fuzzHost(): Promise<TestHost> {
   const host = await TestHost.create();
+  try {
+    await furnish(host);
+  } catch (error) {
+    await host[Symbol.asyncDispose]();
+    throw error;
+  }
+  return host;
+}
+
+async function furnish(host: TestHost): Promise<void> {
   await host.ip('address', 'add', `${LIAR}/32`, 'dev', 'lo');
   const dns = { domain: DOMAIN, upstreams: [`${LIAR}:53`] };
   await host.agent.start({ config: host.writeConfig({ ...withoutHealth, dns }) });
@@ -58,7 +68,6 @@ export async function fuzzHost(): Promise<TestHost> {
   ];
   const answer = await host.api('POST', '/v1/apply', { documents });
   if (answer.status !== 200) throw new Error(`apply: ${answer.status} ${answer.text}`);
-  return host;
 }
 
 /** One run of test/system/clients/dns-fuzz.ts on this host. */

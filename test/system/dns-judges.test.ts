@@ -94,7 +94,7 @@ interface Case {
   /** As genreport calls it. */
   readonly name: string;
   readonly words: string;
-  readonly status?: 'BADVERS' | 'NOTIMP';
+  readonly status?: 'NOERROR' | 'BADVERS' | 'NOTIMP';
   readonly hasNoSoa?: true;
   readonly flags?: readonly string[];
 }

@@ -196,7 +196,9 @@ async function connection(): Promise<void> {
     const length = isHonest || dice.below(8) > 0 ? bytes.length : dice.below(65_536);
     frames.push(...word(length), ...bytes);
   }
-  frames.push(...word(SENTINEL.length), 0xff, 0xff, ...SENTINEL.slice(2));
+  const isVictim = dice.below(8) === 0;
+  const last = isVictim ? queryBytes(victimAt(dice.below(VICTIMS)), 1) : SENTINEL;
+  frames.push(...word(last.length), 0xff, 0xff, ...last.slice(2));
   const socket = connect(53, options.address);
   let rest = Buffer.alloc(0);
   let isDone = false;
@@ -207,8 +209,11 @@ async function connection(): Promise<void> {
       rest = rest.subarray(2 + answer.length);
       const id = answer.length < 2 ? -1 : answer.readUInt16BE(0);
       const bytes = open.get(id);
-      if (id === 0xffff && isHonest) isDone = true;
-      else if (bytes !== undefined && isHonest) judge(bytes, answer, TCP_BYTES_MAX);
+      if (id === 0xffff && isHonest) {
+        isDone = true;
+        if (isVictim) result.victims++;
+        if (isVictim && isPoisoned(answer)) result.poisoned++;
+      } else if (bytes !== undefined && isHonest) judge(bytes, answer, TCP_BYTES_MAX);
       else if (isHonest) fault('an answer to nobody, or a second one', answer);
       else result.answered++;
       open.delete(id);
