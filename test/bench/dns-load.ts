@@ -54,7 +54,7 @@ async function dnsperf(host: TestHost, file: string, seconds: number): Promise<L
 async function resperf(host: TestHost, file: string, seconds: number): Promise<Load> {
   const plot = join(host.dir, 'resperf.gnuplot');
   const words = ['-s', RESOLVER, '-d', file, '-e', '-m', String(RESPERF_MOST), '-t', '2'];
-  const ramp = ['-r', String(seconds), '-P', plot];
+  const ramp = ['-r', String(seconds), '-R', '-P', plot];
   const text = await pinned(host, ['nice', '-n', '-20', 'resperf', ...words, ...ramp]);
   const done = figure(text, /Queries completed:\s+(\d+)/);
   const good = Number(/Response codes:.*\bNOERROR (\d+)/.exec(text)?.[1] ?? 0);
