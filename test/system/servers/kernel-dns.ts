@@ -14,6 +14,7 @@ import { readQuery } from '../../../src/dns/query.ts';
 import { refusal, resolve } from '../../../src/dns/resolver.ts';
 import { kernelEntries, type Zone } from '../../../src/dns/zone.ts';
 import { createLogger } from '../../../src/telemetry/io/log.ts';
+import { patience } from '../../harness/eventually.ts';
 import { zoneOf, type Words } from '../../unit/dns/zones.ts';
 import { alike } from './dns-alike.ts';
 import { everything } from './dns-questions.ts';
@@ -46,6 +47,7 @@ const kernel = KernelDns.start({
   isServed: ({ host }) => served.has(host),
   log: createLogger('warn'),
   checkIntervalMs: 3_600_000,
+  probeTimeoutMs: 2000 * patience,
 });
 if ('unavailable' in kernel) {
   console.log(JSON.stringify(kernel));
