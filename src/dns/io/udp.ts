@@ -38,8 +38,8 @@ export async function listenUdp(
   };
   const send = (answer: Uint8Array | undefined, to: RemoteInfo): void => {
     if (answer === undefined) return;
-    if (socket.getSendQueueCount() >= limits.sendQueueMax) return hooks.dropped('send');
     try {
+      if (socket.getSendQueueCount() >= limits.sendQueueMax) return hooks.dropped('send');
       socket.send(answer, to.port, to.address, sent);
     } catch {
       hooks.dropped('send'); // closed meanwhile, or from port 0

@@ -112,6 +112,21 @@ test('answers that come later reach those who asked, over UDP too', async (t) =>
   assert.equal(String((await answered)[0]), 'at last');
 });
 
+test('an answer that comes when the listener is gone is dropped', async (t) => {
+  const { promise, settle } = later();
+  const { promise: asked, resolve: isAsked } = Promise.withResolvers<void>();
+  const { server, port } = await listen(t, () => {
+    isAsked();
+    return promise;
+  });
+  udpClient(t).send(padded('early'), port, HOST);
+  await asked;
+  await server.close();
+  settle('nobody hears it');
+  await eventually('that it is dropped', () => server.dropped.get('send'));
+  assert.deepEqual(counted(server), { send: 1 });
+});
+
 test('several queries on one connection are answered as they are ready', async (t) => {
   const { promise, settle } = later();
   const { port } = await listen(t, (message) =>
