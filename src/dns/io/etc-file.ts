@@ -14,7 +14,6 @@ import {
   realpathSync,
   renameSync,
   rmSync,
-  statSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
@@ -73,10 +72,13 @@ export function replaceWith(path: string, text: string): void {
   const fresh = `${path}.zerohop-new`;
   try {
     mkdirSync(dirname(path), { recursive: true });
-    const before = statSync(path, { throwIfNoEntry: false });
+    const before = lstatSync(path, { throwIfNoEntry: false });
     writeFileSync(fresh, text, { mode: MODE });
-    chmodSync(fresh, (before?.mode ?? MODE) & 0o7777);
-    if (before !== undefined) chownSync(fresh, before.uid, before.gid);
+    // Of what a symlink leads to nothing is taken over: it may belong to another user.
+    if (before?.isFile() === true) {
+      chmodSync(fresh, before.mode & 0o7777);
+      chownSync(fresh, before.uid, before.gid);
+    } else chmodSync(fresh, MODE);
     moveTo(fresh, path);
   } catch (error) {
     rmSync(fresh, { force: true });

@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict';
 import {
   chmodSync,
+  chownSync,
   existsSync,
   lstatSync,
   mkdirSync,
@@ -288,11 +289,15 @@ test('systemd-resolved: a drop-in sends it to us for our names, and nothing else
 
 test('systemd-resolved with --all: resolv.conf names us before the stub, and is the symlink again afterwards', async (t) => {
   const tree = withResolved(t, { 'etc/nsswitch.conf': 'hosts: files resolve dns\n' });
+  // As resolved has it, which runs as a user of its own.
+  chownSync(tree.at('run/systemd/resolve/stub-resolv.conf'), 193, 193);
   const before = tree.etc();
   const { methods, warnings = [], upstreams } = await tree.run('install', { all: true });
   assert.deepEqual(methods, ['resolved', 'resolv.conf']);
   assert.match(warnings.join(), /nsswitch\.conf has `resolve`/);
   assert.equal(ours(tree.read('etc/resolv.conf')), BLOCK + STUB_TEXT);
+  const { uid, gid } = lstatSync(tree.at('etc/resolv.conf'));
+  assert.deepEqual([uid, gid], [0, 0], 'it is not for that user to write');
   assert.deepEqual(upstreams, ['192.0.2.5']);
   assert.deepEqual((await tree.run('install', { all: true })).steps, []);
   await tree.run('uninstall');
