@@ -86,18 +86,31 @@ export function replaceWith(path: string, text: string): void {
   }
 }
 
-/** `from` takes the place of `to`; where that is a mount of its own (containers), its text does. */
+/**
+ * `from` takes the place of `to`; where that is a mount of its own (containers), its text does, or
+ * `to` is as it was.
+ */
 export function moveTo(from: string, to: string): void {
   try {
     renameSync(from, to);
   } catch (error) {
     if (codeOf(error) !== 'EBUSY') throw refused(error, to);
-    try {
-      writeFileSync(to, readFileSync(from));
-    } catch (second) {
-      throw refused(second, to);
-    }
+    overwrite(to, readFileSync(from));
     rmSync(from, { force: true });
+  }
+}
+
+function overwrite(path: string, text: Uint8Array): void {
+  const before = readFileSync(path);
+  try {
+    writeFileSync(path, text);
+  } catch (error) {
+    try {
+      writeFileSync(path, before); // there was room for it
+    } catch {
+      // the first error says why
+    }
+    throw refused(error, path);
   }
 }
 

@@ -33,7 +33,8 @@ export function planResolvConf(
       if (replaceStub) replaceWith(RESOLV_CONF, after);
       else writeText(RESOLV_CONF, after);
     } catch (error) {
-      if (known === undefined) remove(BACKUP);
+      // Where the file is damaged the copy is all that is left of it.
+      if (known === undefined && readText(RESOLV_CONF) === before) remove(BACKUP);
       throw error;
     }
   };

@@ -218,6 +218,24 @@ test('resolv.conf: one that is mounted, as in containers, is written and restore
   assert.deepEqual(tree.etc(), { 'etc/resolv.conf': `644 ${PLAIN}` });
 });
 
+test('resolv.conf: one that is mounted and has no room for our lines is as it was, and so is its copy', async (t) => {
+  const long = `${'#'.repeat(4050)}\nnameserver 192.0.2.1\n`;
+  const tree = new Tree(t, { 'etc/resolv.conf': PLAIN, 'long.conf': long, 'small/none': '' });
+  const { problems = [] } = await tree.run(
+    'install',
+    {},
+    `mount -t tmpfs -o size=4k none ${tree.at('small')}
+     cp ${tree.at('long.conf')} ${tree.at('small/resolv.conf')}
+     mount --bind ${tree.at('small/resolv.conf')} /etc/resolv.conf
+     "$@"
+     cp /etc/resolv.conf ${tree.at('seen.conf')}
+     exit`,
+  );
+  assert.match(problems[0]?.message ?? '', /^\/etc\/resolv\.conf cannot be changed: ENOSPC/);
+  assert.equal(tree.read('seen.conf'), long);
+  assert.deepEqual(tree.etc(), { 'etc/resolv.conf': `644 ${PLAIN}` });
+});
+
 test('resolv.conf: one that cannot be written is a problem that says why, and nothing is changed', async (t) => {
   const tree = new Tree(t, { 'etc/resolv.conf': PLAIN });
   const before = tree.etc();
