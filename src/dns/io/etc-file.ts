@@ -18,6 +18,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { dirname } from 'node:path';
+import { syncDirectory } from '../../state/io/sync-directory.ts';
 import { ProblemError } from '../../state/problem.ts';
 
 const MODE = 0o644;
@@ -73,13 +74,14 @@ export function replaceWith(path: string, text: string): void {
   try {
     mkdirSync(dirname(path), { recursive: true });
     const before = lstatSync(path, { throwIfNoEntry: false });
-    writeFileSync(fresh, text, { mode: MODE });
+    writeFileSync(fresh, text, { mode: MODE, flush: true });
     // Of what a symlink leads to nothing is taken over: it may belong to another user.
     if (before?.isFile() === true) {
       chmodSync(fresh, before.mode & 0o7777);
       chownSync(fresh, before.uid, before.gid);
     } else chmodSync(fresh, MODE);
     moveTo(fresh, path);
+    syncDirectory(dirname(path));
   } catch (error) {
     rmSync(fresh, { force: true });
     throw error instanceof ProblemError ? error : refused(error, path);

@@ -3,7 +3,7 @@
  * each kind of host, and that everything is back afterwards, to the byte.
  */
 import assert from 'node:assert/strict';
-import {
+import fs, {
   chmodSync,
   chownSync,
   existsSync,
@@ -18,10 +18,12 @@ import {
   unlinkSync,
   writeFileSync,
 } from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { replaceWith } from '../../../src/dns/io/etc-file.ts';
 import { Child, testEnvironment } from '../../harness/child.ts';
 
 const PROGRAM = fileURLToPath(new URL('../children/dns-install.ts', import.meta.url));
@@ -234,6 +236,31 @@ test('resolv.conf: one that is mounted and has no room for our lines is as it wa
   assert.match(problems[0]?.message ?? '', /^\/etc\/resolv\.conf cannot be changed: ENOSPC/);
   assert.equal(tree.read('seen.conf'), long);
   assert.deepEqual(tree.etc(), { 'etc/resolv.conf': `644 ${PLAIN}` });
+});
+
+test('a file is on the disk before it takes the place of the one that was there', (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'zh-etc-'));
+  t.after(() => rmSync(directory, { recursive: true, force: true }));
+  const path = join(directory, 'resolv.conf');
+  writeFileSync(path, 'before');
+  const seen: string[] = [];
+  const { fsyncSync, renameSync } = fs;
+  t.mock.method(fs, 'fsyncSync', (fd: number) => {
+    seen.push(`fsync ${readlinkSync(`/proc/self/fd/${fd}`)}: ${readFileSync(path, 'utf8')}`);
+    fsyncSync(fd);
+  });
+  t.mock.method(fs, 'renameSync', (from: string, to: string) => {
+    seen.push(`rename ${from}`);
+    renameSync(from, to);
+  });
+  syncBuiltinESMExports();
+  t.after(syncBuiltinESMExports);
+  replaceWith(path, 'after');
+  assert.deepEqual(seen, [
+    `fsync ${path}.zerohop-new: before`,
+    `rename ${path}.zerohop-new`,
+    `fsync ${directory}: after`,
+  ]);
 });
 
 test('resolv.conf: one that cannot be written is a problem that says why, and nothing is changed', async (t) => {
