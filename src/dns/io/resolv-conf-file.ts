@@ -3,7 +3,7 @@
  * it; our lines say by a hash what the rest was, so that what others change meanwhile is seen.
  */
 import { createHash } from 'node:crypto';
-import { lstatSync } from 'node:fs';
+import { existsSync, lstatSync } from 'node:fs';
 import { pointedAtUs, withoutOwnLines } from '../resolv-conf.ts';
 import { copyOf, isSymlink, moveTo, readText, remove, replaceWith, writeText } from './etc-file.ts';
 import { RESOLV_CONF } from './host-upstreams.ts';
@@ -28,7 +28,7 @@ export function planResolvConf(
   const after = pointedAtUs(rest, { address, mark });
   const apply = (): void => {
     // Without our lines it is what others wrote since: an older copy is of no use.
-    if (known === undefined) keepBackup(before !== undefined, replaceStub);
+    if (known === undefined) keepBackup(before === undefined || replaceStub);
     try {
       if (replaceStub) replaceWith(RESOLV_CONF, after);
       else writeText(RESOLV_CONF, after);
@@ -42,9 +42,11 @@ export function planResolvConf(
   return { method: 'resolv.conf', edits: after === before ? [] : [{ step, apply }] };
 }
 
-function keepBackup(isThere: boolean, isStub: boolean): void {
+/** `isReplaced`: a file takes the place of a symlink, if there is one; it may lead nowhere yet. */
+function keepBackup(isReplaced: boolean): void {
   remove(BACKUP);
-  if (isThere) copyOf(RESOLV_CONF, BACKUP, isStub ? 'the symlink' : 'the file');
+  if (isReplaced && isSymlink(RESOLV_CONF)) copyOf(RESOLV_CONF, BACKUP, 'the symlink');
+  else if (existsSync(RESOLV_CONF)) copyOf(RESOLV_CONF, BACKUP, 'the file');
 }
 
 /** undefined: nothing of ours is there. */
@@ -59,11 +61,11 @@ export function planResolvConfBack(): Plan | undefined {
     const warning = `${RESOLV_CONF} was rewritten by another program since \`zerohop dns install\`: it stays as it is`;
     return { method, edits: [{ step, apply: () => remove(BACKUP) }], warnings: [warning] };
   }
-  if (mark === hashOf(undefined) && rest === '') {
+  if (mark === hashOf(undefined) && rest === '' && !hasBackup) {
     const step = `${RESOLV_CONF}: removed, as there was none before`;
     return { method, edits: [{ step, apply: () => remove(RESOLV_CONF) }] };
   }
-  if (mark === hashOf(rest)) {
+  if (mark === hashOf(rest) || (mark === hashOf(undefined) && rest === '')) {
     const step = `${RESOLV_CONF}: as it was before`;
     return { method, edits: [{ step, apply: () => putBack(rest, hasBackup) }] };
   }

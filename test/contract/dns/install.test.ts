@@ -263,6 +263,16 @@ test('a file is on the disk before it takes the place of the one that was there'
   ]);
 });
 
+test('resolv.conf: a symlink that leads nowhere yet is there again afterwards', async (t) => {
+  const tree = new Tree(t, {});
+  tree.link('etc/resolv.conf', '../run/systemd/resolve/stub-resolv.conf');
+  const before = tree.etc();
+  await tree.run('install');
+  assert.match(tree.read('etc/resolv.conf'), /^nameserver 127\.0\.0\.55$/m);
+  await tree.run('uninstall');
+  assert.deepEqual(tree.etc(), before);
+});
+
 test('resolv.conf: one that cannot be written is a problem that says why, and nothing is changed', async (t) => {
   const tree = new Tree(t, { 'etc/resolv.conf': PLAIN });
   const before = tree.etc();
