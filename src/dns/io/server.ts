@@ -76,9 +76,14 @@ export class DnsServer {
     return this.refresh();
   }
 
-  /** Tries what failed, and follows the host's addresses where all of them are wanted. */
+  /** Tries what failed, and follows the host's addresses where all of them are wanted. Never rejects. */
   refresh(): Promise<void> {
-    this.#turn = this.#turn.then(() => this.#refresh());
+    this.#turn = this.#turn
+      .then(() => this.#refresh())
+      .catch((error: unknown) => {
+        // The host's addresses cannot be read where there is no free file descriptor.
+        this.#options.log.error({ error }, 'DNS cannot look where to listen; tried again');
+      });
     return this.#turn;
   }
 

@@ -371,6 +371,23 @@ test('an address that no interface has is waited for', async (t) => {
   ]);
 });
 
+test('where the addresses of the host cannot be told for a while, they are followed afterwards', async (t) => {
+  let addresses = (): readonly string[] => ['127.0.55.4'];
+  const { server } = await listen(t, echo, {
+    listen: [{ host: '0.0.0.0', port: 0 }],
+    addresses: () => addresses(),
+  });
+  const hosts = (): string[] => server.bound.map(({ host }) => host);
+  addresses = () => {
+    throw new Error('EMFILE: too many open files'); // as os.networkInterfaces() does
+  };
+  await server.refresh();
+  assert.deepEqual(hosts(), ['127.0.55.4']);
+  addresses = () => ['127.0.55.4', '127.0.55.5'];
+  await server.refresh();
+  assert.deepEqual(hosts(), ['127.0.55.4', '127.0.55.5']);
+});
+
 test('all addresses are as many listeners as the host has addresses, and follow them', async (t) => {
   let addresses: readonly string[] = ['127.0.55.4', '127.0.55.5', '::1'];
   const { server } = await listen(t, echo, {
