@@ -91,7 +91,8 @@ export class Cluster implements ClusterEngine {
     const node = identity?.nodeId ?? LOCAL_NODE;
     // An agent that died between founding, joining or leaving and the end of it.
     const joining = this.#joining();
-    if (this.#pipeline.state.node !== node) this.#rebase(node, joining?.shared ?? 'keep');
+    const shared = identity === undefined ? 'keep' : (joining?.shared ?? 'keep');
+    if (this.#pipeline.state.node !== node) this.#rebase(node, shared);
     if (identity === undefined && joining !== undefined) new Vault(this.#config.dataDir).forget();
     if (identity !== undefined) await this.#return(identity);
     if (this.#member?.hasLeft === true) await this.leave();

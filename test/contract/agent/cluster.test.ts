@@ -146,6 +146,19 @@ for (const state of ['discard', 'merge'] as const)
     await first.close();
   });
 
+test('a host that dies while it leaves keeps its records, also where a join was not over', async () => {
+  const host = await founded();
+  await put(host, 'web');
+  await host.close();
+  const at = join(host.directory, 'cluster');
+  writeSecret(join(at, 'joining'), `${JSON.stringify({ shared: 'drop', seeds: [] })}\n`);
+  rmSync(join(at, 'node.pem'));
+  const again = new AgentHost(host.directory);
+  await again.start();
+  assert.deepEqual([again.cluster.status().member, names(again)], [false, ['web']]);
+  await again.close();
+});
+
 test('an agent that ends while it joins leaves no member running', async () => {
   const first = await founded();
   const second = await started();
