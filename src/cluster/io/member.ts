@@ -502,8 +502,15 @@ export class Member {
 
   #remember(isLast: boolean): void {
     const { node } = this.#overlay;
-    const memories = { known: this.#overlay.knownPeers(), absent: this.#liveness.remembered() };
+    const known = this.#overlay.knownPeers();
+    const absent = this.#liveness.remembered();
+    const memories = { known: known.length > 0 ? known : this.#knownBefore(), absent };
     this.#memory.save(memories, node.detector.incarnation, isLast);
+  }
+
+  /** Whom the next run asks where this one has met nobody. */
+  #knownBefore(): Peer[] {
+    return this.#roll.known([...this.#memory.found.known, ...this.#options.seeds]);
   }
 
   #lookAtPools(): void {

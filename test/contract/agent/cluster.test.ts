@@ -159,6 +159,21 @@ test('a host that dies while it leaves keeps its records, also where a join was 
   await again.close();
 });
 
+test('a host that ends right after its join knows whom to ask when it comes back', async () => {
+  const first = await founded();
+  await put(first, 'web');
+  const second = await started();
+  await second.cluster.join(tokenOf(first));
+  const port = portOf(second);
+  await second.close();
+  const again = new AgentHost(second.directory, port);
+  const start = again.start();
+  await eventually('what the cluster has', () => names(again).join() === 'web');
+  await start;
+  await again.close();
+  await first.close();
+});
+
 test('an agent that ends while it joins leaves no member running', async () => {
   const first = await founded();
   const second = await started();
