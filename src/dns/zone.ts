@@ -10,6 +10,7 @@ import type { NodeRecord } from '../state/replica/schema.ts';
 import { addressOf, addressOfLabel, readReverse, reverseZoneLabels } from './address-name.ts';
 import { differingKeys, sameJson } from './differences.ts';
 import { Entry } from './entry.ts';
+import { loopbackName } from './loopback.ts';
 import { isWithin, nameToWire } from './names.ts';
 import type { Member, Pointer, UserRecord, ZoneBase } from './rows.ts';
 import { makeSoa, type Soa } from './soa.ts';
@@ -51,7 +52,7 @@ export interface Previous {
 export type Standing =
   /** Somebody else's. */
   | { readonly kind: 'foreign' }
-  /** Ours: missing, or (isThere) on the way to others. `zoneLabels`: of the reverse zone it is in. */
+  /** Ours: missing, or (isThere) on the way to others. `zoneLabels`: of the zone it is in, if not the domain. */
   | { readonly kind: 'ours'; readonly isThere: boolean; readonly zoneLabels?: number };
 
 const FOREIGN: Standing = { kind: 'foreign' };
@@ -94,8 +95,17 @@ export class Zone implements ZoneBase {
   /** Who is behind a name, as Query has it; also names that are only on the way to others. */
   lookup(name: string): Entry | undefined {
     const entry = this.names.get(name);
-    if (name.endsWith('.arpa')) return this.#reverse(name, entry) ?? entry;
-    return entry ?? (name.endsWith(this.#addressEnd) ? this.#address(name) : undefined);
+    if (name.endsWith('.arpa')) return this.#reverse(name, entry) ?? entry ?? this.#loopback(name);
+    if (entry !== undefined) return entry;
+    return name.endsWith(this.#addressEnd) ? this.#address(name) : this.#loopback(name);
+  }
+
+  #loopback(name: string): Entry | undefined {
+    const records = loopbackName(name)?.records ?? [];
+    if (records.length === 0 || isWithin(name, this.domain)) return undefined;
+    const entry = new Entry(name, this);
+    entry.records = records;
+    return entry;
   }
 
   #address(name: string): Entry | undefined {
@@ -121,6 +131,8 @@ export class Zone implements ZoneBase {
   /** Of names that lookup() does not know: whether it is for this zone to say so. */
   standing(name: string): Standing {
     if (isWithin(name, this.domain)) return MISSING;
+    const loopback = loopbackName(name);
+    if (loopback !== undefined) return { kind: 'ours', ...loopback };
     const reverse = name.endsWith('.arpa') ? readReverse(name) : undefined;
     if (reverse === undefined) return FOREIGN;
     const zoneLabels = reverseZoneLabels(reverse, this.sources.pools);
