@@ -6,6 +6,9 @@
 /** Longest message that the two bytes can announce. */
 export const FRAME_BYTES_MAX = 65_535;
 
+/** A chunk of one byte takes some 300: who sends byte by byte is to take no more memory than others. A guess. */
+const CHUNKS_MAX = 64;
+
 export class FrameReader {
   /** What came and was not taken, in order. */
   readonly #chunks: Uint8Array[] = [];
@@ -18,10 +21,19 @@ export class FrameReader {
     return this.#kept;
   }
 
+  /** In how many pieces. */
+  get chunks(): number {
+    return this.#chunks.length;
+  }
+
   push(chunk: Uint8Array): void {
     if (chunk.length === 0) return;
     this.#chunks.push(chunk);
     this.#kept += chunk.length;
+    if (this.#chunks.length <= CHUNKS_MAX) return;
+    const whole = this.#take(this.#kept);
+    this.#chunks.push(whole);
+    this.#kept = whole.length;
   }
 
   /** The next message without its length; undefined until all of it is there. */

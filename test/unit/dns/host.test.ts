@@ -100,6 +100,19 @@ test('who may ask for names of others: the blocks, and the addresses that this h
   assert.equal(allowed.has('10.0.0.7'), false, 'not any more');
 });
 
+test('a message that comes byte by byte is kept in a few pieces', () => {
+  const message = Uint8Array.from({ length: 5000 }, (_, i) => i);
+  const reader = new FrameReader();
+  let chunksMax = 0;
+  for (const byte of frame(message)) {
+    reader.push(Uint8Array.of(byte));
+    chunksMax = Math.max(chunksMax, reader.chunks);
+  }
+  assert.deepEqual([reader.kept, chunksMax], [5002, 64]);
+  assert.deepEqual(reader.next(), message);
+  assert.deepEqual([reader.kept, reader.chunks, reader.next()], [0, 0, undefined]);
+});
+
 test('messages on a stream come out as they went in, wherever it is cut', () => {
   const anyMessages = fc.array(fc.uint8Array({ maxLength: 300 }), { maxLength: 8 });
   fc.assert(
