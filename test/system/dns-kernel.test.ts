@@ -297,6 +297,35 @@ test('behind a firewall answers come in over lo, or clients stay with the server
   assert.equal((await server.status()).answered4, answered4 + 2);
 });
 
+test("another program's clients stay with it, of each family by itself", async () => {
+  await using host = await TestHost.create();
+  const script = `
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('127.0.0.55', 53))
+print('taken', flush=True)
+while True:
+    q, client = s.recvfrom(512)
+    s.sendto(q[:2] + b'other', client)`;
+  const other = host.spawn(['python3', '-c', script]);
+  await other.says(/taken/);
+  for (const [listen, state] of [
+    [['127.0.0.55'], 'unavailable'],
+    [LOOPBACKS, 'active'],
+  ] as const) {
+    const { server, first } = await Server.start(host, { listen });
+    const why = state === 'active' ? undefined : 'the agent does not listen at 127.0.0.55:53';
+    assert.deepEqual([first.state, first.why], [state, why]);
+    await server.zone(web);
+    const heard = await ask(host, WEB);
+    assert.match(heard.answer ?? `${heard.error}`, /^....6f74686572$/);
+    if (state === 'active') says(await ask(host, WEB, 'A', { at: '::1' }), webIs);
+    assert.equal((await server.status()).answered4, 0);
+    await server.obeys({ do: 'close' });
+    server.child.kill();
+    await server.child.result();
+  }
+});
+
 test('what has no room in the table is answered by the server, and told', async () => {
   await using host = await TestHost.create();
   const { server } = await Server.start(host, { entries: 2 });

@@ -54,7 +54,7 @@ export interface KernelDnsOptions {
   readonly entriesMax: number;
   readonly cgroup: Cgroup;
   readonly pins: Pins;
-  /** Whether the server has this address (one of `listen` here) and no other process has. */
+  /** Whether the server has this address (a loopback one of `listen`, or one of the link) and no other process has. */
   readonly isServed: (at: HostPort) => boolean;
   readonly log: Logger;
   readonly checkIntervalMs?: number;
@@ -164,6 +164,11 @@ export class KernelDns {
     return host === linkAddresses[6].here ? (this.#clients[6]?.host ?? host) : host;
   }
 
+  /** Where clients ask who may be led to the link. */
+  #clientsOf(family: 4 | 6): HostPort | undefined {
+    return family === 6 && !this.#has6 ? undefined : this.#clients[family];
+  }
+
   get #has6(): boolean {
     return this.#clients[6] !== undefined && this.#link.without6 === undefined;
   }
@@ -231,9 +236,13 @@ export class KernelDns {
   }
 
   async #check(): Promise<void> {
-    const missing = this.listen.find((at) => !this.#options.isServed(at));
+    const { isServed } = this.#options;
+    const clients = ([4, 6] as const).flatMap((family) => this.#clientsOf(family) ?? []);
+    const missing =
+      this.listen.find((at) => !isServed(at)) ?? (clients.some(isServed) ? undefined : clients[0]);
     if (missing !== undefined) {
-      // Another agent of this network namespace has the link, or something else has the port.
+      // Another agent of this network namespace has the link, or something else has the port: its
+      // clients are not ours to answer.
       this.#redirect(`the agent does not listen at ${missing.host}:${missing.port}`);
       return;
     }
@@ -335,10 +344,11 @@ export class KernelDns {
   #write(nonce?: { readonly address: Uint8Array; readonly port: number }): void {
     const { udpSizeMax, isRecursive } = this.#options;
     const listen = (family: 4 | 6): KernelListen | undefined => {
-      const at = family === 6 && !this.#has6 ? undefined : this.#clients[family];
+      const at = this.#clientsOf(family);
       if (at === undefined) return undefined;
       const { host, port } = at;
-      return { address: addressBytes(host), port, isRedirecting: this.#isRedirecting };
+      const isRedirecting = this.#isRedirecting && this.#options.isServed(at);
+      return { address: addressBytes(host), port, isRedirecting };
     };
     using map = this.#object.map('zh_dns_config');
     map.set(

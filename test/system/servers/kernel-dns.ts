@@ -80,8 +80,13 @@ async function serve({ host, port }: HostPort): Promise<void> {
     const reply = answer(message, server);
     if (reply !== undefined) socket.send(reply, from.port, from.address);
   });
-  await new Promise<void>((resolveBound) => socket.bind(port, host, () => resolveBound()));
-  served.add(host);
+  await new Promise<void>((done) => {
+    socket.once('error', () => done()); // another program has it
+    socket.bind(port, host, () => {
+      served.add(host);
+      done();
+    });
+  });
 }
 
 async function obey(kernelDns: KernelDns, order: Order): Promise<unknown> {
