@@ -295,6 +295,16 @@ test('behind a firewall answers come in over lo, or clients stay with the server
   assert.equal((await server.obeys({ do: 'check' })).state, 'active');
   says(await ask(host, WEB), webIs);
   assert.equal((await server.status()).answered4, answered4 + 2);
+  for (const words_ of [
+    ['link', 'set', 'zerohop0', 'down'],
+    ['address', 'flush', 'dev', 'zerohop0'],
+  ]) {
+    await host.ip(...words_);
+    assert.equal((await server.obeys({ do: 'check' })).state, 'unavailable');
+    assert.equal((await server.obeys({ do: 'check' })).state, 'active');
+  }
+  says(await ask(host, WEB), webIs);
+  assert.equal((await server.status()).answered4, answered4 + 3);
 });
 
 test("another program's clients stay with it, of each family by itself", async () => {

@@ -278,6 +278,8 @@ export class KernelDns {
       rmSync(pins.program(EGRESS_PIN), { force: true });
       program.pin(pins.program(EGRESS_PIN));
       this.#pinMaps();
+    } else if (!this.#isRedirecting) {
+      openLink(this.#has6); // up and with its addresses, whoever took these
     }
     const cgroup = openCgroup(this.#options.cgroup.path);
     if (!this.#links.attachments(dnsHooks, cgroup).every(({ effective }) => effective)) {
