@@ -14,6 +14,7 @@ export interface Question {
   readonly wire: Uint8Array;
   readonly isDnssecOk: boolean;
   readonly isCheckingDisabled: boolean;
+  readonly askedMs: number;
 }
 
 export interface Flight extends Due {

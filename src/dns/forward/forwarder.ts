@@ -76,7 +76,7 @@ export class ForwardMachine {
   readonly #cache: Cache;
   readonly #deadlines = new Deadlines<Flight | Attempt>();
   readonly #races: Races;
-  /** By question: those that race and those that are queued. */
+  /** By question: those that race and those that are queued; not those begun with other upstreams. */
   readonly #flights = new Map<string, Flight>();
   readonly #queue = new Newest<Flight>();
   /** Oldest first. */
@@ -84,6 +84,8 @@ export class ForwardMachine {
   #out: ForwardOutput[] = [];
   #wakeMs: number | undefined;
   #nowMs = 0;
+  /** When zones were given other upstreams. */
+  #changedMs = -Infinity;
   #racing = 0;
   #asks = 0;
   #hits = 0;
@@ -108,6 +110,7 @@ export class ForwardMachine {
         emit: (output) => this.#out.push(output),
         onEnd: (flight, outcome) => this.#ended(flight, outcome),
         onLate: ({ question, standing }, { packed }) => {
+          if (question.askedMs <= this.#changedMs) return;
           const entry = this.#cache.find(question.key, this.#nowMs);
           if (entry === undefined || !isFresh(entry, this.#nowMs))
             this.#cache.store(question.key, question.name, packed, standing.label, this.#nowMs);
@@ -140,13 +143,16 @@ export class ForwardMachine {
     return this.#take();
   }
 
-  /** Zones that changed may have other answers: nothing is kept then. */
+  /** Zones that changed may have other answers: nothing is kept then, and what is under way is for who asked it. */
   update(settings: ForwardSettings): void {
     const isSame = zonesText(settings) === zonesText(this.#settings);
     this.#settings = settings;
     this.#races.update(settings);
     this.#cache.limit(settings.cacheBytes, settings.staleSeconds);
-    if (!isSame) this.#cache.flush();
+    if (isSame) return;
+    this.#cache.flush();
+    this.#flights.clear();
+    this.#changedMs = this.#nowMs;
   }
 
   flush(name?: string): number {
@@ -203,7 +209,7 @@ export class ForwardMachine {
     if (this.#races.takeLoop(query.name, this.#nowMs)) return this.#refuse(input, RCODE.SERVFAIL);
     if (query.class !== CLASS_IN || isNotForwarded(query.type))
       return this.#refuse(input, RCODE.REFUSED);
-    const question = questionOf(query);
+    const question = questionOf(query, this.#nowMs);
     const entry = this.#cache.find(question.key, this.#nowMs);
     if (entry !== undefined && this.#answerKept(input, entry, question)) return;
     if (!query.isRecursionDesired) return this.#refuse(input, RCODE.REFUSED);
@@ -304,8 +310,13 @@ export class ForwardMachine {
     this.#dropped[why] += flight.asks.size;
     this.#queue.remove(flight);
     this.#deadlines.remove(flight);
-    this.#flights.delete(flight.question.key);
+    this.#forget(flight);
     this.#answerFailed(flight, RCODE.SERVFAIL, undefined);
+  }
+
+  #forget(flight: Flight): void {
+    const { key } = flight.question;
+    if (this.#flights.get(key) === flight) this.#flights.delete(key);
   }
 
   #dropOldestAsk(): void {
@@ -341,15 +352,16 @@ export class ForwardMachine {
   #ended(flight: Flight, outcome: Outcome): void {
     const { key, name } = flight.question;
     this.#racing -= 1;
-    this.#flights.delete(key);
+    this.#forget(flight);
+    const isOfNow = flight.question.askedMs > this.#changedMs;
     if (outcome.kind === 'won') {
       const { label } = outcome.attempt.standing;
       const { packed } = outcome.reading;
-      this.#cache.store(key, name, packed, label, this.#nowMs);
+      if (isOfNow) this.#cache.store(key, name, packed, label, this.#nowMs);
       this.#answerAll(flight, { packed, storedMs: this.#nowMs }, 'upstream', label);
       return;
     }
-    this.#cache.fail(key, name, outcome.rcode, this.#nowMs);
+    if (isOfNow) this.#cache.fail(key, name, outcome.rcode, this.#nowMs);
     this.#answerFailed(flight, outcome.rcode, outcome.upstream);
   }
 
@@ -437,6 +449,7 @@ export class ForwardMachine {
       wire,
       isDnssecOk: false,
       isCheckingDisabled: false,
+      askedMs: this.#nowMs,
     };
   }
 }
@@ -446,7 +459,7 @@ function isNotForwarded(type: number): boolean {
   return type === TYPE.OPT || (type >= 128 && type < TYPE.ANY && type !== 253 && type !== 254);
 }
 
-function questionOf(query: Query): Question {
+function questionOf(query: Query, askedMs: number): Question {
   const isDnssecOk = query.edns?.isDnssecOk === true;
   const { isCheckingDisabled, type, name, question } = query;
   const flags = (isDnssecOk ? 2 : 0) + (isCheckingDisabled ? 1 : 0);
@@ -457,6 +470,7 @@ function questionOf(query: Query): Question {
     wire: copyOf(question),
     isDnssecOk,
     isCheckingDisabled,
+    askedMs,
   };
 }
 

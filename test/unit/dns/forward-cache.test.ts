@@ -306,6 +306,44 @@ test('other upstreams of a zone may answer otherwise: nothing is kept then; othe
   assert.deepEqual(dataOf(world.resolve(queryFor('www.example')).asked), ['10.0.0.9']);
 });
 
+test('what upstreams of before say after a change is for who asked before, and is not kept', () => {
+  const B = '192.0.2.9:53';
+  const world = worldOf(answering('10.0.0.1', 100, 3600));
+  world.upstreams.set(B, answering('10.0.0.9', 1, 3600));
+  const before = world.ask(queryFor('www.example'));
+  world.pass(10);
+  world.machine.update(settingsOf([B]));
+  assert.deepEqual(dataOf(world.resolve(queryFor('www.example')).asked), ['10.0.0.9']);
+  world.pass(200);
+  assert.deepEqual(dataOf(world.answers.get(before)?.asked as Asked), ['10.0.0.1']);
+  const { asked } = world.resolve(queryFor('www.example'));
+  assert.deepEqual([asked.from, dataOf(asked)], ['cache', ['10.0.0.9']]);
+  assert.equal(world.machine.stats(world.nowMs).flights, 0);
+});
+
+test('neither that upstreams of before failed is kept, nor what they say too late', () => {
+  const keptAfter = (isChanged: boolean): number[] => {
+    let sends = 0;
+    // Only the last time that it is asked, when it is almost over.
+    const late: Behaviour = ({ bytes }) => {
+      const answers = [a(nameOf(bytes), '10.0.0.1', 60)];
+      return ++sends === 4 ? [{ afterMs: 100, bytes: replyTo(bytes, { answers }) }] : [];
+    };
+    const world = worldOf(late, { timeoutMs: 500 });
+    const entries = (): number => world.machine.stats(world.nowMs).cache.entries;
+    world.ask(queryFor('www.example'));
+    world.pass(100);
+    if (isChanged) world.machine.update(settingsOf(['192.0.2.9:53'], { timeoutMs: 500 }));
+    world.pass(400);
+    const kept = [entries()];
+    world.machine.flush();
+    world.pass(500);
+    return [...kept, entries()];
+  };
+  assert.deepEqual(keptAfter(false), [1, 1]);
+  assert.deepEqual(keptAfter(true), [0, 0]);
+});
+
 test('without RD nobody is asked: what is kept, or REFUSED', () => {
   const world = worldOf(answering('10.0.0.1'));
   assert.equal(world.resolve(queryFor('www.example', 'A', { flags: 0 })).asked.rcode, 5);
