@@ -15,6 +15,7 @@ export function addressLabel(address: string): string {
 
 /** The canonical address of a label, or undefined if it is none. */
 export function addressOfLabel(label: string): string | undefined {
+  if (label.includes('.')) return undefined; // several labels
   const isV4 = /^\d+-\d+-\d+-\d+$/.test(label);
   const ip = parseIp(label.replaceAll('-', isV4 ? '.' : ':'));
   if (ip === undefined || (familyOf(ip) === 4) !== isV4) return undefined;

@@ -162,20 +162,22 @@ function chase(zone: Zone, query: Query, first: Rrset, options: ResolveOptions):
     if (writer.isTruncated) return end(query, RCODE.NOERROR, options);
     owner = targetAt;
     const entry = zone.lookup(target);
-    const isInside = isWithin(target, zone.domain);
-    if (entry === undefined && zone.standing(target).kind === 'foreign')
-      return end(query, RCODE.NOERROR, options, target);
+    const standing = entry === undefined ? zone.standing(target) : undefined;
+    if (standing?.kind === 'foreign') return end(query, RCODE.NOERROR, options, target);
+    if (entry?.own === 'ready' && !zone.isReady) return failed(query, RCODE.SERVFAIL, options);
     const set = entry && recordsOf(entry, query.type, options);
     if (set !== undefined) {
       writer.answer(set, owner, options.random);
       return end(query, RCODE.NOERROR, options);
     }
     if (entry?.cname === undefined) {
+      const isInside = isWithin(target, zone.domain);
       const beforeZone = isInside
         ? cname.bytes.length - RECORD_HEADER_BYTES - zone.domainWire.length
         : 0;
-      writer.soa(zone.soa, owner + beforeZone, isInside, 'authority');
-      const isThere = entry !== undefined;
+      const isAsked = query.type === TYPE.SOA && target === zone.domain;
+      writer.soa(zone.soa, owner + beforeZone, isInside, isAsked ? 'answer' : 'authority');
+      const isThere = standing?.isThere ?? true;
       return end(query, isThere ? RCODE.NOERROR : RCODE.NXDOMAIN, options);
     }
     cname = entry.cname;

@@ -41,6 +41,9 @@ const WORLD: Words = {
     'round.zerohop.internal CNAME about.zerohop.internal',
     'about.zerohop.internal CNAME round.zerohop.internal',
     'out.corp.example CNAME plain.zerohop.internal',
+    'reverse.zerohop.internal CNAME 0.240.in-addr.arpa',
+    'top.zerohop.internal CNAME zerohop.internal',
+    'soon.zerohop.internal CNAME ready.zerohop.internal',
     'other.localhost A 198.51.100.3',
     '_sip._udp.corp.example SRV 0 5 5060 web.zerohop.internal',
     '7.100.51.198.in-addr.arpa PTR seven.corp.example',
@@ -84,6 +87,7 @@ const SAYS: readonly (readonly [name: string, type: string, says: string])[] = [
   ['0--1.addr.zerohop.internal', 'AAAA', 'AAAA ::1'],
   ['fd00--0.addr.zerohop.internal', 'AAAA', 'AAAA fd00::'],
   ['10-0-0-256.addr.zerohop.internal', 'A', 'NXDOMAIN (zerohop.internal)'],
+  ['64-ff9b--1.2.3.4.addr.zerohop.internal', 'AAAA', 'NXDOMAIN (zerohop.internal)'],
   ['x.10-0-0-1.addr.zerohop.internal', 'A', 'NXDOMAIN (zerohop.internal)'],
   // Hosts.
   ['alpha.node.zerohop.internal', 'A', 'A 192.0.2.1'],
@@ -128,6 +132,12 @@ const SAYS: readonly (readonly [name: string, type: string, says: string])[] = [
   ],
   ['astray.zerohop.internal', 'A', 'NXDOMAIN CNAME nobody.zerohop.internal'],
   ['there.zerohop.internal', 'A', 'CNAME www.example.com'],
+  ['reverse.zerohop.internal', 'PTR', 'CNAME 0.240.in-addr.arpa'],
+  [
+    'top.zerohop.internal',
+    'SOA',
+    'CNAME zerohop.internal, SOA ns.zerohop.internal hostmaster.zerohop.internal 1 86400 7200 3600000 1',
+  ],
   ['round.zerohop.internal', 'A', 'SERVFAIL'],
   ['out.corp.example', 'A', 'CNAME plain.zerohop.internal, A 198.51.100.1'],
   ['mail.corp.example', 'MX', 'MX 10 mx.corp.example'],
@@ -283,6 +293,7 @@ describe('resolve()', () => {
     const early = zoneOf({ ...WORLD, isReady: false });
     assert.equal(brief(early, 'ready.zerohop.internal', 'A'), 'SERVFAIL');
     assert.equal(brief(early, 'ready.zerohop.internal', 'TXT'), 'SERVFAIL');
+    assert.equal(brief(early, 'soon.zerohop.internal', 'A'), 'SERVFAIL');
     assert.equal(brief(early, 'web.zerohop.internal', 'A'), 'A 240.0.0.1');
   });
 
