@@ -8,6 +8,7 @@ const RTM_NEWLINK = 16;
 const RTM_DELLINK = 17;
 const RTM_GETLINK = 18;
 const RTM_NEWADDR = 20;
+const RTM_NEWROUTE = 24;
 const NLM_F_REQUEST = 1;
 const NLM_F_ACK = 4;
 const NLM_F_REPLACE = 0x100;
@@ -25,6 +26,11 @@ const IN6_ADDR_GEN_MODE_NONE = 1;
 const IFA_ADDRESS = 1;
 const IFA_LOCAL = 2;
 const IFA_F_NODAD = 2;
+const RTA_DST = 1;
+const RTA_OIF = 4;
+const RT_TABLE_LOCAL = 255;
+const RTPROT_STATIC = 4;
+const RTN_UNICAST = 1;
 const AF_INET = 2;
 const AF_INET6 = 10;
 const RT_SCOPE_UNIVERSE = 0;
@@ -145,6 +151,30 @@ export function addAddress(index: number, address: Uint8Array, prefixLength: num
     head,
     attribute(IFA_LOCAL, address),
     attribute(IFA_ADDRESS, address),
+  );
+}
+
+/**
+ * To this address alone, over the link, for every socket of the host: the table that is asked first,
+ * before those that rules choose by mark, user or source.
+ */
+export function addRoute(index: number, address: Uint8Array): Uint8Array {
+  const is4 = address.length === 4;
+  const head = new Uint8Array(12);
+  head[0] = is4 ? AF_INET : AF_INET6;
+  head[1] = address.length * 8;
+  head[4] = RT_TABLE_LOCAL;
+  head[5] = RTPROT_STATIC;
+  head[6] = is4 ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE;
+  head[7] = RTN_UNICAST;
+  const oif = new Uint8Array(4);
+  new DataView(oif.buffer).setUint32(0, index, true);
+  return message(
+    RTM_NEWROUTE,
+    NLM_F_CREATE | NLM_F_REPLACE,
+    head,
+    attribute(RTA_DST, address),
+    attribute(RTA_OIF, oif),
   );
 }
 

@@ -307,6 +307,34 @@ test('behind a firewall answers come in over lo, or clients stay with the server
   assert.equal((await server.status()).answered4, answered4 + 3);
 });
 
+test('routes that rules choose for some sockets take no query away', async () => {
+  await using host = await TestHost.create();
+  await host.ip('link', 'add', 'eth0', 'type', 'veth', 'peer', 'name', 'eth1');
+  for (const end of ['eth0', 'eth1']) await host.ip('link', 'set', end, 'up');
+  await host.ip('address', 'add', '10.88.0.1/24', 'dev', 'eth0');
+  await host.ip('address', 'add', 'fd88::1/64', 'dev', 'eth0', 'nodad');
+  for (const family of ['-4', '-6']) {
+    await host.ip(family, 'route', 'add', 'default', 'dev', 'eth0', 'table', '100');
+    await host.ip(family, 'rule', 'add', 'fwmark', '1', 'lookup', '100');
+  }
+  const { server } = await Server.start(host);
+  await server.zone(web);
+  const asked = Buffer.from(question(WEB, 'A')).toString('hex');
+  for (const [family, at] of [
+    ['AF_INET', '127.0.0.55'],
+    ['AF_INET6', '::1'],
+  ] as const) {
+    const script = `
+import socket
+s = socket.socket(socket.${family}, socket.SOCK_DGRAM)
+s.setsockopt(socket.SOL_SOCKET, 36, 1) # SO_MARK
+s.settimeout(5)
+s.connect(('${at}', 53)); s.send(bytes.fromhex('${asked}'))
+print(s.recv(512).hex())`;
+    says({ answer: (await host.output(['python3', '-c', script])).trim() }, webIs);
+  }
+});
+
 test("another program's clients stay with it, of each family by itself", async () => {
   await using host = await TestHost.create();
   const script = `

@@ -81,15 +81,19 @@ export function openLink(wants6: boolean): DnsLink {
     }
     ask(rt.setUp(end));
   }
-  const { here, prefixLength } = linkAddresses[4];
-  ask(rt.addAddress(index, addressBytes(here), prefixLength));
+  addAddresses(index, 4);
   return { index, without6: wants6 ? add6(index) : 'not asked for' };
 }
 
+function addAddresses(index: number, family: 4 | 6): void {
+  const { here, there, prefixLength } = linkAddresses[family];
+  ask(rt.addAddress(index, addressBytes(here), prefixLength));
+  ask(rt.addRoute(index, addressBytes(there)));
+}
+
 function add6(index: number): string | undefined {
-  const { here, prefixLength } = linkAddresses[6];
   try {
-    ask(rt.addAddress(index, addressBytes(here), prefixLength));
+    addAddresses(index, 6);
     return undefined;
   } catch (error) {
     // EACCES: net.ipv6.conf.*.disable_ipv6
