@@ -127,7 +127,8 @@ export class Stage implements AsyncDisposable {
     await wire(host, peer);
     const { defaultAction = 'allow' } = options;
     const acl = { enforcement: mode, defaultAction };
-    const config = host.writeConfig({ maps: smallMaps, acl });
+    // Witnesses have port 53, at every address.
+    const config = host.writeConfig({ maps: smallMaps, acl, dns: { enabled: false } });
     const where = options.cgroup === undefined ? {} : { cgroup: options.cgroup };
     await host.agent.start({ config, ...where });
     scope.move();
