@@ -143,6 +143,7 @@ export class Transport {
     this.#identity = identity;
     this.#context = contextOf(identity);
     this.#listener.setIdentity(identity);
+    this.#turnedAway.over(); // the next certificate may be welcome
     for (const slot of this.#slots.values()) this.#refreshLater(slot);
   }
 

@@ -230,7 +230,8 @@ test('revoking a node cuts its open connections at once, at every node that lear
 
 test('a node that is turned away asks less and less often, says so once, and is itself again when it is let in', async () => {
   const clock = new HeldClock();
-  const [a, b] = [await cluster.start(), await cluster.start({ clock })];
+  const identity = await cluster.identity();
+  const [a, b] = [await cluster.start(), await cluster.start({ clock }, identity)];
   const revoked = { id: b.id, revokedAtMs: 1, untilMs: 2, reason: 'stolen' };
   a.transport.revocations.add({ ...revoked, kind: 'node' });
   const refused = (): number => a.metrics['cluster_handshake_failures_total.revoked'];
@@ -255,6 +256,10 @@ test('a node that is turned away asks less and less often, says so once, and is 
   clock.advance(300_000);
   // And never more than five minutes: with half of the spread 225 s.
   assert.deepEqual(await tries(740), [0, 96, 288, 513, 738]);
+
+  // With another certificate at once.
+  b.transport.setIdentity(identity);
+  assert.deepEqual(await tries(6), [0, 1, 2, 3, 4]);
 
   a.transport.revocations.prune(3, 0);
   clock.advance(300_000);
