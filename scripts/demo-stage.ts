@@ -114,20 +114,29 @@ export class Stage {
     });
   }
 
-  /** Links, programs and maps on the host's cgroup, as bpftool sees them. */
-  async kernelState(): Promise<KernelState> {
+  /**
+   * Links, programs and maps on the host's cgroup, as bpftool sees them; those that last, without
+   * those of DNS, which each agent makes anew.
+   */
+  async kernelState(which: 'all' | 'lasting'): Promise<KernelState> {
     const cgroup = statSync(this.host.cgroup).ino;
     const links = JSON.parse(await run(['bpftool', '-j', 'link', 'show'])) as {
       readonly id: number;
       readonly prog_id: number;
       readonly cgroup_id?: number;
     }[];
-    const ours = links.filter((link) => link.cgroup_id === cgroup);
-    const ids = ours.map((link) => link.prog_id);
     const shown = JSON.parse(await run(['bpftool', '-j', 'prog', 'show'])) as {
       readonly id: number;
+      readonly name?: string;
       readonly map_ids?: readonly number[];
     }[];
+    const dns = new Set(
+      shown.filter(({ name = '' }) => name.startsWith('zh_dns_')).map(({ id }) => id),
+    );
+    const ours = links.filter(
+      ({ cgroup_id, prog_id }) => cgroup_id === cgroup && (which === 'all' || !dns.has(prog_id)),
+    );
+    const ids = ours.map((link) => link.prog_id);
     const maps = shown.filter(({ id }) => ids.includes(id)).flatMap((one) => one.map_ids ?? []);
     const sorted = (list: readonly number[]): number[] =>
       [...new Set(list)].toSorted((a, b) => a - b);

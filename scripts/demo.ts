@@ -209,9 +209,9 @@ interface Before {
 async function killAgent(stage: Stage, vip: string): Promise<Before> {
   stage.step(
     'The agent dies',
-    'First its links, programs and maps in the kernel are noted. Then: no goodbye, no clean-up.',
+    'First its links, programs and maps of services and rules are noted. Then: no goodbye, no clean-up.',
   );
-  const kernel = await stage.kernelState();
+  const kernel = await stage.kernelState('lasting');
   const { stdout: tables } = await stage.run(HASH_TABLES);
   await stage.run(`kill -9 ${stage.host.agent.pid}`);
   await stage.host.agent.kill();
@@ -255,7 +255,7 @@ async function returnOfTheAgent(
   );
   const { stdout: tables } = await stage.run(HASH_TABLES);
   stage.shows('the maps hold the same bytes', tables === before.tables, `before: ${before.tables}`);
-  const kernel = await stage.kernelState();
+  const kernel = await stage.kernelState('lasting');
   stage.output(
     `links     ${range(kernel.links)}\nprograms  ${range(kernel.programs)}\nmaps      ${range(kernel.maps)}`,
   );
@@ -279,7 +279,7 @@ async function play(stage: Stage): Promise<KernelState> {
   await accessControl(stage, vip);
   const before = await killAgent(stage, vip);
   await returnOfTheAgent(stage, vip, before, client);
-  return before.kernel;
+  return stage.kernelState('all');
 }
 
 async function makeHost(): Promise<TestHost> {
