@@ -85,7 +85,9 @@ export function registerAgent(program: Command): void {
     .addOption(option('--cluster-name <name>', 'what this member is called (default: host name)'))
     .addOption(option('--no-dns', 'no resolver'))
     .addOption(listOption('--dns-listen <ip[:port]>', 'where the resolver listens; repeatable'))
-    .addOption(option('--no-dns-kernel', 'the kernel answers no DNS by itself'))
+    .addOption(
+      option('--no-dns-kernel', 'the kernel answers no DNS by itself, whatever the file says'),
+    )
     .addOption(option('--log-level <level>', 'trace, debug, info, warn or error'))
     .addHelpText('after', HELP)
     .action(run);
