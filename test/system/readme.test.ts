@@ -125,6 +125,10 @@ test('the example of names does what the README says', async () => {
   const blocks = blocksOf(text);
   assert.equal(blocks.length, text.split('```sh\n').length - 1, 'each block says where');
   await using host = await TestHost.create();
+  // A host has an address beside loopback; glibc asks for none of a family without (AI_ADDRCONFIG).
+  await host.ip('link', 'add', 'eth0', 'type', 'veth', 'peer', 'name', 'eth1');
+  await host.ip('address', 'add', '10.88.0.1/24', 'dev', 'eth0');
+  for (const end of ['eth0', 'eth1']) await host.ip('link', 'set', end, 'up');
   await host.agent.start();
   const path = commands(host);
   const within = await ownEtc(host);
