@@ -260,7 +260,7 @@ function withAndWithoutLinkStates<T>(
 }
 
 export function costs({ nodes, seed }: Options): Step<CostResult>[] {
-  return withAndWithoutLinkStates([10, 100, 1000, nodes], (size, linkState) =>
+  return withAndWithoutLinkStates([10, 100, 1000, 3000, nodes], (size, linkState) =>
     costOf(seed, size, linkState),
   );
 }
@@ -298,7 +298,7 @@ export interface StormResult {
 
 /** All join, one every 2 ms; how long until one overlay, links with two ends, and everybody knows everybody. */
 export function storm({ nodes, seed }: Options): Step<StormResult>[] {
-  return withAndWithoutLinkStates([1000, nodes], (size, linkState) =>
+  return withAndWithoutLinkStates([1000, 3000, nodes], (size, linkState) =>
     stormOf(seed, size, linkState),
   );
 }
