@@ -1,9 +1,6 @@
 /** The resolver and DNS records over HTTP. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 import {
   dnsQueryAnswer,
   dnsRecordListAnswer,
@@ -12,38 +9,10 @@ import {
   type DnsRecordListAnswer,
   type DnsZoneAnswer,
 } from '../../../src/api/dns-schemas.ts';
-import { ApiClient } from '../../../src/api/io/client.ts';
-import { startApi, type ApiServer } from '../../../src/api/io/server.ts';
 import { dnsOff } from '../../../src/dns/off.ts';
-import { ProblemError } from '../../../src/state/problem.ts';
-import { FakeEngine } from './fake-engine.ts';
+import { complaint, servedEngine } from './kit.ts';
 
-const directory = mkdtempSync(join(tmpdir(), 'zerohop-api-dns-'));
-const socketPath = join(directory, 'agent.sock');
-const engine = new FakeEngine();
-const client = new ApiClient(socketPath);
-let api: ApiServer;
-
-before(async () => {
-  const log = { debug: () => undefined, error: () => undefined };
-  api = await startApi(engine, { socketPath, version: '0', log });
-});
-after(async () => {
-  await api.close();
-  rmSync(directory, { recursive: true });
-});
-
-async function complaint(work: Promise<unknown>): Promise<string> {
-  try {
-    await work;
-  } catch (error) {
-    assert.ok(error instanceof ProblemError, String(error));
-    return error.problems
-      .map(({ code, path, message }) => `${code} ${path ?? '-'}: ${message}`)
-      .join('\n');
-  }
-  return assert.fail('accepted');
-}
+const { engine, client } = servedEngine();
 
 async function zone(query: Record<string, string> = {}): Promise<string[]> {
   const answer = await client.call<DnsZoneAnswer>('GET', '/v1/dns/zone', query);

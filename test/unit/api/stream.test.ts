@@ -1,32 +1,16 @@
 /** Answers that go on: GET /v1/acl-log?follow=true. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
 import { type IncomingMessage, request } from 'node:http';
 import { connect } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { ApiClient } from '../../../src/api/io/client.ts';
-import { startApi, type ApiServer } from '../../../src/api/io/server.ts';
 import { ProblemError } from '../../../src/state/problem.ts';
 import { denial } from './fake-acls.ts';
-import { FakeEngine } from './fake-engine.ts';
+import { servedEngine } from './kit.ts';
 
-const directory = mkdtempSync(join(tmpdir(), 'zerohop-stream-'));
-const socketPath = join(directory, 'agent.sock');
 const path = '/v1/acl-log?follow=true';
-const engine = new FakeEngine();
-let api: ApiServer;
-
-before(async () => {
-  const log = { debug: () => undefined, error: () => undefined };
-  api = await startApi(engine, { socketPath, version: '0', log });
-});
-after(async () => {
-  await api.close();
-  rmSync(directory, { recursive: true });
-});
+const { engine, socketPath } = servedEngine();
 
 async function until(condition: () => boolean): Promise<void> {
   while (!condition()) await pause(5);
