@@ -4,21 +4,9 @@
  */
 import { DURATION_BOUNDS_S, type DnsReading } from '../dns/counters.ts';
 import { LATENCY_BOUNDS_MS } from '../dns/forward/standing.ts';
+import type { MetricOf, Sample } from './metric.ts';
 
-export interface DnsSample {
-  readonly labels?: Readonly<Record<string, string>>;
-  readonly value: number;
-  /** Of a histogram. */
-  readonly part?: 'bucket' | 'sum' | 'count';
-}
-
-export interface DnsMetric {
-  readonly name: string;
-  readonly type: 'gauge' | 'counter' | 'histogram';
-  readonly help: string;
-  readonly labels: readonly string[];
-  readonly read: (reading: DnsReading) => readonly DnsSample[];
-}
+type DnsMetric = MetricOf<DnsReading>;
 
 /** `counts[i]` took at most bounds[i] seconds; the last one longer. */
 function histogram(
@@ -26,9 +14,9 @@ function histogram(
   boundsS: readonly number[],
   sumS: number,
   labels: Readonly<Record<string, string>> = {},
-): DnsSample[] {
+): Sample[] {
   let value = 0;
-  const buckets = counts.map((count, i): DnsSample => {
+  const buckets = counts.map((count, i): Sample => {
     value += count;
     const le = boundsS[i] === undefined ? '+Inf' : String(boundsS[i]);
     return { part: 'bucket', labels: { ...labels, le }, value };

@@ -10,6 +10,7 @@ import type { Down } from '../catalog/context.ts';
 import type { DnsReading } from '../dns/counters.ts';
 import { CLUSTER_METRICS, type ClusterCounters } from './cluster-metrics.ts';
 import { DNS_METRICS } from './dns-metrics.ts';
+import type { MetricOf, Sample } from './metric.ts';
 
 export const METRICS_TYPE = 'text/plain; version=0.0.4; charset=utf-8';
 
@@ -27,21 +28,7 @@ export interface Reading {
   readonly dns: DnsReading | undefined;
 }
 
-export interface Sample {
-  readonly labels?: Readonly<Record<string, string>>;
-  readonly value: number;
-  /** Of a histogram. */
-  readonly part?: 'bucket' | 'sum' | 'count';
-}
-
-export interface Metric {
-  readonly name: string;
-  readonly type: 'gauge' | 'counter' | 'histogram';
-  readonly help: string;
-  readonly labels: readonly string[];
-  /** None: there is nothing to tell, as of a cluster on a host outside one. */
-  readonly read: (reading: Reading) => readonly Sample[];
-}
+export type Metric = MetricOf<Reading>;
 
 type Value = number | boolean | undefined;
 

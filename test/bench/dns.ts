@@ -18,7 +18,15 @@ import { FORWARD_KINDS, type ForwardEffort, forwarding } from './dns-forward.ts'
 import { LOCAL_KINDS } from './dns-contest.ts';
 import { localNames, type LocalEffort } from './dns-local.ts';
 import { checkPackages, DNS_NEEDED } from './programs.ts';
-import { machine, machineLine, type Section, sectionText } from './report.ts';
+import {
+  jsonText,
+  machine,
+  machineLine,
+  orFail,
+  type Section,
+  sectionText,
+  tellWanted,
+} from './report.ts';
 
 const FULL: { local: LocalEffort; forward: ForwardEffort } = {
   local: {
@@ -97,38 +105,16 @@ async function main(): Promise<void> {
   await checkPackages(DNS_NEEDED, 'scripts/setup --bench');
   await run([join(checkout, 'scripts/build')]);
   const at = machine();
-  const startedAt = new Date().toISOString();
+  const started = new Date();
   console.log(`${machineLine(at)}\n`);
   const sections: Section[] = [];
   for await (const section of sectionsOf(asked)) {
     sections.push(section);
     console.log(sectionText(section));
   }
-  const wanted = sections.flatMap((section) => section.wanted);
-  const missed = wanted.filter(({ met }) => !met);
-  console.log(`${wanted.length - missed.length} of ${wanted.length} wanted figures met`);
-  for (const { what, figure } of missed) console.log(`  missed: ${what}: ${figure}`);
-  if (asked.json !== undefined) {
-    const document = {
-      machine: at,
-      startedAt,
-      effort: asked.effort,
-      sections: sections.map(({ name, title, data, wanted: figures }) => ({
-        name,
-        title,
-        data,
-        wanted: figures,
-      })),
-    };
-    writeFileSync(asked.json, `${JSON.stringify(document, null, 2)}\n`);
-  }
+  tellWanted(sections);
+  if (asked.json !== undefined)
+    writeFileSync(asked.json, jsonText(at, started, asked.effort, sections));
 }
 
-try {
-  await main();
-} catch (error) {
-  console.error(
-    `bench: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`,
-  );
-  process.exitCode = 1;
-}
+await orFail(main);

@@ -29,7 +29,15 @@ import { agentSize, type AgentEffort } from './agent.ts';
 import { connectTcp, connectUdp, programTimes, type ConnectEffort } from './connect.ts';
 import { established, runCounts, type EstablishedEffort } from './established.ts';
 import { checkPackages } from './programs.ts';
-import { machine, machineLine, type Section, sectionText } from './report.ts';
+import {
+  jsonText,
+  machine,
+  machineLine,
+  orFail,
+  type Section,
+  sectionText,
+  tellWanted,
+} from './report.ts';
 import { scale, type ScaleEffort } from './scale.ts';
 import { Stage } from './stage.ts';
 
@@ -243,31 +251,9 @@ async function main(): Promise<void> {
       console.log(sectionText(section));
     },
   );
-  const wanted = sections.flatMap((section) => section.wanted);
-  const missed = wanted.filter(({ met }) => !met);
-  console.log(`${wanted.length - missed.length} of ${wanted.length} wanted figures met`);
-  for (const { what, figure } of missed) console.log(`  missed: ${what}: ${figure}`);
-  if (asked.json !== undefined) {
-    const document = {
-      machine: at,
-      startedAt: started.toISOString(),
-      effort: asked.effort,
-      sections: sections.map(({ name, title, data, wanted: figures }) => ({
-        name,
-        title,
-        data,
-        wanted: figures,
-      })),
-    };
-    writeFileSync(asked.json, `${JSON.stringify(document, null, 2)}\n`);
-  }
+  tellWanted(sections);
+  if (asked.json !== undefined)
+    writeFileSync(asked.json, jsonText(at, started, asked.effort, sections));
 }
 
-try {
-  await main();
-} catch (error) {
-  console.error(
-    `bench: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`,
-  );
-  process.exitCode = 1;
-}
+await orFail(main);

@@ -105,3 +105,39 @@ export function sectionText({ title, headers, rows, notes, wanted }: Section): s
   );
   return [`## ${title}`, ...lines, ...notes, ...marks, ''].join('\n');
 }
+
+/** How many of the wanted figures are there, and which are not. */
+export function tellWanted(sections: readonly Section[]): void {
+  const wanted = sections.flatMap((section) => section.wanted);
+  const missed = wanted.filter(({ met }) => !met);
+  console.log(`${wanted.length - missed.length} of ${wanted.length} wanted figures met`);
+  for (const { what, figure } of missed) console.log(`  missed: ${what}: ${figure}`);
+}
+
+/** For --json. */
+export function jsonText(
+  at: Machine,
+  started: Date,
+  effort: unknown,
+  sections: readonly Section[],
+): string {
+  const document = {
+    machine: at,
+    startedAt: started.toISOString(),
+    effort,
+    sections: sections.map(({ name, title, data, wanted }) => ({ name, title, data, wanted })),
+  };
+  return `${JSON.stringify(document, null, 2)}\n`;
+}
+
+/** Exit code 1 where it could not run. */
+export async function orFail(main: () => Promise<void>): Promise<void> {
+  try {
+    await main();
+  } catch (error) {
+    console.error(
+      `bench: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`,
+    );
+    process.exitCode = 1;
+  }
+}

@@ -6,14 +6,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { Engine } from '../../api/engine.ts';
-import {
-  countDowns,
-  METRICS,
-  VerdictTotals,
-  type Metric,
-  type Reading,
-  type Sample,
-} from '../metrics.ts';
+import type { Sample } from '../metric.ts';
+import { countDowns, METRICS, VerdictTotals, type Metric, type Reading } from '../metrics.ts';
 
 /** How often the library looks at how late the event loop is; its own default. */
 const LOOP_MS = 10;

@@ -1,10 +1,10 @@
-// node test/sim/dns/main.ts: a day of the forwarder, and a hostile upstream, at any length. (--help)
+// npm run sim:dns: a day of the forwarder, and a hostile upstream, at any length. (--help)
 import { ArgumentError, runCommand, wholeNumber } from '../arguments.ts';
 import { runDay, type Hour } from './day.ts';
 import { runHostile } from './hostile.ts';
 
-const USAGE = `usage: node --expose-gc test/sim/dns/main.ts                  24 hours, 20 questions a second at noon
-       node test/sim/dns/main.ts --what hostile --count 10000000   replies of a hostile upstream
+const USAGE = `usage: npm run sim:dns                                       24 hours, 20 questions a second at noon
+       npm run sim:dns -- --what hostile --count 10000000   replies of a hostile upstream
 
 options: --what day|hostile, --seed N (1), --hours N (24), --rate N (20), --names N (100000), --cache BYTES (4194304),
          --count N (100000)`;
