@@ -13,7 +13,8 @@ import type {
 } from './api/engine.ts';
 import { startApi } from './api/io/server.ts';
 import { claimSocketPath } from './api/io/socket.ts';
-import { Cluster, hasOthers } from './agent/io/cluster.ts';
+import { Cluster } from './agent/io/cluster.ts';
+import { hasOthers } from './agent/io/enrolment.ts';
 import { HostKernel } from './agent/io/host-kernel.ts';
 import { Pipeline } from './agent/io/pipeline.ts';
 import { Resolver } from './agent/io/resolver.ts';

@@ -3,9 +3,7 @@
  * comes back at a start. Ties the running membership to the pipeline; what is
  * said between hosts is in src/cluster.
  */
-import { existsSync } from 'node:fs';
 import { hostname } from 'node:os';
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type {
   ClusterAnswer,
@@ -17,7 +15,6 @@ import type {
   TokenBody,
 } from '../../api/cluster-schemas.ts';
 import type { ClusterEngine } from '../../api/engine.ts';
-import type { Catalog } from '../../catalog/catalog.ts';
 import { parseAddress } from '../../cluster/address.ts';
 import { advertisedAddress, hostAddresses } from '../../cluster/advertise.ts';
 import { systemClock } from '../../cluster/io/clock.ts';
@@ -26,7 +23,7 @@ import type { Member } from '../../cluster/io/member.ts';
 import type { MemberSettings } from '../../cluster/io/member-options.ts';
 import { Memory } from '../../cluster/io/memory.ts';
 import { interfacesOfHost } from '../../cluster/io/self.ts';
-import { Vault, type Joining } from '../../cluster/io/vault.ts';
+import { Vault } from '../../cluster/io/vault.ts';
 import { rememberedAbsence } from '../../cluster/remembered.ts';
 import type { Revocation } from '../../cluster/revocation.ts';
 import type { Config } from '../../config/schema.ts';
@@ -39,6 +36,14 @@ import type { Rebase } from '../../state/replica/rebase.ts';
 import { SHARED, type Replica } from '../../state/replica/replica.ts';
 import type { Logger } from '../../telemetry/io/log.ts';
 import { version } from '../../version.ts';
+import {
+  failOpenOf,
+  memberAnswerOf,
+  ownRecordsText,
+  routeAnswerOf,
+  tokenAnswerOf,
+} from './cluster-answers.ts';
+import { enrolledAs, hasOthers, unfinishedJoin } from './enrolment.ts';
 import { ALL_REACHABLE, type Pipeline, type Reachability } from './pipeline.ts';
 
 const BLANK_LOOK_MS = 50;
@@ -50,21 +55,6 @@ const STOPPING = 'the agent is stopping: this host did not join';
 const STOPPING_HINT = 'start it and join with a new token; this one may be used up';
 const NO_ADDRESS = 'this host has no address yet that other members could dial';
 const ADDRESS_HINT = 'it is waited for; behind NAT set cluster.advertise';
-
-/** Whether the data directory is one of a member; throws ProblemError where that cannot be read. */
-export function isMember({ dataDir }: Config): boolean {
-  return existsSync(join(dataDir, 'cluster')) && new Vault(dataDir).identity() !== undefined;
-}
-
-/** Whether there is anybody to get a lost state from: who founded the cluster, or other members that this one remembers. */
-export function hasOthers(config: Config, log: Logger): boolean {
-  if (!isMember(config)) return false;
-  const vault = new Vault(config.dataDir);
-  const { clusterId } = vault.identity() ?? {};
-  if (clusterId === undefined) return false;
-  if (vault.authority() === undefined) return true; // somebody else founded it
-  return new Memory(config.dataDir, clusterId, systemClock, log).found.known.length > 0;
-}
 
 export class Cluster implements ClusterEngine {
   readonly #config: Config;
@@ -87,10 +77,9 @@ export class Cluster implements ClusterEngine {
 
   /** Comes back as the member it was, now or when this host has an address and the port is free. */
   async start(): Promise<void> {
-    const identity = this.#identity();
+    const identity = enrolledAs(this.#config);
     const node = identity?.nodeId ?? LOCAL_NODE;
-    // An agent that died between founding, joining or leaving and the end of it.
-    const joining = this.#joining();
+    const joining = unfinishedJoin(this.#config);
     const shared = identity === undefined ? 'keep' : (joining?.shared ?? 'keep');
     if (this.#pipeline.state.node !== node) this.#rebase(node, shared);
     if (identity === undefined && joining !== undefined) new Vault(this.#config.dataDir).forget();
@@ -120,23 +109,13 @@ export class Cluster implements ClusterEngine {
     return ![...replica.winners(SHARED)].length && !replica.documents().some(isOthers);
   }
 
-  #identity(): Identity | undefined {
-    const { dataDir } = this.#config;
-    return existsSync(join(dataDir, 'cluster')) ? new Vault(dataDir).identity() : undefined;
-  }
-
-  #joining(): Joining | undefined {
-    const { dataDir } = this.#config;
-    return existsSync(join(dataDir, 'cluster')) ? new Vault(dataDir).joining() : undefined;
-  }
-
   /** At a boot the agent is there before the network is. Services and rules do not wait for it. */
   async #return(identity: Identity): Promise<void> {
     try {
       if (this.#address() === undefined) throw problem('unavailable', NO_ADDRESS, ADDRESS_HINT);
-      await this.#run(identity, this.#joining()?.seeds ?? [], []);
-      new Vault(this.#config.dataDir).joined();
+      await this.#run(identity, unfinishedJoin(this.#config)?.seeds ?? [], []);
       this.#waitsFor = undefined;
+      this.#joined();
     } catch (error) {
       if (!(error instanceof ProblemError)) throw error;
       const isNews = this.#waitsFor !== error.message;
@@ -174,7 +153,7 @@ export class Cluster implements ClusterEngine {
         await member.stop(false);
         this.#member = undefined;
       }
-      const identity = this.#identity();
+      const identity = enrolledAs(this.#config);
       if (identity !== undefined) await this.#return(identity);
     });
   }
@@ -239,7 +218,7 @@ export class Cluster implements ClusterEngine {
 
   leave(): Promise<ClusterAnswer> {
     return this.#once('leaving the cluster', async () => {
-      if (this.#identity() === undefined) this.#required();
+      if (enrolledAs(this.#config) === undefined) this.#required();
       const { told } = (await this.#member?.leave()) ?? { told: false };
       // A member that does not run as one yet has told nobody.
       if (this.#member === undefined) new Vault(this.#config.dataDir).forget();
@@ -261,16 +240,7 @@ export class Cluster implements ClusterEngine {
   }
 
   tokens(): readonly TokenAnswer[] {
-    return this.#required()
-      .tokens()
-      .map(({ id, expiresAtMs, signer, used }) => ({
-        id,
-        expiresAt: new Date(expiresAtMs).toISOString(),
-        signer,
-        ...(used === undefined
-          ? {}
-          : { used: { at: new Date(used.atMs).toISOString(), node: used.nodeId } }),
-      }));
+    return this.#required().tokens().map(tokenAnswerOf);
   }
 
   issueToken({ validForS, signer }: TokenBody): IssuedTokenAnswer {
@@ -289,14 +259,11 @@ export class Cluster implements ClusterEngine {
   }
 
   members(): readonly MemberAnswer[] {
-    return (this.#member?.members() ?? []).map((one) => ({
-      ...one,
-      addresses: [...one.addresses],
-    }));
+    return (this.#member?.members() ?? []).map(memberAnswerOf);
   }
 
   routes(): readonly RouteAnswer[] {
-    return (this.#member?.routes() ?? []).map((route) => ({ ...route, path: [...route.path] }));
+    return (this.#member?.routes() ?? []).map(routeAnswerOf);
   }
 
   /** Whether it is for this host to drop history that all share: the smallest id that is reachable. */
@@ -322,7 +289,7 @@ export class Cluster implements ClusterEngine {
   #alone<T>(what: string, work: () => Promise<T>): Promise<T> {
     return this.#once(what, async () => {
       // Also one that has no port or address yet.
-      const { clusterId } = this.#member ?? this.#identity() ?? {};
+      const { clusterId } = this.#member ?? enrolledAs(this.#config) ?? {};
       if (clusterId === undefined) return await work();
       const hint = '`zerohop cluster leave` leaves it';
       throw problem('conflict', `this host is in cluster ${clusterId} already`, hint);
@@ -341,14 +308,9 @@ export class Cluster implements ClusterEngine {
     }
   }
 
-  /** In words; undefined if there are none. */
   #ownRecords(): string | undefined {
     const { state } = this.#pipeline;
-    const { services, acls, records } = state.snapshot();
-    const keys = state.kv.all().length;
-    if (services.size + acls.size + records.size + keys === 0) return undefined;
-    const names = records.size === 0 ? '' : `, ${records.size} DNS records`;
-    return `${services.size} services, ${acls.size} rules${names} and ${keys} keys`;
+    return ownRecordsText(state.snapshot(), state.kv.all().length);
   }
 
   #refuseOwnRecords(): void {
@@ -382,17 +344,29 @@ export class Cluster implements ClusterEngine {
         vault.saveIdentity(identity);
         this.#rebase(identity.nodeId, how);
         await this.#run(identity, seeds, revocations);
-        vault.joined();
       } catch (error) {
         // Also what was to be dropped; before the identity goes, as that is the word for it.
         if (this.#pipeline.state.node !== LOCAL_NODE) this.#rebase(LOCAL_NODE, 'keep', replica);
         vault.forget();
         throw error;
       }
+      this.#joined();
       const { clusterId, nodeId } = identity;
       this.#log.info({ cluster: clusterId, node: nodeId }, 'a member of the cluster');
       return this.status();
     });
+  }
+
+  /** It runs as a member. What is left of the join does no harm: a start goes through the end of it again. */
+  #joined(): void {
+    try {
+      new Vault(this.#config.dataDir).joined();
+    } catch (error) {
+      this.#log.warn(
+        { error },
+        'what was kept of a join that is over was not removed: the next start tries again',
+      );
+    }
   }
 
   #rebase(node: string, shared: Rebase['shared'], from?: Replica): void {
@@ -459,13 +433,6 @@ export class Cluster implements ClusterEngine {
     const vips = [formatCidr(vipCidr4), formatCidr(vipPrefix6)];
     return { listen, advertise, zone, name: name ?? hostname(), vips };
   }
-}
-
-/** Ports of which no backend could be reached, so that all of them stay in use. */
-function failOpenOf({ services }: Catalog): string[] {
-  return [...services.values()].flatMap(({ name, ports }) =>
-    ports.flatMap((port) => (port.failOpen === true ? [`${name}:${port.name}`] : [])),
-  );
 }
 
 function problem(code: 'conflict' | 'unavailable', message: string, hint: string): ProblemError {

@@ -1,13 +1,13 @@
 /** Founding, joining and leaving by whole agents (without kernel), and what goes wrong half way. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmdirSync, rmSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
 import { once } from 'node:events';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import { hasOthers } from '../../../src/agent/io/cluster.ts';
+import { hasOthers } from '../../../src/agent/io/enrolment.ts';
 import { readSecret, writeSecret } from '../../../src/cluster/io/files.ts';
 import { configSchema } from '../../../src/config/schema.ts';
 import { State } from '../../../src/state/io/state.ts';
@@ -145,6 +145,30 @@ for (const state of ['discard', 'merge'] as const)
     }
     await first.close();
   });
+
+test('a host whose last step of a join fails on the disk is a member all the same', async () => {
+  const first = await founded();
+  await put(first, 'theirs');
+  const second = await started();
+  const joining = join(second.directory, 'cluster', 'joining');
+  second.pipeline.aroundRebase((work) => {
+    work();
+    rmSync(joining);
+    mkdirSync(joining); // cannot be removed as a file
+  });
+  await second.cluster.join(tokenOf(first));
+  assert.equal(second.cluster.status().member, true);
+  assert.notEqual(second.state.node, 'local');
+  assert.ok(second.log.some((line) => line.startsWith('warn what was kept of a join')));
+  await eventually('what the cluster has', () => names(second).join() === 'theirs');
+  rmdirSync(joining);
+  const port = portOf(second);
+  await second.close();
+  const again = new AgentHost(second.directory, port);
+  await again.start();
+  assert.equal(again.cluster.status().member, true);
+  await Promise.all([first.close(), again.close()]);
+});
 
 test('a host that dies while it leaves keeps its records, also where a join was not over', async () => {
   const host = await founded();
