@@ -1,5 +1,5 @@
 /**
- * node test/bench/dns.ts [--only local|forward]… [--servers NAME,…] [--quick] [--json FILE]
+ * node test/bench/dns.ts [--only local|forward|loopback]… [--servers NAME,…] [--quick] [--json FILE]
  *
  * Names that the resolver has, and names of others, against unbound, dnsmasq,
  * dnsdist and a server of 30 lines. As root, after `scripts/setup --bench`. Says
@@ -17,6 +17,7 @@ import { Dice } from '../harness/random.ts';
 import { FORWARD_KINDS, type ForwardEffort, forwarding } from './dns-forward.ts';
 import { LOCAL_KINDS } from './dns-contest.ts';
 import { localNames, type LocalEffort } from './dns-local.ts';
+import { loopback, type LoopbackEffort } from './dns-loopback.ts';
 import { checkPackages, DNS_NEEDED } from './programs.ts';
 import {
   jsonText,
@@ -28,7 +29,13 @@ import {
   tellWanted,
 } from './report.ts';
 
-const FULL: { local: LocalEffort; forward: ForwardEffort } = {
+interface Efforts {
+  readonly local: LocalEffort;
+  readonly forward: ForwardEffort;
+  readonly loopback: LoopbackEffort;
+}
+
+const FULL: Efforts = {
   local: {
     names: 10_000,
     rounds: 7,
@@ -39,9 +46,14 @@ const FULL: { local: LocalEffort; forward: ForwardEffort } = {
     load: { rounds: 5, seconds: 3, rampSeconds: 10 },
   },
   forward: { rounds: 5, count: 4000, warmUp: 4000, rate: 1000, lookups: 20 },
+  loopback: {
+    connect: { rounds: 9, turns: 60, count: 200 },
+    echo: { rounds: 9, turns: 60, count: 400 },
+    bulk: { rounds: 9, turns: 60, count: 400 },
+  },
 };
 
-const QUICK: typeof FULL = {
+const QUICK: Efforts = {
   local: {
     names: 10_000,
     rounds: 2,
@@ -52,9 +64,14 @@ const QUICK: typeof FULL = {
     load: { rounds: 1, seconds: 1, rampSeconds: 0 },
   },
   forward: { rounds: 1, count: 1000, warmUp: 2000, rate: 500, lookups: 10 },
+  loopback: {
+    connect: { rounds: 3, turns: 30, count: 200 },
+    echo: { rounds: 3, turns: 30, count: 400 },
+    bulk: { rounds: 3, turns: 20, count: 400 },
+  },
 };
 
-const PARTS = ['local', 'forward'] as const;
+const PARTS = ['local', 'forward', 'loopback'] as const;
 
 function options() {
   const { values } = parseArgs({
@@ -90,6 +107,7 @@ async function* sectionsOf(asked: ReturnType<typeof options>): AsyncGenerator<Se
   const forward = FORWARD_KINDS.filter(isServer);
   if (asked.isChosen('local') && local.length > 0) yield* localNames(effort.local, local, dice);
   if (asked.isChosen('forward') && forward.length > 0) yield forwarding(effort.forward, forward);
+  if (asked.isChosen('loopback')) yield await loopback(effort.loopback);
 }
 
 async function main(): Promise<void> {
