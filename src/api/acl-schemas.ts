@@ -144,7 +144,6 @@ export const aclLogQuery = strict({
     .transform((value) => Math.min(Number(value), LOG_ENTRIES_MAX))
     .optional(),
 });
-export type AclLogQuery = z.output<typeof aclLogQuery>;
 
 const endpoint = text('endpoint').transform((value, ctx) => {
   const parsed = parseEndpoint(value);

@@ -45,7 +45,10 @@ async function install(options: InstallOptions): Promise<void> {
     all: options.all === true,
     dryRun: options.dryRun === true,
   });
-  if (!dns.enabled) note('zerohop: warning: dns.enabled is false: nobody answers there');
+  if (!dns.enabled)
+    note(
+      'zerohop: warning: dns.enabled is false: nobody answers there until it is true and the agent restarted',
+    );
   tell(report, options);
 }
 

@@ -48,7 +48,7 @@ export function typeNumber(name: string): number | undefined {
   return number >= 0 && number <= 65_535 ? number : undefined;
 }
 
-export function typeName(number: number): string {
+function typeName(number: number): string {
   return NAMES.get(number) ?? `TYPE${number}`;
 }
 

@@ -3,9 +3,6 @@
  * come out one at a time, as whoever takes them may have to wait; what is kept is bounded by that.
  */
 
-/** Longest message that the two bytes can announce. */
-export const FRAME_BYTES_MAX = 65_535;
-
 /** A chunk of one byte takes some 300: who sends byte by byte is to take no more memory than others. A guess. */
 const CHUNKS_MAX = 64;
 

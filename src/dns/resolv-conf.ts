@@ -63,7 +63,7 @@ export function withoutOwnLines(text: string): { rest: string; mark: string | un
 /** Our server first and the others after it, so that they answer where ours does not. */
 export function pointedAtUs(
   text: string,
-  { address, mark, instead }: { address: string; mark: string; instead?: readonly string[] },
+  { address, mark }: { address: string; mark: string },
 ): string {
   const { rest } = withoutOwnLines(text);
   const isRotating = (line: string): boolean =>
@@ -75,7 +75,6 @@ export function pointedAtUs(
     .flatMap((line) => readResolvConf(line).options.filter((option) => option !== 'rotate'));
   const lines = [
     `nameserver ${address}`,
-    ...(instead ?? []),
     // A name server that is gone refuses at once; one that hangs costs a second, and is asked twice.
     `options ${['timeout:1', 'attempts:2', ...still].join(' ')}`,
   ];

@@ -130,7 +130,7 @@ class Sources {
   ];
   #list: readonly string[] = ['255.255.255.255'];
 
-  /** The same list until there is another one. */
+  /** Addresses and blocks, canonical, sorted; the same list until there is another one. */
   read(): readonly string[] {
     const isNews = this.#all.map((source) => source.read()).includes(true);
     if (!isNews) return this.#list;
@@ -139,11 +139,6 @@ class Sources {
     this.#list = [...new Set(canonical)].toSorted();
     return this.#list;
   }
-}
-
-/** Addresses and blocks, canonical, sorted. */
-export function readLocalAddresses(): readonly string[] {
-  return new Sources().read();
 }
 
 export class LocalAddresses {

@@ -29,7 +29,7 @@ export function readText(path: string): string | undefined {
     return readFileSync(path, 'utf8');
   } catch (error) {
     if (codeOf(error) === 'ENOENT') return undefined;
-    throw refused(error, path);
+    throw refused(error, path, 'read');
   }
 }
 
@@ -132,13 +132,14 @@ const HINTS: Readonly<Record<string, string>> = {
   EACCES: 'run it as root',
   EPERM:
     'run it as root; for root it is immutable, and somebody wants it so: `chattr -i` lets it be written',
+  ENOSPC: 'make room on its disk and do it again',
   EROFS: 'the file system is read-only: what makes the image of this host has to write it',
 };
 
-function refused(error: unknown, path: string): ProblemError {
-  const message = `${path} cannot be changed: ${error instanceof Error ? error.message : String(error)}`;
-  const hint = HINTS[codeOf(error) ?? ''];
-  return new ProblemError([{ code: 'unavailable', message, ...(hint && { hint }) }], {
+function refused(error: unknown, path: string, what: 'read' | 'changed' = 'changed'): ProblemError {
+  const message = `${path} cannot be ${what}: ${error instanceof Error ? error.message : String(error)}`;
+  const hint = HINTS[codeOf(error) ?? ''] ?? 'see to that and do it again';
+  return new ProblemError([{ code: 'unavailable', message, hint }], {
     cause: error,
   });
 }
