@@ -74,10 +74,14 @@ export interface Attempt extends Due {
   readonly isCaseRandom: boolean;
   readonly hasEdns: boolean;
   readonly sentMs: number;
+  /** Its end is waited for whoever wins, and counts. */
+  readonly isWatched: boolean;
   /** Undefined: its flight has ended; what comes now only tells of the upstream. */
   flight: Flight | undefined;
   /** Its flight has ended with an answer. */
   isAnswered: boolean;
+  /** It took longer than its upstream usually does. */
+  isLate: boolean;
   /** It counts as failed already, although its flight still waits for it. */
   isJudged: boolean;
   mismatches: number;

@@ -133,9 +133,16 @@ export class Races {
     this.#settle(flight);
   }
 
-  /** It is late enough to count as failed; who is not waited for any more ends. */
+  /** First it is late, then it has failed; who is not waited for any more ends. */
   attemptDue(attempt: Attempt, nowMs: number): void {
     this.#nowMs = nowMs;
+    const { standing, sentMs, isWatched } = attempt;
+    const failedMs = sentMs + this.#settings.timeoutMs / 2;
+    if (!attempt.isLate) {
+      attempt.isLate = true;
+      if (isWatched) standing.late(nowMs, sentMs);
+      if (nowMs < failedMs) return this.#options.deadlines.set(attempt, failedMs);
+    }
     this.#judge(attempt);
     if (attempt.flight === undefined) this.#end(attempt, 'timeout');
   }
@@ -144,7 +151,10 @@ export class Races {
     this.#nowMs = nowMs;
     const attempt = this.#attempts.get(id);
     if (attempt === undefined) return;
-    if (why === 'unreachable' && attempt.transport === 'udp') this.#judge(attempt);
+    if (why === 'unreachable' && attempt.transport === 'udp') {
+      attempt.isJudged = true;
+      attempt.standing.unreachable(nowMs, attempt.sentMs);
+    }
     this.#loss(attempt, why, undefined);
   }
 
@@ -154,7 +164,7 @@ export class Races {
     if (attempt === undefined) return;
     const match = matchReply(bytes, attempt.sent);
     if (match === 'other') return this.#mismatch(attempt);
-    attempt.standing.replied(nowMs - attempt.sentMs);
+    attempt.standing.replied(nowMs, nowMs - attempt.sentMs);
     if (match === 'bare') return this.#refused(attempt, readReply(bytes, attempt.sent));
     if (match === 'case' && attempt.isCaseRandom && attempt.transport === 'udp') {
       this.#end(attempt, 'case');
@@ -212,6 +222,7 @@ export class Races {
   }
 
   #succeeded(attempt: Attempt): void {
+    if (!attempt.isWatched) return;
     const tookMs = this.#nowMs - attempt.sentMs;
     attempt.standing.succeeded(this.#nowMs, attempt.transport === 'udp' ? tookMs : undefined);
   }
@@ -219,7 +230,7 @@ export class Races {
   #judge(attempt: Attempt): void {
     if (attempt.isJudged) return;
     attempt.isJudged = true;
-    attempt.standing.failed(this.#nowMs);
+    if (attempt.isWatched) attempt.standing.failed(this.#nowMs);
   }
 
   /**
@@ -230,11 +241,11 @@ export class Races {
     const { flight, standing } = attempt;
     this.#end(attempt, result);
     if (flight === undefined) {
-      if (attempt.isAnswered && !attempt.isJudged && result !== 'local')
+      if (attempt.isAnswered && attempt.isWatched && !attempt.isJudged && result !== 'local')
         standing.failed(this.#nowMs);
       return;
     }
-    const isBlamed = !attempt.isJudged && result !== 'local';
+    const isBlamed = attempt.isWatched && !attempt.isJudged && result !== 'local';
     flight.losses.set(standing, { rcode, isBlamed });
     if (flight.next < flight.ranked.length) this.#tryNext(flight, false);
     this.#settle(flight);
@@ -302,8 +313,10 @@ export class Races {
       isCaseRandom,
       hasEdns: hasEdns && cause !== 'no edns',
       sentMs: nowMs,
+      isWatched: cause !== 'race' || standing.isWatchable,
       flight,
       isAnswered: false,
+      isLate: false,
       isJudged: false,
       mismatches: 0,
       dueMs: 0,
@@ -312,10 +325,8 @@ export class Races {
     this.#attempts.set(attempt.id, attempt);
     if (flight === undefined) this.#lingering.add(attempt);
     else flight.pending.add(attempt);
-    standing.sent += 1;
-    standing.pending += 1;
-    standing.askedMs = nowMs;
-    this.#options.deadlines.set(attempt, nowMs + this.#settings.timeoutMs / 2);
+    standing.began(nowMs, attempt.isWatched);
+    this.#options.deadlines.set(attempt, nowMs + standing.lateMs(this.#settings.timeoutMs));
     this.#options.emit({
       kind: 'send',
       attempt: attempt.id,
@@ -341,7 +352,7 @@ export class Races {
     if (!this.#attempts.delete(attempt.id)) return;
     this.#lingering.delete(attempt);
     this.#options.deadlines.remove(attempt);
-    attempt.standing.ended(result);
+    attempt.standing.ended(result, attempt.isWatched);
     const { flight, question } = attempt;
     if (flight !== undefined) {
       flight.pending.delete(attempt);
@@ -398,6 +409,7 @@ export class Races {
       const everyMs = outcome.kind === 'won' ? LOOK_WELL_MS : LOOK_MS;
       if (isSuspect) this.#look(attempt.standing, flight.zone, everyMs);
       if (attempt.isJudged) this.#end(attempt, 'timeout');
+      else if (attempt.isAnswered && !attempt.isWatched) this.#end(attempt, 'cancelled');
       else this.#lingering.add(attempt);
     }
     flight.pending.clear();

@@ -7,6 +7,14 @@ import type { AttemptResult, Upstream, UpstreamState, UpstreamStats } from './ty
 
 /** Failures lose half their weight in this time (a guess: outages last longer, lost packets do not). */
 const HALF_LIFE_MS = 10_000;
+/** More than these weigh no more: who is asked often is not judged by what was thousands of questions ago. */
+const WEIGHT_MAX = 64;
+/** So many late in a row, and nothing heard since: it is gone, whatever it was before (a guess). */
+const SILENT_MAX = 8;
+/** What counts while it is gone: failing, until two in three of what it is asked then are good. */
+const GONE_FAILURES = 2;
+/** Questions whose end is waited for whoever answers first; of more the others are a sample (a guess). */
+const WATCHED_MAX = 32;
 /** RFC 6298 section 2, for the smoothed latency and its variation. */
 const ALPHA = 1 / 8;
 const BETA = 1 / 4;
@@ -34,6 +42,9 @@ export class Standing {
   #successes = 0;
   #fadedMs = 0;
   #isLastGood = false;
+  #repliedMs = -Infinity;
+  /** Late in a row, since its last reply. */
+  #unanswered = 0;
   smoothedMs: number | undefined;
   #variationMs = 0;
   askedMs = -Infinity;
@@ -44,6 +55,8 @@ export class Standing {
   ednsLostUntilMs = -Infinity;
   sent = 0;
   pending = 0;
+  /** Of the pending ones, those whose end is waited for. */
+  watched = 0;
   readonly results: Partial<Record<AttemptResult, number>> = {};
   readonly #latencyCounts: number[] = Array.from({ length: LATENCY_BOUNDS_MS.length + 1 }, () => 0);
   #latencySumMs = 0;
@@ -58,6 +71,7 @@ export class Standing {
   succeeded(nowMs: number, tookMs: number | undefined): void {
     this.#fade(nowMs);
     this.#successes += 1;
+    this.#bound();
     this.#isLastGood = true;
     if (tookMs === undefined) return;
     if (this.smoothedMs === undefined) {
@@ -72,11 +86,40 @@ export class Standing {
   failed(nowMs: number): void {
     this.#fade(nowMs);
     this.#failures += 1;
+    this.#bound();
     this.#isLastGood = false;
   }
 
+  /** A question has no reply yet for longer than it usually takes. */
+  late(nowMs: number, sentMs: number): void {
+    if (this.#repliedMs > sentMs) return;
+    this.#unanswered += 1;
+    if (this.#unanswered >= SILENT_MAX) this.#gone(nowMs);
+  }
+
+  /** The network says that nobody is there. */
+  unreachable(nowMs: number, sentMs: number): void {
+    this.failed(nowMs);
+    if (this.#repliedMs <= sentMs) this.#gone(nowMs);
+  }
+
+  /** All that was good is forgotten: one of the others is asked in its place from now on. */
+  #gone(nowMs: number): void {
+    this.#fade(nowMs);
+    this.#successes = 0;
+    this.#failures = Math.max(this.#failures, GONE_FAILURES);
+    this.#isLastGood = false;
+  }
+
+  /** Whether one question more is one of those whose end is waited for. */
+  get isWatchable(): boolean {
+    return this.watched < WATCHED_MAX;
+  }
+
   /** A reply of any kind came. */
-  replied(tookMs: number): void {
+  replied(nowMs: number, tookMs: number): void {
+    this.#repliedMs = nowMs;
+    this.#unanswered = 0;
     let i = 0;
     while (i < LATENCY_BOUNDS_MS.length && tookMs > (LATENCY_BOUNDS_MS[i] ?? 0)) i += 1;
     this.#latencyCounts[i] = (this.#latencyCounts[i] ?? 0) + 1;
@@ -84,8 +127,16 @@ export class Standing {
     this.#latencyCount += 1;
   }
 
-  ended(result: AttemptResult): void {
+  began(nowMs: number, isWatched: boolean): void {
+    this.sent += 1;
+    this.pending += 1;
+    if (isWatched) this.watched += 1;
+    this.askedMs = nowMs;
+  }
+
+  ended(result: AttemptResult, isWatched: boolean): void {
     this.pending -= 1;
+    if (isWatched) this.watched -= 1;
     this.results[result] = (this.results[result] ?? 0) + 1;
   }
 
@@ -102,6 +153,11 @@ export class Standing {
     if (this.smoothedMs === undefined) return timeoutMs / 8;
     const expected = this.smoothedMs + 4 * this.#variationMs;
     return Math.min(timeoutMs / 4, Math.max(RETRY_MIN_MS, expected));
+  }
+
+  /** From then on it is late, be it a resolver that has to ask others: an eighth of the bound at least. */
+  lateMs(timeoutMs: number): number {
+    return Math.min(timeoutMs / 2, Math.max(timeoutMs / 8, 4 * this.retryMs(timeoutMs)));
   }
 
   isProbeDue(nowMs: number): boolean {
@@ -133,6 +189,13 @@ export class Standing {
       isCaseKept: nowMs >= this.caseLostUntilMs,
       hasEdns: nowMs >= this.ednsLostUntilMs,
     };
+  }
+
+  #bound(): void {
+    const weight = this.#failures + this.#successes;
+    if (weight <= WEIGHT_MAX) return;
+    this.#failures *= WEIGHT_MAX / weight;
+    this.#successes *= WEIGHT_MAX / weight;
   }
 
   #fade(nowMs: number): void {

@@ -113,7 +113,8 @@ test('SERVFAIL, REFUSED, NOTIMP, FORMERR, lame and broken replies lose against a
     assert.deepEqual([answer.attempts[0]?.upstream, answer.attempts[0]?.result], [A, result]);
     world.settle();
     const [standing] = world.machine.stats(world.nowMs).upstreams;
-    assert.equal(standing?.state, 'unsteady', `${result} counts as a failure`);
+    const state = result === 'unreachable' ? 'failing' : 'unsteady';
+    assert.equal(standing?.state, state, `${result} counts as a failure`);
   }
 });
 
