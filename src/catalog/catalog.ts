@@ -88,7 +88,9 @@ function portOf(
   reach: Reach,
   families: ReadonlySet<Family>,
 ): CatalogPort {
-  const backends = all.filter((one) => one.portName === port.name && reach.counts(one));
+  const isIts = (one: BackendRecord): boolean => one.portName === port.name && reach.counts(one);
+  // Mostly there is one port, and the list of the records can be its list.
+  const backends = all.every(isIts) ? all : all.filter(isIts);
   if (reach.isCalm) return { ...port, backends };
   const downs = backends.map((one) => reach.downOf(one, port.protocol));
   if (downs.every((down) => down === undefined)) return { ...port, backends };

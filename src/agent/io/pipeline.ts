@@ -19,6 +19,7 @@ import type { Change } from '../../state/records.ts';
 import type { Changed, Update, Write } from '../../state/replica/replica.ts';
 import type { Logger } from '../../telemetry/io/log.ts';
 import { releaseMemorySoon } from '../../telemetry/io/memory.ts';
+import { isSame, takesAway } from '../decided.ts';
 import { Dirty } from '../dirty.ts';
 import { applyWhatFits, unfitText } from './fitting.ts';
 import type { HostKernel, NextState, PreparedState } from './host-kernel.ts';
@@ -371,18 +372,20 @@ export class Pipeline {
       prepared?.abandon();
       return { ...done, revision: before.revision };
     }
+    let isWhole = false;
     try {
       const committed = this.state.commit(changes, Date.now());
       this.#spread?.(committed);
       this.#hear(committed.changed);
       // Other hosts' writes to the same records: applied in their own turn.
-      const isWhole = prepared !== undefined && isSame(committed.changes, changes);
+      isWhole = prepared !== undefined && isSame(committed.changes, changes);
       if (!isWhole) this.#dirty.mark(committed);
     } catch (error) {
       prepared?.abandon();
       throw error;
     }
-    if (prepared !== undefined) this.#applyStored(prepared, catalog);
+    if (prepared !== undefined)
+      this.#applyStored(prepared, isWhole ? this.#sharing(touched) : catalog);
     if (changes.length >= burstChanges) releaseMemorySoon();
     if (this.#dirty.isAny) this.#wake();
     return { ...done, revision: this.state.snapshot().revision };
@@ -397,6 +400,11 @@ export class Pipeline {
       if (isLimit(error) && isInTheWay && changes.every(takesAway)) return undefined;
       throw error;
     }
+  }
+
+  /** What was planned, of the records that the state has: a second copy of all would be kept by none else. */
+  #sharing(touched: Iterable<string>): Catalog {
+    return buildCatalog(this.state.snapshot(), this.#context, { catalog: this.#catalog, touched });
   }
 
   #applyStored(prepared: PreparedState, catalog: Catalog): void {
@@ -578,10 +586,6 @@ function isLimit(error: unknown): error is ProblemError {
   return error instanceof ProblemError && error.problems.some(({ code }) => code === 'limit');
 }
 
-function takesAway({ kind }: Change): boolean {
-  return kind.startsWith('remove-');
-}
-
 function textOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
@@ -590,11 +594,4 @@ function refusedByKernel(error: unknown): ProblemError {
   const message = `stored, but not in the kernel yet: ${textOf(error)}`;
   const hint = 'the agent tries again in a second, and at every full check; see zerohop status';
   return new ProblemError([{ code: 'kernel', message, hint }], { cause: error });
-}
-
-/** Whether the documents say what was decided: lists in any order, and nothing of others among it. */
-function isSame(a: readonly Change[], b: readonly Change[]): boolean {
-  if (a.length !== b.length) return false;
-  const texts = new Set(a.map((change) => JSON.stringify(change)));
-  return b.every((change) => texts.has(JSON.stringify(change)));
 }

@@ -71,6 +71,20 @@ export function parseCell(raw: string, client: number, clock: number): Cell | un
   return { key: raw.slice(0, keyEnd), text: raw, writer: client, clock, ms, counter };
 }
 
+/** Of the text of a cell. */
+export function keyOf(text: string): string {
+  return text.slice(0, text.indexOf('\n'));
+}
+
+/** Of the text of a cell. */
+export function stampOf(text: string): { readonly ms: number; readonly counter: number } {
+  const start = text.indexOf('\n') + 1;
+  const dot = text.indexOf('.', start);
+  const end = text.indexOf('\n', dot);
+  const numberAt = (from: number, to: number): number => Number.parseInt(text.slice(from, to), 36);
+  return { ms: numberAt(start, dot), counter: numberAt(dot + 1, end) };
+}
+
 export function valueOf({ key, text }: Pick<Cell, 'key' | 'text'>): string {
   return text.slice(text.indexOf('\n', key.length + 1) + 1);
 }

@@ -10,7 +10,7 @@
  * most two items for each cell that is left, whatever happened before; those of a map never do.
  */
 import * as Y from 'yjs';
-import { parseCell, SEED, WRITER_MAX, type Cell } from './cell.ts';
+import { keyOf, parseCell, SEED, stampOf, WRITER_MAX, type Cell } from './cell.ts';
 import { compareStamps } from './hlc.ts';
 import type { ReplicaLimits } from './limits.ts';
 import { buildUpdate, parseUpdate, UpdateError, type LogUpdate } from './wire.ts';
@@ -36,12 +36,42 @@ export function compareEpochs(a: Epoch, b: Epoch): number {
   return a.number - b.number || a.proposer - b.proposer;
 }
 
-/** A cell that is not removed, and where it is. */
-export interface Entry extends Cell {
+/** A cell that is not removed, and where it is. What is in its text is not held beside it: there are 100,000. */
+export class Entry implements Cell {
+  readonly text: string;
+  readonly writer: number;
+  readonly clock: number;
+  /** Its place in the seed of the epoch, of which it is a copy; -1 in its writer's log. */
+  readonly #seedAt: number;
+
+  constructor({ text, writer, clock }: Cell, at: number, seeded: boolean) {
+    this.text = text;
+    this.writer = writer;
+    this.clock = clock;
+    this.#seedAt = seeded ? at : -1;
+  }
+
+  get key(): string {
+    return keyOf(this.text);
+  }
+
+  get ms(): number {
+    return stampOf(this.text).ms;
+  }
+
+  get counter(): number {
+    return stampOf(this.text).counter;
+  }
+
   /** It is a copy in the seed of the epoch, and not in its writer's log. */
-  readonly seeded: boolean;
+  get seeded(): boolean {
+    return this.#seedAt >= 0;
+  }
+
   /** Its place in the log it is in. */
-  readonly at: number;
+  get at(): number {
+    return this.#seedAt >= 0 ? this.#seedAt : this.clock;
+  }
 }
 
 /** What one update did: the winner of each touched key before it, and the newest stamp in it. */
@@ -295,13 +325,13 @@ export class LogDocument {
 
   #add(cell: Cell, at: number, seeded: boolean): void {
     this.#touch(cell.key);
-    const { key, text, writer, clock, ms, counter } = cell;
-    const entry: Entry = { key, text, writer, clock, ms, counter, at, seeded };
+    const { key } = cell;
+    const entry = new Entry(cell, at, seeded);
     const there = this.#byKey.get(key);
     if (there === undefined) this.#byKey.set(key, entry);
     else if (isList(there)) there.push(entry);
     else this.#byKey.set(key, [there, entry]);
-    this.#count(entry, 1);
+    this.#count(cell, 1);
     if (this.#newest === undefined || compareStamps(this.#newest, cell) < 0) this.#newest = cell;
   }
 
@@ -317,10 +347,10 @@ export class LogDocument {
     const [first] = left;
     if (first === undefined) this.#byKey.delete(cell.key);
     else this.#byKey.set(cell.key, left.length === 1 ? first : left);
-    this.#count(gone, -1);
+    this.#count(cell, -1);
   }
 
-  #count({ writer, clock, ms, counter }: Entry, by: 1 | -1): void {
+  #count({ writer, clock, ms, counter }: Cell, by: 1 | -1): void {
     this.#entries += by;
     this.#hash1 ^= mix(1, writer, clock, ms, counter);
     this.#hash2 ^= mix(2, writer, clock, ms, counter);
