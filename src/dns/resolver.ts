@@ -74,6 +74,7 @@ export function resolve(zone: Zone, query: Query, options: ResolveOptions): Reso
     return nothing(zone, query, standing.isThere ? RCODE.NOERROR : RCODE.NXDOMAIN, options);
   }
   if (entry.own === 'ready' && !zone.isReady) return failed(query, RCODE.SERVFAIL, options);
+  if (zone.isElsewhere(query.name) && !entry.isInhabited) return FORWARD;
   begin(query, options);
   if (query.type === TYPE.ANY) return any(zone, query, entry, options);
   const set = recordsOf(entry, query.type, options);

@@ -38,6 +38,8 @@ export interface ZoneSources {
   /** By `NAME TYPE`. */
   readonly records: ReadonlyMap<string, UserRecord>;
   readonly pools: VipPools;
+  /** Names below the domain whose zones others have (dns.forward), but for what is there. */
+  readonly elsewhere?: readonly string[];
   /** Whether it is what the agent serves: `ready.DOMAIN` fails before. */
   readonly isReady: boolean;
 }
@@ -128,9 +130,14 @@ export class Zone implements ZoneBase {
     return entry;
   }
 
+  /** Whether others are asked for it, unless something of ours stands there. */
+  isElsewhere(name: string): boolean {
+    return this.sources.elsewhere?.some((zone) => isWithin(name, zone)) === true;
+  }
+
   /** Of names that lookup() does not know: whether it is for this zone to say so. */
   standing(name: string): Standing {
-    if (isWithin(name, this.domain)) return MISSING;
+    if (isWithin(name, this.domain)) return this.isElsewhere(name) ? FOREIGN : MISSING;
     const loopback = loopbackName(name);
     if (loopback !== undefined) return { kind: 'ours', ...loopback };
     const reverse = name.endsWith('.arpa') ? readReverse(name) : undefined;

@@ -366,9 +366,10 @@ export class Dns implements DnsEngine {
 
   #sources(): ZoneSources {
     const { config, pools, world } = this.#options;
-    const { domain, ttl, negativeTtl } = config;
+    const { domain, ttl, negativeTtl, forward } = config;
     const { isApplied: isReady, ...known } = world();
-    return { domain, ttl, negativeTtl, pools, isReady, ...known };
+    const elsewhere = [...forward.keys()].filter((zone) => zone.endsWith(`.${domain}`));
+    return { domain, ttl, negativeTtl, pools, elsewhere, isReady, ...known };
   }
 
   #settings(): ForwardSettings {

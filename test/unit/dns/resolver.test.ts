@@ -359,3 +359,22 @@ describe('resolve()', () => {
     assert.equal(brief(other, 'web.zerohop.internal', 'A'), 'forwarded');
   });
 });
+
+test('a zone below the domain that others have is theirs, but for the names of ours in it', () => {
+  const elsewhere = ['shop.zerohop.internal', 'sub.zerohop.internal'];
+  const parted = zoneOf({
+    ...WORLD,
+    elsewhere,
+    records: ['into.zerohop.internal CNAME www.sub.zerohop.internal'],
+  });
+  const says = (name: string, type = 'A'): string => brief(parted, name, type);
+  for (const name of ['sub', 'www.sub', 'a.b.SUB', 'shop', 'other.shop', 'x.db.shop', '_tcp.shop'])
+    assert.equal(says(`${name}.zerohop.internal`), 'forwarded', name);
+  assert.equal(says('sub.zerohop.internal', 'SOA'), 'forwarded');
+  assert.equal(says('db.shop.zerohop.internal'), 'A 240.0.0.2');
+  assert.equal(says('db.shop.zerohop.internal', 'MX'), 'nothing (zerohop.internal)');
+  assert.match(says('notsub.zerohop.internal'), /^NXDOMAIN/);
+  assert.match(says('zerohop.internal', 'SOA'), /^SOA/);
+  const into = resolved(parted, 'into.zerohop.internal', 'A');
+  assert.equal(into.kind === 'answer' && into.target, 'www.sub.zerohop.internal');
+});

@@ -28,6 +28,7 @@ export interface Words {
   readonly unhealthy?: readonly string[];
   readonly self?: Partial<NodeFacts>;
   readonly isReady?: boolean;
+  readonly elsewhere?: readonly string[];
   readonly ttl?: number;
   readonly domain?: string;
 }
@@ -98,6 +99,7 @@ export function sourcesOf(words: Words): ZoneSources {
     unreachable: context.unreachable,
     records: recordsOf(words.records ?? []),
     pools: context.pools,
+    elsewhere: words.elsewhere ?? [],
     isReady: words.isReady ?? true,
   };
 }
