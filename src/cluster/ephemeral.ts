@@ -32,6 +32,8 @@ export interface EphemeralLimits {
   readonly valueBytesMax: number;
   readonly forMsMax: number;
   readonly rememberMs: number;
+  /** All that is due to be forgotten within so long is forgotten at once: each time costs a look at all facts. */
+  readonly forgetEveryMs: number;
 }
 
 /** Guesses: two facts for each backend of a host of 1,000, and 10 hosts like that. */
@@ -42,6 +44,7 @@ export const EPHEMERAL_LIMITS: EphemeralLimits = {
   valueBytesMax: 4096,
   forMsMax: 600_000,
   rememberMs: 60_000,
+  forgetEveryMs: 1000,
 };
 
 interface Held {
@@ -158,7 +161,7 @@ export class Ephemeral {
 
   #put(fact: Fact, nowMs: number): 'taken' | 'old' | 'refused' {
     const { key, origin, value } = fact;
-    const { keyCharsMax, valueBytesMax, forMsMax, rememberMs } = this.#limits;
+    const { keyCharsMax, valueBytesMax, forMsMax } = this.#limits;
     if (key === '' || key.length > keyCharsMax) return 'refused';
     if ((value?.length ?? 0) > valueBytesMax || fact.forMs > forMsMax) return 'refused';
     const keys = this.#origins.get(origin) ?? new Map<string, Held>();
@@ -171,10 +174,15 @@ export class Ephemeral {
       this.#origins.set(origin, keys);
     }
     const endsAtMs = nowMs + fact.forMs;
-    const held: Held = { fact, endsAtMs, forgetAtMs: endsAtMs + rememberMs };
+    const held: Held = { fact, endsAtMs, forgetAtMs: this.#forgetAtMs(endsAtMs) };
     keys.set(key, held);
     this.#wake(held);
     return 'taken';
+  }
+
+  #forgetAtMs(endsAtMs: number): number {
+    const { rememberMs, forgetEveryMs } = this.#limits;
+    return Math.ceil((endsAtMs + rememberMs) / forgetEveryMs) * forgetEveryMs;
   }
 
   #wake({ fact, endsAtMs, forgetAtMs }: Held): void {

@@ -1,5 +1,5 @@
-// A token bucket for each key, in a table with a limit. Where the table is full the key that was seen longest ago is
-// forgotten, so whoever has very many addresses is held by the overall limit only. Time is passed in.
+// A token bucket for each key, in a table with a limit. Where the table is full those that were seen longest ago are
+// forgotten, half a table at a time, so whoever has very many addresses is held by the overall limit only. Time is passed in.
 
 export interface Rate {
   readonly perSecond: number;
@@ -13,37 +13,42 @@ interface Bucket {
 
 export class Limiter {
   readonly #rate: Rate;
-  readonly #keysMax: number;
-  readonly #buckets = new Map<string, Bucket>();
+  readonly #half: number;
+  /** Seen since the halves changed places last. */
+  #young = new Map<string, Bucket>();
+  #old = new Map<string, Bucket>();
 
   constructor(rate: Rate, keysMax: number) {
     this.#rate = rate;
-    this.#keysMax = keysMax;
+    this.#half = Math.max(1, Math.floor(keysMax / 2));
   }
 
   get size(): number {
-    return this.#buckets.size;
+    return this.#young.size + this.#old.size;
   }
 
   /** Whether this key may act once more now. */
   take(key: string, nowMs: number): boolean {
-    const { perSecond, burst } = this.#rate;
-    const bucket = this.#buckets.get(key) ?? { left: burst, atMs: nowMs };
+    const { perSecond } = this.#rate;
+    const bucket = this.#young.get(key) ?? this.#rejuvenated(key, nowMs);
     const passedMs = Math.max(0, nowMs - bucket.atMs);
-    bucket.left = Math.min(burst, bucket.left + (passedMs / 1000) * perSecond);
+    bucket.left = Math.min(this.#rate.burst, bucket.left + (passedMs / 1000) * perSecond);
     bucket.atMs = nowMs;
     const allowed = bucket.left >= 1;
     if (allowed) bucket.left -= 1;
-    this.#buckets.delete(key); // to the end of the map's order
-    this.#buckets.set(key, bucket);
-    this.#forgetOldest();
     return allowed;
   }
 
-  #forgetOldest(): void {
-    if (this.#buckets.size <= this.#keysMax) return;
-    const [oldest] = this.#buckets.keys();
-    if (oldest !== undefined) this.#buckets.delete(oldest);
+  /** No key is moved that was seen lately: a Map that is nearly full is made anew every few times one is. */
+  #rejuvenated(key: string, nowMs: number): Bucket {
+    const bucket = this.#old.get(key) ?? { left: this.#rate.burst, atMs: nowMs };
+    this.#old.delete(key);
+    if (this.#young.size >= this.#half) {
+      this.#old = this.#young;
+      this.#young = new Map();
+    }
+    this.#young.set(key, bucket);
+    return bucket;
   }
 }
 

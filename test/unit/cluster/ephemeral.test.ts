@@ -102,10 +102,27 @@ test('an older fact that is late does not bring back what ended, while it is rem
   assert.equal(table.expire(10).length, 1);
   assert.deepEqual(table.receive([of(1, 500)], 50), []);
   assert.equal(table.size, 1);
-  assert.equal(table.nextAtMs, 110);
-  table.expire(110);
+  assert.equal(table.nextAtMs, 1000);
+  assert.deepEqual(table.receive([of(1, 500)], 999), []);
+  table.expire(1000);
   assert.equal(table.size, 0);
-  assert.equal(table.receive([of(1, 500)], 111).length, 1);
+  assert.equal(table.receive([of(1, 500)], 1001).length, 1);
+});
+
+test('facts that were withdrawn one after the other are forgotten together, none too early', () => {
+  const table = new Ephemeral('me', 1, { rememberMs: 2500 });
+  for (let i = 0; i < 1000; i++) table.state(`k${i}`, undefined, 0, i);
+  const looks: (readonly [atMs: number, left: number])[] = [];
+  while (table.nextAtMs < Infinity) {
+    const atMs = table.nextAtMs;
+    table.expire(atMs);
+    looks.push([atMs, table.size]);
+  }
+  // The first 501 were withdrawn by 500 ms.
+  assert.deepEqual(looks, [
+    [3000, 499],
+    [4000, 0],
+  ]);
 });
 
 test('there is a limit to all facts, to those of one origin, to keys, values and times', () => {

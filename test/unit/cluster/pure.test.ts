@@ -200,10 +200,19 @@ test('a limiter lets a burst pass, then its rate, each key for itself', () => {
   assert.equal(passed('a', 0), 0); // time that goes back gives nothing
 });
 
-test('a limiter remembers no more keys than it may', () => {
-  const limiter = new Limiter({ perSecond: 1, burst: 1 }, 3);
-  for (let i = 0; i < 100; i++) limiter.take(String(i), 0);
-  assert.equal(limiter.size, 3);
+test('a limiter remembers no more keys than it may, and those that come again and again', () => {
+  const limiter = new Limiter({ perSecond: 1, burst: 1 }, 4);
+  assert.equal(limiter.take('again', 0), true);
+  for (let i = 0; i < 100; i++) {
+    assert.equal(limiter.take(String(i), 0), true);
+    assert.equal(limiter.take('again', 0), false);
+  }
+  const sizes = new Set<number>();
+  for (let i = 0; i < 100; i++) {
+    assert.equal(limiter.take(String(i), 0), true, 'forgotten');
+    sizes.add(limiter.size);
+  }
+  assert.deepEqual([...sizes].toSorted(), [3, 4]);
 });
 
 test('one host with many IPv6 addresses is one source', () => {
