@@ -60,12 +60,26 @@ static __always_inline int zh_same6(const __u32 *a, const volatile __u32 *b)
   return a[0] == b[0] && a[1] == b[1] && a[2] == b[2] && a[3] == b[3];
 }
 
-/* In again, as if from outside. lo has the address 00:00:00:00:00:00, the link its own as target. */
-static __always_inline int zh_dns_turn(struct __sk_buff *skb, const struct zh_dns_config *config)
+/*
+ * In again, as if from outside. lo has the address 00:00:00:00:00:00, the link its own as target.
+ *
+ * IPv4 answers come as link-layer broadcasts: what is none is looked up among the connected UDP
+ * sockets before it is routed (udp_v4_early_demux), and the socket keeps the route, for packets that
+ * come to it from any interface. A neighbour's would then not be found martian. What comes on lo
+ * itself has its route already, and leaves none either.
+ */
+static __always_inline int zh_dns_turn(struct __sk_buff *skb, const struct zh_dns_config *config,
+                                       int is_answer4)
 {
   static const __u8 none[6] = {};
-  if (config->ingress != skb->ifindex && bpf_skb_store_bytes(skb, 0, none, sizeof(none), 0))
-    return TC_ACT_SHOT;
+  static const __u8 all[6] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
+  if (is_answer4) {
+    if (bpf_skb_store_bytes(skb, 0, all, sizeof(all), 0))
+      return TC_ACT_SHOT;
+  } else if (config->ingress != skb->ifindex) {
+    if (bpf_skb_store_bytes(skb, 0, none, sizeof(none), 0))
+      return TC_ACT_SHOT;
+  }
   return bpf_redirect(config->ingress, BPF_F_INGRESS);
 }
 

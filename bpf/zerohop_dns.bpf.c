@@ -72,7 +72,9 @@ static __always_inline int zh_dns_packet4(struct __sk_buff *skb, const struct zh
   if (verdict == -2)
     return TC_ACT_SHOT;
   if (verdict)
-    return zh_dns_exchange4(skb, &h.ip) ? TC_ACT_SHOT : zh_dns_turn(skb, config);
+    return zh_dns_exchange4(skb, &h.ip)
+               ? TC_ACT_SHOT
+               : zh_dns_turn(skb, config, h.udp.source == bpf_htons(ZH_DNS_PORT));
   h.ip.total = bpf_htons(sizeof(h) + length);
   h.ip.ttl = 64;
   h.ip.source = zh_dns_there4;
@@ -86,7 +88,7 @@ static __always_inline int zh_dns_packet4(struct __sk_buff *skb, const struct zh
   if (bpf_skb_store_bytes(skb, ZH_ETH_BYTES, &h, sizeof(h), 0))
     return TC_ACT_SHOT;
   counts->answered4++;
-  return zh_dns_turn(skb, config);
+  return zh_dns_turn(skb, config, 1);
 }
 
 static __always_inline int zh_dns_packet6(struct __sk_buff *skb, const struct zh_dns_config *config,
@@ -116,7 +118,7 @@ static __always_inline int zh_dns_packet6(struct __sk_buff *skb, const struct zh
   if (verdict == -2)
     return TC_ACT_SHOT;
   if (verdict)
-    return zh_dns_exchange6(skb, &h.ip) ? TC_ACT_SHOT : zh_dns_turn(skb, config);
+    return zh_dns_exchange6(skb, &h.ip) ? TC_ACT_SHOT : zh_dns_turn(skb, config, 0);
   __u32 source[4];
   __builtin_memcpy(source, h.ip.source, sizeof(source));
   __builtin_memcpy(h.ip.source, h.ip.target, sizeof(source));
@@ -136,7 +138,7 @@ static __always_inline int zh_dns_packet6(struct __sk_buff *skb, const struct zh
   if (bpf_skb_store_bytes(skb, ZH_ETH_BYTES, &h, sizeof(h), 0))
     return TC_ACT_SHOT;
   counts->answered6++;
-  return zh_dns_turn(skb, config);
+  return zh_dns_turn(skb, config, 0);
 }
 
 SEC("tc")

@@ -21,6 +21,8 @@ const IFLA_AF_SPEC = 26;
 const IFLA_INFO_KIND = 1;
 const IFLA_INFO_DATA = 2;
 const VETH_INFO_PEER = 1;
+const IFLA_INET_CONF = 1;
+const IPV4_DEVCONF_ROUTE_LOCALNET = 26;
 const IFLA_INET6_ADDR_GEN_MODE = 8;
 const IN6_ADDR_GEN_MODE_NONE = 1;
 const IFA_ADDRESS = 1;
@@ -28,6 +30,7 @@ const IFA_LOCAL = 2;
 const IFA_F_NODAD = 2;
 const RTA_DST = 1;
 const RTA_OIF = 4;
+const RTA_PREFSRC = 7;
 const RT_TABLE_LOCAL = 255;
 const RTPROT_STATIC = 4;
 const RTN_UNICAST = 1;
@@ -132,6 +135,21 @@ export function withoutLinkLocal(index: number): Uint8Array {
   );
 }
 
+/**
+ * net.ipv4.conf.NAME.route_localnet, which can be set where /proc/sys cannot be written, too:
+ * whether packets to and from 127.0.0.0/8 may come in and go out there.
+ */
+export function setRoutesLoopback(index: number, isRouting: boolean): Uint8Array {
+  const value = Uint8Array.of(Number(isRouting), 0, 0, 0);
+  const conf = attribute(IFLA_INET_CONF, attribute(IPV4_DEVCONF_ROUTE_LOCALNET, value));
+  return message(
+    RTM_NEWLINK,
+    0,
+    ifinfo(index, 0),
+    attribute(IFLA_AF_SPEC, attribute(AF_INET, conf)),
+  );
+}
+
 export function setUp(index: number): Uint8Array {
   return message(RTM_NEWLINK, 0, ifinfo(index, IFF_UP | IFF_NOARP));
 }
@@ -155,14 +173,14 @@ export function addAddress(index: number, address: Uint8Array, prefixLength: num
 }
 
 /**
- * To this address alone, over the link, for every socket of the host: the table that is asked first,
- * before those that rules choose by mark, user or source.
+ * To `there` alone, over the link and from `here`, for every socket of the host: the table that is
+ * asked first, before those that rules choose by mark, user or source.
  */
-export function addRoute(index: number, address: Uint8Array): Uint8Array {
-  const is4 = address.length === 4;
+export function addRoute(index: number, here: Uint8Array, there: Uint8Array): Uint8Array {
+  const is4 = there.length === 4;
   const head = new Uint8Array(12);
   head[0] = is4 ? AF_INET : AF_INET6;
-  head[1] = address.length * 8;
+  head[1] = there.length * 8;
   head[4] = RT_TABLE_LOCAL;
   head[5] = RTPROT_STATIC;
   head[6] = is4 ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE;
@@ -173,8 +191,9 @@ export function addRoute(index: number, address: Uint8Array): Uint8Array {
     RTM_NEWROUTE,
     NLM_F_CREATE | NLM_F_REPLACE,
     head,
-    attribute(RTA_DST, address),
+    attribute(RTA_DST, there),
     attribute(RTA_OIF, oif),
+    attribute(RTA_PREFSRC, here),
   );
 }
 
@@ -189,6 +208,21 @@ export function getLink(name: string): Uint8Array {
 export interface FoundLink {
   readonly index: number;
   readonly alias: string;
+  /** See setRoutesLoopback(). */
+  readonly routesLoopback: boolean;
+}
+
+/** Attributes by type, of those that lie in `bytes` one behind the other. */
+function attributesOf(bytes: Uint8Array): Map<number, Uint8Array> {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const found = new Map<number, Uint8Array>();
+  for (let at = 0; at + 4 <= bytes.length;) {
+    const length = view.getUint16(at, true);
+    if (length < 4 || at + length > bytes.length) break;
+    found.set(view.getUint16(at + 2, true) & 0x3fff, bytes.subarray(at + 4, at + length));
+    at += (length + 3) & ~3;
+  }
+  return found;
 }
 
 /** Of the answer to getLink(). */
@@ -198,14 +232,14 @@ export function readLink(answer: Uint8Array): FoundLink | undefined {
     return undefined;
   }
   const end = Math.min(view.getUint32(0, true), answer.length);
-  let alias = '';
-  for (let at = HEADER_BYTES + IFINFO_BYTES; at + 4 <= end;) {
-    const length = view.getUint16(at, true);
-    if (length < 4 || at + length > end) break;
-    if ((view.getUint16(at + 2, true) & 0x3fff) === IFLA_IFALIAS) {
-      alias = String.fromCharCode(...answer.subarray(at + 4, at + length)).replace(/\0.*$/s, '');
-    }
-    at += (length + 3) & ~3;
-  }
-  return { index: view.getInt32(HEADER_BYTES + 4, true), alias };
+  const attributes = attributesOf(answer.subarray(HEADER_BYTES + IFINFO_BYTES, end));
+  const alias = attributes.get(IFLA_IFALIAS) ?? new Uint8Array();
+  // Of IPv4 an answer has the values of all settings as an array; the first is that of number 1.
+  const specs = attributesOf(attributes.get(IFLA_AF_SPEC) ?? new Uint8Array());
+  const inet = attributesOf(specs.get(AF_INET) ?? new Uint8Array());
+  return {
+    index: view.getInt32(HEADER_BYTES + 4, true),
+    alias: String.fromCharCode(...alias).replace(/\0.*$/s, ''),
+    routesLoopback: inet.get(IFLA_INET_CONF)?.[4 * (IPV4_DEVCONF_ROUTE_LOCALNET - 1)] === 1,
+  };
 }

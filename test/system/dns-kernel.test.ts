@@ -1,122 +1,24 @@
 /** Names answered in the kernel, on a host with a server of its own and no agent. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { fileURLToPath } from 'node:url';
+import {
+  ask,
+  askAll,
+  KernelServer as Server,
+  LOOPBACKS,
+  pathOf,
+  says,
+  toldOf,
+  web,
+  WEB,
+  webIs,
+  words,
+  type Seen,
+} from '../harness/dns-kernel.ts';
 import { eventually, patience } from '../harness/eventually.ts';
 import { TestHost } from '../harness/host.ts';
-import type { Child } from '../harness/child.ts';
-import { question, tell, type Asking, type Words } from '../unit/dns/zones.ts';
+import { question, type Words } from '../unit/dns/zones.ts';
 import type { DnsStatusAnswer } from '../../src/api/dns-schemas.ts';
-import type { Heard } from './clients/dns-ask.ts';
-import type { Order } from './servers/kernel-dns.ts';
-
-const pathOf = (name: string): string => fileURLToPath(new URL(name, import.meta.url));
-const LOOPBACKS = ['127.0.0.55', '::1'] as const;
-
-/** Counters of what came over the link, and state. */
-interface Seen {
-  readonly state: string;
-  readonly why?: string;
-  readonly entries: number;
-  readonly left: number;
-  readonly answered4: number;
-  readonly answered6: number;
-  readonly unknown: number;
-  readonly unfit: number;
-  readonly others: number;
-  readonly strangers: number;
-  /** By the server, over any path. */
-  readonly asked: number;
-  readonly answered: number;
-  readonly silent: number;
-  readonly plain: number;
-  readonly different: readonly unknown[];
-  readonly unavailable?: string;
-}
-
-class Server {
-  readonly child: Child;
-  #lines = 0;
-
-  private constructor(child: Child) {
-    this.child = child;
-  }
-
-  static async start(
-    host: TestHost,
-    { entries = 1000, listen = LOOPBACKS }: { entries?: number; listen?: readonly string[] } = {},
-  ): Promise<{ server: Server; first: Seen }> {
-    const program = pathOf('servers/kernel-dns.ts');
-    const args = [host.cgroup, host.pinDir, String(entries), ...listen];
-    const server = new Server(host.spawn([process.execPath, program, ...args]));
-    return { server, first: await server.#line(30_000) };
-  }
-
-  async #line(timeoutMs: number): Promise<Seen> {
-    const before = this.#lines++;
-    // Of the output alone: the log goes to stderr.
-    const line = await eventually(
-      `line ${before} of the server`,
-      () => {
-        const lines = this.child.stdout.split('\n');
-        if (lines.length > before + 1) return lines[before];
-        if (!this.child.running) throw new Error(`it ended: ${this.child.stderr}`);
-        return undefined;
-      },
-      { timeoutMs },
-    );
-    return JSON.parse(line) as Seen;
-  }
-
-  async obeys(order: Order, timeoutMs = 30_000): Promise<Seen> {
-    this.child.say(`${JSON.stringify(order)}\n`);
-    return await this.#line(timeoutMs);
-  }
-
-  async zone(words: Words): Promise<Seen> {
-    return await this.obeys({ do: 'zone', words });
-  }
-
-  async status(): Promise<Seen> {
-    return await this.obeys({ do: 'status' });
-  }
-}
-
-interface Ask extends Asking {
-  readonly at?: string;
-  readonly how?: 'connected' | 'unconnected';
-  readonly bind?: string;
-  readonly times?: number;
-}
-
-const client = pathOf('clients/dns-ask.ts');
-
-function words(name: string, type: string, { at = '127.0.0.55', ...ask }: Ask): string[] {
-  const { how = 'connected', bind = '-', times = 1 } = ask;
-  const asked = Buffer.from(question(name, type, ask)).toString('hex');
-  return [process.execPath, client, at, how, bind, String(times), asked];
-}
-
-async function askAll(host: TestHost, name: string, type = 'A', ask: Ask = {}): Promise<Heard[]> {
-  return JSON.parse(await host.output(words(name, type, ask))) as Heard[];
-}
-
-async function ask(host: TestHost, name: string, type = 'A', how: Ask = {}): Promise<Heard> {
-  const [heard] = await askAll(host, name, type, how);
-  return heard ?? {};
-}
-
-const toldOf = (heard: Heard): ReturnType<typeof tell> =>
-  tell(Buffer.from(heard.answer ?? assert.fail(heard.error), 'hex'));
-
-const web = { services: { web: { vips: ['240.0.0.1', 'fd00::1'] } } };
-const WEB = 'web.zerohop.internal';
-const webIs = { answers: [`${WEB} 5 A 240.0.0.1`], rcode: 'NOERROR' };
-
-function says(heard: Heard, expected: { answers: readonly string[]; rcode: string }): void {
-  const { answers, rcode } = toldOf(heard);
-  assert.deepEqual({ answers, rcode }, expected);
-}
 
 /** Turns off that checksums are left to hardware: what the programs write is then read. */
 async function checksumsCount(host: TestHost): Promise<void> {
@@ -292,7 +194,7 @@ test('behind a firewall answers come in over lo, or clients stay with the server
   says(await ask(host, WEB), webIs);
   assert.equal((await server.status()).answered4, answered4 + 1);
   says(await ask(host, `x.${WEB}`), { answers: [], rcode: 'NXDOMAIN' });
-  await rule('-A', 'INPUT', '-s', '169.254.53.55', '-j', 'DROP');
+  await rule('-A', 'INPUT', '-s', '127.53.53.55', '-j', 'DROP');
   const closed = await server.obeys({ do: 'check' });
   assert.equal(closed.state, 'unavailable');
   assert.match(closed.why ?? '', /firewall/);

@@ -109,7 +109,7 @@ export class Dns implements DnsEngine {
     this.#server = new DnsServer({
       listen: config.listen,
       answer: (message, asker) =>
-        KernelDns.probeAnswer(message, asker.client) ??
+        this.#kernel?.probeAnswer(message, asker.client) ??
         this.#answering.answer(message, this.#asDirect(asker)),
       log,
     });
@@ -255,8 +255,9 @@ export class Dns implements DnsEngine {
 
   /** Whom the kernel led over its link, as if it had not. */
   #asDirect(asker: Asker): Asker {
-    if (this.#kernel === undefined || !KernelDns.isLocalClient(asker.client)) return asker;
-    return { ...asker, server: this.#kernel.askedAt(asker.server), client: LOCAL_CLIENT };
+    const kernel = this.#kernel;
+    if (kernel?.isLocalClient(asker.client) !== true) return asker;
+    return { ...asker, server: kernel.askedAt(asker.server), client: LOCAL_CLIENT };
   }
 
   /** Until the first question or warm() there is no zone to follow anything. */

@@ -37,10 +37,16 @@ import type { KernelEntry } from '../zone.ts';
 import {
   addressBytes,
   findLink,
+  isLinkOutdated,
+  isLoopbackOpen,
   linkAddresses,
+  LOOPBACK_INDEX,
   openLink,
   removeLink,
+  routeOnLoopback,
   type DnsLink,
+  type LinkAddresses,
+  type LinkEnds,
 } from './link.ts';
 
 export interface KernelDnsOptions {
@@ -77,10 +83,11 @@ export interface Unavailable {
 const CHECK_INTERVAL_MS = 5000;
 /** Longer than the server's longest turn. A guess. */
 const PROBE_TIMEOUT_MS = 2000;
-/** Of every network namespace (LOOPBACK_IFINDEX of include/net/flow.h). */
-const LOOPBACK_INDEX = 1;
 
 const ZERO = new Uint8Array(4);
+
+const LOOPBACK_OPEN =
+  'net.ipv4.conf.all.route_localnet is not 0: neighbours reach loopback addresses, and could forge answers';
 
 type Families = { readonly [family in 4 | 6]: HostPort | undefined };
 
@@ -90,8 +97,11 @@ export class KernelDns {
   readonly #links: Links;
   readonly #table: KernelTable;
   readonly #clients: Families;
+  readonly #addresses: LinkAddresses;
   #link: DnsLink;
   #ingress: number;
+  /** Whether lo routes nothing of loopback when this agent does not want it (routeOnLoopback()). */
+  #loopbackWasOff = false;
   #netns = 0n;
   #isRedirecting = false;
   #why: string | undefined = 'not started yet';
@@ -99,10 +109,16 @@ export class KernelDns {
   #isClosed = false;
   #checking: Promise<void> | undefined;
 
-  private constructor(options: KernelDnsOptions, object: LoadedObject, link: DnsLink) {
+  private constructor(
+    options: KernelDnsOptions,
+    object: LoadedObject,
+    addresses: LinkAddresses,
+    link: DnsLink,
+  ) {
     const { listen, pins, log } = options;
     this.#options = options;
     this.#object = object;
+    this.#addresses = addresses;
     this.#link = link;
     this.#ingress = link.index;
     this.#table = new KernelTable(options.entriesMax);
@@ -127,8 +143,14 @@ export class KernelDns {
       if (clients[4] === undefined && clients[6] === undefined) {
         throw new Error('dns.listen has no loopback address that local clients ask');
       }
-      const link = openLink(clients[6] !== undefined);
-      return new KernelDns(options, load(options), link);
+      if (isLoopbackOpen()) throw new Error(LOOPBACK_OPEN);
+      if (isLinkOutdated()) removeKernelDns(options.pins);
+      const addresses = linkAddresses();
+      if (clients[4]?.host === addresses[4].here || clients[4]?.host === addresses[4].there) {
+        throw new Error(`${clients[4].host} of dns.listen is an address of its own link`);
+      }
+      const link = openLink(clients[6] !== undefined, addresses);
+      return new KernelDns(options, load(options, addresses), addresses, link);
     } catch (error) {
       removeKernelDns(options.pins);
       return { unavailable: whyUnavailable(error) };
@@ -137,20 +159,21 @@ export class KernelDns {
 
   /** Where the server must listen too: what the kernel does not answer comes there. */
   get listen(): readonly HostPort[] {
-    const at4 = this.#clients[4] === undefined ? [] : [{ host: linkAddresses[4].here, port: 53 }];
-    return this.#has6 ? [...at4, { host: linkAddresses[6].here, port: kernelPort }] : at4;
+    const { 4: ends4, 6: ends6 } = this.#addresses;
+    const at4 = this.#clients[4] === undefined ? [] : [{ host: ends4.here, port: kernelPort }];
+    return this.#has6 ? [...at4, { host: ends6.here, port: kernelPort }] : at4;
   }
 
   /** Whether it is from a local client over the link: only these have such an address. */
-  static isLocalClient(address: string): boolean {
-    return address === linkAddresses[4].there || address === linkAddresses[6].there;
+  isLocalClient(address: string): boolean {
+    return address === this.#addresses[4].there || address === this.#addresses[6].there;
   }
 
   /** The answer to a question of check(), which nobody else asks; undefined for all others. */
-  static probeAnswer(message: Uint8Array, client: string): Uint8Array | undefined {
+  probeAnswer(message: Uint8Array, client: string): Uint8Array | undefined {
     const isProbe =
       message.length === PROBE.length &&
-      KernelDns.isLocalClient(client) &&
+      this.isLocalClient(client) &&
       message.every((byte, i) => i < 2 || byte === PROBE[i]);
     if (!isProbe) return undefined;
     const answer = Uint8Array.from(message);
@@ -160,8 +183,8 @@ export class KernelDns {
 
   /** Where clients asked whose questions come in at `host`. */
   askedAt(host: string): string {
-    if (host === linkAddresses[4].here) return this.#clients[4]?.host ?? host;
-    return host === linkAddresses[6].here ? (this.#clients[6]?.host ?? host) : host;
+    if (host === this.#addresses[4].here) return this.#clients[4]?.host ?? host;
+    return host === this.#addresses[6].here ? (this.#clients[6]?.host ?? host) : host;
   }
 
   /** Where clients ask who may be led to the link. */
@@ -246,23 +269,35 @@ export class KernelDns {
       this.#redirect(`the agent does not listen at ${missing.host}:${missing.port}`);
       return;
     }
+    if (isLoopbackOpen()) {
+      this.#redirect(LOOPBACK_OPEN);
+      return;
+    }
     this.#install();
     if (this.#isClosed) return;
     if (this.#netns === 0n) await this.#learnNetns();
     // As if from the link, or from loopback, which hardly any firewall closes.
     for (const ingress of new Set([this.#ingress, this.#link.index, LOOPBACK_INDEX])) {
       if (this.#isClosed) return;
-      this.#ingress = ingress;
-      this.#write();
+      this.#comeInOn(ingress);
       if (await this.#isThrough()) {
         this.#redirect(undefined);
         return;
       }
     }
-    this.#ingress = this.#link.index;
+    if (this.#isClosed) return;
+    this.#comeInOn(this.#link.index);
     this.#redirect(
       'queries do not get from zerohop0 to the agent: a firewall drops them? Allow what comes in there, as from lo',
     );
+  }
+
+  #comeInOn(ingress: number): void {
+    this.#ingress = ingress;
+    const isOnLoopback = ingress === LOOPBACK_INDEX;
+    if (isOnLoopback) this.#loopbackWasOff = routeOnLoopback(true, this.#loopbackWasOff);
+    this.#write();
+    if (!isOnLoopback) this.#loopbackWasOff = routeOnLoopback(false, this.#loopbackWasOff);
   }
 
   /** The link, the program on it, the hooks: whatever is not there, or not ours. */
@@ -270,7 +305,7 @@ export class KernelDns {
     const place = tcPlace(this.#link.index);
     using program = this.#object.program('zh_dns_egress');
     if (tcProgramId(place) !== program.info.id) {
-      this.#link = openLink(this.#clients[6] !== undefined);
+      this.#link = openLink(this.#clients[6] !== undefined, this.#addresses);
       this.#ingress = this.#link.index;
       this.#write();
       setTcProgram(program, tcPlace(this.#link.index));
@@ -279,7 +314,7 @@ export class KernelDns {
       program.pin(pins.program(EGRESS_PIN));
       this.#pinMaps();
     } else if (!this.#isRedirecting) {
-      openLink(this.#has6); // up and with its addresses, whoever took these
+      openLink(this.#has6, this.#addresses); // up and with its addresses, whoever took these
     }
     const cgroup = openCgroup(this.#options.cgroup.path);
     if (!this.#links.attachments(dnsHooks, cgroup).every(({ effective }) => effective)) {
@@ -326,7 +361,9 @@ export class KernelDns {
     const families = this.#has6 ? ([4, 6] as const) : ([4] as const);
     const asked = families.filter((family) => this.#clients[family] !== undefined);
     const { probeTimeoutMs = PROBE_TIMEOUT_MS } = this.#options;
-    const answered = await Promise.all(asked.map((family) => probe(family, probeTimeoutMs)));
+    const answered = await Promise.all(
+      asked.map((family) => probe(this.#addresses[family], probeTimeoutMs)),
+    );
     return answered.every(Boolean);
   }
 
@@ -416,11 +453,11 @@ function loopbacks(listen: readonly HostPort[]): Families {
   };
 }
 
-function load(options: KernelDnsOptions): LoadedObject {
+function load(options: KernelDnsOptions, addresses: LinkAddresses): LoadedObject {
   const object = openObject(objectPath('zerohop_dns'));
   try {
     object.setMaxEntries('zh_dns_names', options.entriesMax);
-    for (const [family, { here, there }] of Object.entries(linkAddresses)) {
+    for (const [family, { here, there }] of Object.entries(addresses)) {
       object.setGlobal(`zh_dns_here${family}`, addressBytes(here));
       object.setGlobal(`zh_dns_there${family}`, addressBytes(there));
     }
@@ -447,9 +484,8 @@ function closeSocket(socket: Socket): void {
 const PROBE = Uint8Array.of(0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 16, 0, 3);
 
 /** Whether a query over the link reaches the server, and its answer comes back. */
-async function probe(family: 4 | 6, timeoutMs: number): Promise<boolean> {
-  const { here, there } = linkAddresses[family];
-  const socket = createSocket(family === 4 ? 'udp4' : 'udp6');
+async function probe({ here, there }: LinkEnds, timeoutMs: number): Promise<boolean> {
+  const socket = createSocket(here.includes(':') ? 'udp6' : 'udp4');
   const query = PROBE.slice();
   query.set(randomBytes(2));
   let timer: NodeJS.Timeout | undefined;
