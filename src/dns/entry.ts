@@ -11,57 +11,96 @@ import type { Facts, Fixed, Member, Pointer, Row, UserRecord, ZoneBase } from '.
 import { makeRrset, type Rrset } from './rrset.ts';
 
 /** Undefined: not made yet; null: there is none. */
-type Made = Map<number, Rrset | null>;
+interface Made {
+  /** What most questions are about. */
+  a: Rrset | null | undefined;
+  aaaa: Rrset | null | undefined;
+  others: Map<number, Rrset | null> | undefined;
+}
 
+type Rare = Pick<Facts, 'fixed' | 'members' | 'address' | 'pointer' | 'records'>;
+
+const NOTHING_RARE: Rare = {
+  fixed: undefined,
+  members: undefined,
+  address: undefined,
+  pointer: undefined,
+  records: undefined,
+};
+
+/** There are four for each service: what few of them have is aside. */
 export class Entry implements Facts {
   readonly name: string;
   readonly base: ZoneBase;
-  /** The edit that may write to it. */
-  readonly edit: object | undefined;
   /** Names right below it. */
   children = 0;
   service: CatalogService | undefined = undefined;
   port: { readonly service: CatalogService; readonly port: CatalogPort } | undefined = undefined;
   backendsOf: CatalogService | undefined = undefined;
-  fixed: Fixed | undefined = undefined;
-  members: readonly Member[] | undefined = undefined;
-  address: string | undefined = undefined;
-  pointer: Pointer | undefined = undefined;
-  records: readonly UserRecord[] | undefined = undefined;
-  /** What most questions are about. */
-  #a: Rrset | null | undefined = undefined;
-  #aaaa: Rrset | null | undefined = undefined;
-  #others: Made | undefined = undefined;
+  #rare = NOTHING_RARE;
+  #made: Made | undefined = undefined;
 
-  constructor(name: string, base: ZoneBase, edit?: object) {
+  constructor(name: string, base: ZoneBase) {
     this.name = name;
     this.base = base;
-    this.edit = edit;
+  }
+
+  get fixed(): Fixed | undefined {
+    return this.#rare.fixed;
+  }
+
+  set fixed(fixed: Fixed | undefined) {
+    this.#rare = { ...this.#rare, fixed };
+  }
+
+  get members(): readonly Member[] | undefined {
+    return this.#rare.members;
+  }
+
+  set members(members: readonly Member[] | undefined) {
+    this.#rare = { ...this.#rare, members };
+  }
+
+  get address(): string | undefined {
+    return this.#rare.address;
+  }
+
+  set address(address: string | undefined) {
+    this.#rare = { ...this.#rare, address };
+  }
+
+  get pointer(): Pointer | undefined {
+    return this.#rare.pointer;
+  }
+
+  set pointer(pointer: Pointer | undefined) {
+    this.#rare = { ...this.#rare, pointer };
+  }
+
+  get records(): readonly UserRecord[] | undefined {
+    return this.#rare.records;
+  }
+
+  set records(records: readonly UserRecord[] | undefined) {
+    this.#rare = { ...this.#rare, records };
   }
 
   /** For an edit to write to. */
-  copy(edit: object): Entry {
-    const entry = new Entry(this.name, this.base, edit);
+  copy(): Entry {
+    const entry = new Entry(this.name, this.base);
     entry.children = this.children;
     entry.service = this.service;
     entry.port = this.port;
     entry.backendsOf = this.backendsOf;
-    entry.fixed = this.fixed;
-    entry.members = this.members;
-    entry.address = this.address;
-    entry.pointer = this.pointer;
-    entry.records = this.records;
-    entry.#a = this.#a;
-    entry.#aaaa = this.#aaaa;
-    entry.#others = this.#others;
+    entry.#rare = this.#rare;
+    // Right for both as long as neither forgets it.
+    entry.#made = this.#made;
     return entry;
   }
 
   /** To be called when a fact was written. */
   forget(): void {
-    this.#a = undefined;
-    this.#aaaa = undefined;
-    this.#others = undefined;
+    this.#made = undefined;
   }
 
   /** Whether something stands here: it is more than a way to longer names. */
@@ -88,23 +127,25 @@ export class Entry implements Facts {
   }
 
   rrset(type: number): Rrset | undefined {
+    this.#made ??= { a: undefined, aaaa: undefined, others: undefined };
+    const made = this.#made;
     if (type === TYPE.A) {
-      if (this.#a === undefined) this.#a = this.#make('A');
-      return this.#a ?? undefined;
+      if (made.a === undefined) made.a = this.#make('A');
+      return made.a ?? undefined;
     }
     if (type === TYPE.AAAA) {
-      if (this.#aaaa === undefined) this.#aaaa = this.#make('AAAA');
-      return this.#aaaa ?? undefined;
+      if (made.aaaa === undefined) made.aaaa = this.#make('AAAA');
+      return made.aaaa ?? undefined;
     }
     const zoneType = zoneTypeOf(type);
     if (zoneType === undefined) return undefined;
-    this.#others ??= new Map();
-    let made = this.#others.get(type);
-    if (made === undefined) {
-      made = this.#make(zoneType);
-      this.#others.set(type, made);
+    made.others ??= new Map();
+    let set = made.others.get(type);
+    if (set === undefined) {
+      set = this.#make(zoneType);
+      made.others.set(type, set);
     }
-    return made ?? undefined;
+    return set ?? undefined;
   }
 
   get cname(): Rrset | undefined {

@@ -16,6 +16,19 @@ const NAME_CHARS_MAX = NAME_BYTES_MAX - 2;
 
 const NOBODY: Pointer = { services: [], members: [] };
 
+/** Of most addresses there is one service to tell, and its name is enough: there are 20,000. */
+export type ShortPointer = string | Pointer;
+
+export function wholePointer(pointer: ShortPointer): Pointer {
+  return typeof pointer === 'string' ? { services: [pointer], members: [] } : pointer;
+}
+
+function shortPointer(pointer: Pointer): ShortPointer {
+  const { services, members } = pointer;
+  const [only] = services;
+  return only !== undefined && services.length === 1 && members.length === 0 ? only : pointer;
+}
+
 function without<T>(list: readonly T[], isIt: (one: T) => boolean): readonly T[] {
   return list.filter((one) => !isIt(one));
 }
@@ -30,16 +43,17 @@ export class ZoneEdit {
   readonly touched = new Set<string>();
   readonly #base: ZoneBase;
   readonly #names: BucketMapEdit<Entry>;
-  readonly #pointers: BucketMapEdit<Pointer>;
-  readonly #edit = {};
+  readonly #pointers: BucketMapEdit<ShortPointer>;
+  /** Made by this edit, which alone may write to them. */
+  readonly #own = new Set<Entry>();
 
-  constructor(base: ZoneBase, names: BucketMap<Entry>, pointers: BucketMap<Pointer>) {
+  constructor(base: ZoneBase, names: BucketMap<Entry>, pointers: BucketMap<ShortPointer>) {
     this.#base = base;
     this.#names = names.edit();
     this.#pointers = pointers.edit();
   }
 
-  build(): { names: BucketMap<Entry>; pointers: BucketMap<Pointer> } {
+  build(): { names: BucketMap<Entry>; pointers: BucketMap<ShortPointer> } {
     return { names: this.#names.build(), pointers: this.#pointers.build() };
   }
 
@@ -121,10 +135,10 @@ export class ZoneEdit {
   }
 
   #point(address: string, change: (pointer: Pointer) => Pointer): void {
-    const pointer = change(this.#pointers.get(address) ?? NOBODY);
+    const pointer = change(wholePointer(this.#pointers.get(address) ?? NOBODY));
     const isGone = pointer.services.length === 0 && pointer.members.length === 0;
     if (isGone) this.#pointers.delete(address);
-    else this.#pointers.set(address, pointer);
+    else this.#pointers.set(address, shortPointer(pointer));
   }
 
   #write(name: string, change: (entry: Entry) => void): void {
@@ -138,8 +152,9 @@ export class ZoneEdit {
 
   #writable(name: string): Entry {
     const there = this.#names.get(name);
-    if (there?.edit === this.#edit) return there;
-    const entry = there?.copy(this.#edit) ?? new Entry(name, this.#base, this.#edit);
+    if (there !== undefined && this.#own.has(there)) return there;
+    const entry = there?.copy() ?? new Entry(name, this.#base);
+    this.#own.add(entry);
     this.#names.set(name, entry);
     if (there !== undefined) return entry;
     this.touched.add(name);

@@ -12,9 +12,9 @@ import { differingKeys, sameJson } from './differences.ts';
 import { Entry } from './entry.ts';
 import { loopbackName } from './loopback.ts';
 import { isWithin, nameToWire } from './names.ts';
-import type { Member, Pointer, UserRecord, ZoneBase } from './rows.ts';
+import type { Member, UserRecord, ZoneBase } from './rows.ts';
 import { makeSoa, type Soa } from './soa.ts';
-import { ZoneEdit } from './zone-edit.ts';
+import { wholePointer, ZoneEdit, type ShortPointer } from './zone-edit.ts';
 
 export { kernelEntries, zoneEntries, type KernelEntry, type ZoneEntry } from './entries.ts';
 export type { UserRecord } from './rows.ts';
@@ -72,7 +72,7 @@ export class Zone implements ZoneBase {
   readonly touched: ReadonlySet<string> | 'all';
   readonly names: BucketMap<Entry>;
   /** By address. */
-  readonly pointers: BucketMap<Pointer>;
+  readonly pointers: BucketMap<ShortPointer>;
   readonly members: ReadonlyMap<string, Member>;
   readonly #addressEnd: string;
 
@@ -126,7 +126,7 @@ export class Zone implements ZoneBase {
     if (pointer === undefined) return undefined;
     const entry = new Entry(name, this);
     entry.records = there?.records;
-    entry.pointer = pointer;
+    entry.pointer = wholePointer(pointer);
     return entry;
   }
 

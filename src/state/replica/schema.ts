@@ -119,8 +119,9 @@ export function readService(key: string, json: string): ServiceRecord | undefine
   if (!isList(vips, VIPS_PER_SERVICE_MAX) || !isList(raw, PORTS_PER_SERVICE_MAX)) return undefined;
   const isVip = (vip: unknown): vip is string =>
     typeof vip === 'string' && isCanonical(vip, (ip) => whyNoVip(ip) === undefined);
-  const ports = raw.map(portOf).filter((port) => port !== undefined);
-  if (!vips.every(isVip) || ports.length < raw.length) return undefined;
+  const ports = raw.map(portOf);
+  const isPort = (port: ServicePort | undefined): port is ServicePort => port !== undefined;
+  if (!vips.every(isVip) || !ports.every(isPort)) return undefined;
   const isSound =
     isDistinct(vips) &&
     isDistinct(ports.map((port) => port.name)) &&
