@@ -279,6 +279,8 @@ export class ForwardMachine {
     const boundMs = timeoutMs - Math.max(MARGIN_MIN_MS, timeoutMs * MARGIN_PART);
     const flight = newFlight(question, zone, this.#nowMs, this.#nowMs + boundMs);
     this.#flights.set(question.key, flight);
+    // First of all: it ends by then, whatever goes wrong with it.
+    this.#deadlines.set(flight, flight.deadlineMs);
     return flight;
   }
 

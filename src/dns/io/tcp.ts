@@ -27,7 +27,8 @@ export async function listenTcp(
 ): Promise<TcpListener> {
   const connections = new Set<Connection>();
   const server = createServer({ noDelay: true, allowHalfOpen: true }, (socket) => {
-    if (connections.size >= limits.connectionsMax && !makeRoom(connections)) {
+    const isFull = connections.size >= limits.connectionsMax;
+    if (isFull && !makeRoom(connections, socket.remoteAddress ?? '')) {
       hooks.dropped('connections');
       socket.destroy();
       return;
@@ -65,15 +66,36 @@ function bound(server: Server, host: string, port: number): Promise<void> {
   });
 }
 
-/** Whoever has been idle longest goes (RFC 7766, 6.1); false: all are at work. */
-function makeRoom(connections: Set<Connection>): boolean {
-  let longest: Connection | undefined;
+/**
+ * Of the client that has most connections the one goes that is idle longest (RFC 7766, 6.1): who opens
+ * many pushes out its own. False: nobody goes, as all that could are at work.
+ */
+function makeRoom(connections: Set<Connection>, newcomer: string): boolean {
+  const held = new Map([[newcomer, 1]]);
+  for (const { client } of connections) held.set(client, (held.get(client) ?? 0) + 1);
+  const most = Math.max(...held.values());
+  const ofMost = [...connections].filter(({ client }) => held.get(client) === most);
+  let leaving = longestIdle(ofMost);
+  if (leaving === undefined && held.get(newcomer) !== most) {
+    leaving = longestIdle(connections);
+    // Who keeps more than half of the places at work would keep all others out.
+    if (leaving === undefined && most > connections.size / 2) leaving = leastRecent(ofMost);
+  }
+  if (leaving === undefined) return false;
+  leaving.destroy();
+  connections.delete(leaving);
+  return true;
+}
+
+function longestIdle(connections: Iterable<Connection>): Connection | undefined {
+  return leastRecent([...connections].filter(({ isIdle }) => isIdle));
+}
+
+function leastRecent(connections: readonly Connection[]): Connection | undefined {
+  let least: Connection | undefined;
   for (const one of connections)
-    if (one.isIdle && (longest === undefined || one.idleSinceMs < longest.idleSinceMs))
-      longest = one;
-  longest?.destroy();
-  if (longest !== undefined) connections.delete(longest);
-  return longest !== undefined;
+    if (least === undefined || one.idleSinceMs < least.idleSinceMs) least = one;
+  return least;
 }
 
 class Connection {
@@ -106,6 +128,10 @@ class Connection {
     });
     socket.on('error', () => undefined); // reset by the client: 'close' follows
     socket.once('close', () => clearTimeout(this.#idle));
+  }
+
+  get client(): string {
+    return this.#asker.client;
   }
 
   get isIdle(): boolean {

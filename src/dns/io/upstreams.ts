@@ -21,6 +21,7 @@ import { TcpAttempts } from './upstream-tcp.ts';
 import { UdpAttempts } from './upstream-udp.ts';
 
 export interface ForwarderLog {
+  error(fields: object, message: string): void;
   warn(fields: object, message: string): void;
 }
 
@@ -52,11 +53,14 @@ interface Asking {
   readonly resolve: (asked: Asked) => void;
 }
 
-/** A line about loops at most so often. */
+/** A line about loops at most so often, and one about bugs. */
 const LOG_MS = 60_000;
+/** After a bug: what it left undone is looked at so soon. */
+const AFTER_BUG_MS = 100;
 
 export class Forwarder {
   readonly #machine: ForwardMachine;
+  #timeoutMs: number;
   readonly #clock: Pick<Clock, 'now' | 'after'>;
   readonly #log: ForwarderLog;
   readonly #udp: UdpAttempts;
@@ -69,10 +73,12 @@ export class Forwarder {
   #timer: { atMs: number; cancel: () => void } | undefined;
   #loopsLogged = 0;
   #loggedMs = -Infinity;
+  #bugLoggedMs = -Infinity;
 
   constructor(settings: ForwardSettings, log: ForwarderLog, world: Partial<ForwarderWorld> = {}) {
     this.#log = log;
     this.#clock = world.clock ?? afterReplies;
+    this.#timeoutMs = settings.timeoutMs;
     this.#machine = new ForwardMachine(settings, world.random ?? systemRandom());
     const events = {
       reply: (attempt: number, bytes: Uint8Array) => this.#run({ kind: 'reply', attempt, bytes }),
@@ -94,6 +100,7 @@ export class Forwarder {
   }
 
   update(settings: ForwardSettings): void {
+    this.#timeoutMs = settings.timeoutMs;
     this.#machine.update(settings);
   }
 
@@ -119,8 +126,15 @@ export class Forwarder {
     this.#timer = undefined;
     this.#udp.close();
     this.#tcp.close();
-    for (const { query, resolve } of this.#asking.values()) resolve(closedAnswer(query));
-    this.#asking.clear();
+    this.#giveUp([...this.#asking.keys()]);
+  }
+
+  #giveUp(asks: readonly number[]): void {
+    for (const ask of asks) {
+      const asking = this.#asking.get(ask);
+      this.#asking.delete(ask);
+      asking?.resolve(closedAnswer(asking.query));
+    }
   }
 
   /** What a socket tells at once, while outputs are being done, waits for its turn. */
@@ -131,10 +145,32 @@ export class Forwarder {
     this.#isRunning = true;
     try {
       for (let next = this.#inputs.shift(); next !== undefined; next = this.#inputs.shift())
-        for (const output of this.#machine.handle(next, this.#clock.now())) this.#do(output);
+        this.#handle(next);
     } finally {
       this.#isRunning = false;
     }
+  }
+
+  #handle(input: ForwardInput): void {
+    try {
+      for (const output of this.#machine.handle(input, this.#clock.now())) this.#do(output);
+    } catch (error) {
+      this.#caught(input, error);
+    }
+  }
+
+  /** A bug with one question is not to cost others theirs, and who waits has an answer all the same. */
+  #caught(input: ForwardInput, error: unknown): void {
+    const nowMs = this.#clock.now();
+    if (nowMs - this.#bugLoggedMs >= LOG_MS) {
+      this.#bugLoggedMs = nowMs;
+      const message = 'bug: the forwarder threw; who waits for it is answered SERVFAIL in time';
+      this.#log.error({ error, input: input.kind }, message);
+    }
+    if (input.kind === 'ask') this.#giveUp([input.ask]);
+    const waiting = [...this.#asking.keys()];
+    this.#clock.after(AFTER_BUG_MS, () => this.#run({ kind: 'wake' }));
+    this.#clock.after(this.#timeoutMs, () => this.#giveUp(waiting));
   }
 
   #do(output: ForwardOutput): void {

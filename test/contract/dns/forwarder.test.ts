@@ -9,6 +9,7 @@ import {
   type ForwarderWorld,
 } from '../../../src/dns/io/upstreams.ts';
 import { readQuery } from '../../../src/dns/query.ts';
+import { sfc32 } from '../../../src/hyparview-ts/random.ts';
 import { eventually } from '../../harness/eventually.ts';
 import {
   a,
@@ -21,7 +22,7 @@ import {
 } from '../../harness/forward-world.ts';
 import { UpstreamServer, type Received } from '../../harness/upstream-server.ts';
 
-const QUIET = { warn: () => undefined };
+const QUIET = { warn: () => undefined, error: () => undefined };
 
 /** Answers with its address, after so long. */
 function answering(data: string, afterMs = 0): (received: Received) => void {
@@ -37,7 +38,7 @@ const silent = (): void => undefined;
 function forwarderTo(
   servers: readonly UpstreamServer[],
   more: Partial<ForwardSettings> = {},
-  { log = QUIET, ...world }: { log?: ForwarderLog; clock?: ForwarderWorld['clock'] } = {},
+  { log = QUIET, ...world }: Partial<ForwarderWorld> & { log?: ForwarderLog } = {},
 ): Forwarder & Disposable {
   const zones = new Map([['', servers.map(({ upstream }) => upstream)]]);
   const forwarder = new Forwarder(settingsOf([], { zones, ...more }), log, world);
@@ -79,7 +80,7 @@ test('the faster one of two is the answer; both were asked, from ports and with 
   const ids = new Set(fast.received.map(({ bytes }) => bytes.readUInt16BE(0)));
   assert.ok(ports.size > 50 && ids.size > 50, `${ports.size} ports and ${ids.size} ids`);
   const [first, second] = forwarder.stats().upstreams;
-  assert.deepEqual(first?.results, { late: held.length });
+  assert.deepEqual(first?.results, { late: 32, cancelled: held.length - 32 });
   assert.equal(second?.results.good, 61);
   assert.equal(second?.latency.count, fast.received.length);
 });
@@ -224,7 +225,8 @@ test('upstreams over IPv6', async () => {
 
 test('an upstream that asks us is found out and told of in the log', async () => {
   const logged: unknown[] = [];
-  const log = { warn: (fields: object, message: string) => logged.push([fields, message]) };
+  const warn = (fields: object, message: string): number => logged.push([fields, message]);
+  const log = { ...QUIET, warn };
   await using server = await UpstreamServer.start(silent);
   using made = forwarderTo([server], { timeoutMs: 1000 }, { log });
   server.behave = ({ bytes, reply }) => {
@@ -238,6 +240,32 @@ test('an upstream that asks us is found out and told of in the log', async () =>
   await eventually('it is told of', () => logged.length === 1);
   assert.deepEqual((logged[0] as [object])[0], { upstreams: [server.label] });
   assert.equal((await ask(made, 'again.example')).rcode, 2);
+});
+
+test('a bug with one question costs nobody else an answer, and who asked it has SERVFAIL', async () => {
+  const errors: object[] = [];
+  const log = { ...QUIET, error: (fields: object) => errors.push(fields) };
+  await using server = await UpstreamServer.start(answering('10.0.0.1', 20));
+  const good = sfc32(1);
+  let isBroken = false;
+  const next = (): number => {
+    if (isBroken) throw new Error('as a bug would');
+    return good.next();
+  };
+  using forwarder = forwarderTo([server], { timeoutMs: 1000 }, { log, random: { next } });
+  const before = ask(forwarder, 'before.example');
+  isBroken = true;
+  assert.equal((await ask(forwarder, 'broken.example')).rcode, 2);
+  // It waits for what the bug left behind.
+  const along = ask(forwarder, 'broken.example');
+  isBroken = false;
+  assert.deepEqual(dataOf(await ask(forwarder, 'after.example')), ['10.0.0.1']);
+  assert.deepEqual(dataOf(await before), ['10.0.0.1']);
+  assert.equal((await along).rcode, 2);
+  assert.deepEqual(
+    errors.map((fields) => ({ ...fields, error: undefined })),
+    [{ error: undefined, input: 'ask' }],
+  );
 });
 
 test('many at once: each has one answer, none is asked for above the limit, nothing stays open', async () => {

@@ -29,8 +29,8 @@ async function listen(
   return { server, port: server.bound[0]?.port ?? 0 };
 }
 
-async function client(t: TestContext, port: number, host = HOST): Promise<Socket> {
-  const socket = connect({ host, port });
+async function client(t: TestContext, port: number, host = HOST, from?: string): Promise<Socket> {
+  const socket = connect({ host, port, ...(from !== undefined && { localAddress: from }) });
   socket.on('error', () => undefined);
   t.after(() => socket.destroy());
   await once(socket, 'connect');
@@ -294,6 +294,45 @@ test('when all places are taken whoever is idle longest makes room, and nobody a
   settle('the slow one');
   assert.equal(await secondAnswer(), 'the slow one');
   assert.equal(await thirdAnswer(), 'the slow one');
+});
+
+test('who opens many connections pushes out its own, and keeps nobody out', async (t) => {
+  const { promise, settle } = later();
+  const { server, port } = await listen(
+    t,
+    (message) => (String(message).startsWith('slow') ? promise : message),
+    { limits: { connectionsMax: 4 } },
+  );
+  const quiet = await client(t, port, HOST, '127.0.55.2');
+  const quietAnswer = answersOf(quiet);
+  quiet.write(query('one'));
+  await quietAnswer();
+  // The quiet one is idle longest, and stays.
+  const many: Socket[] = [];
+  for (let i = 0; i < 10; i++) {
+    const socket = await client(t, port, HOST, '127.0.55.3');
+    const answer = answersOf(socket);
+    socket.write(query('one'));
+    await answer();
+    many.push(socket);
+  }
+  for (const socket of many.slice(0, 7)) await untilClosed(socket);
+  quiet.write(query('two'));
+  assert.equal(await quietAnswer(), padded('two'));
+  // All places at work: its next one is turned away, another client's is not.
+  for (const socket of [quiet, ...many.slice(7)]) {
+    const answer = answersOf(socket);
+    socket.write(Buffer.concat([query('slow'), query('three')]));
+    assert.equal(await answer(), padded('three'));
+  }
+  await untilClosed(await client(t, port, HOST, '127.0.55.3'));
+  const other = await client(t, port, HOST, '127.0.55.4');
+  const otherAnswer = answersOf(other);
+  other.write(query('four'));
+  assert.equal(await otherAnswer(), padded('four'));
+  await untilClosed(many[7] as Socket);
+  assert.deepEqual(counted(server), { connections: 1 });
+  settle('the slow one');
 });
 
 test('a flood of datagrams lets everything else have its turn', async (t) => {
