@@ -212,7 +212,7 @@ test('a limiter remembers no more keys than it may, and those that come again an
     assert.equal(limiter.take(String(i), 0), true, 'forgotten');
     sizes.add(limiter.size);
   }
-  assert.deepEqual([...sizes].toSorted(), [3, 4]);
+  assert.deepEqual(sizes, new Set([3, 4]));
 });
 
 test('one host with many IPv6 addresses is one source', () => {
