@@ -9,7 +9,7 @@ import { below, type Random } from '../../hyparview-ts/random.ts';
 import { RCODE } from '../numbers.ts';
 import type { Deadlines } from './deadlines.ts';
 import type { Attempt, Cause, Flight, Loss, Outcome, Question } from './flight.ts';
-import { matchReply, readReply, type Reading } from './reply.ts';
+import { hasAnswers, matchReply, readReply, type Reading } from './reply.ts';
 import { labelOf, LOOP_MS, probeOf, QUIRK_MS, rank, Standing } from './standing.ts';
 import type { AttemptResult, ForwardOutput, ForwardSettings } from './types.ts';
 import { recase, writeQuestion } from './wire.ts';
@@ -172,6 +172,10 @@ export class Races {
     }
     if (match === 'case' && attempt.cause === 'case')
       attempt.standing.caseLostUntilMs = nowMs + QUIRK_MS;
+    if (attempt.isAnswered && attempt.cause === 'race' && hasAnswers(bytes)) {
+      this.#succeeded(attempt);
+      return this.#end(attempt, 'late');
+    }
     const reading = readReply(bytes, attempt.sent);
     if (reading.kind === 'good') this.#good(attempt, reading);
     else if (reading.kind === 'truncated') this.#truncated(attempt);

@@ -49,6 +49,12 @@ const CHAIN_MAX = 17;
 /** RFC 2308 section 5 wants one to three hours at most. */
 const NEGATIVE_TTL_MAX = 3600;
 
+/** Of a reply that matches: enough to know of one that nobody needs any more. */
+export function hasAnswers(bytes: Uint8Array): boolean {
+  const flags = u16(bytes, 2);
+  return (flags & 0x020f) === 0 && u16(bytes, 6) > 0;
+}
+
 /** Of a reply that matches (matchReply). Never throws. */
 export function readReply(bytes: Uint8Array, sent: Sent): Reading {
   const flags = u16(bytes, 2);

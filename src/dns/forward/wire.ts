@@ -37,9 +37,11 @@ export interface NameAt {
   readonly next: number;
 }
 
+/** Where a name is put together. */
+const whole = new Uint8Array(NAME_BYTES_MAX);
+
 /** Follows pointers, which must lead back, and further back each time: so it ends. */
 export function readName(bytes: Uint8Array, start: number): NameAt | undefined {
-  const wire = new Uint8Array(NAME_BYTES_MAX);
   let length = 0;
   let at = start;
   let next = -1;
@@ -57,19 +59,18 @@ export function readName(bytes: Uint8Array, start: number): NameAt | undefined {
     }
     if (size > 63 || length + size + 1 > NAME_BYTES_MAX || at + size >= bytes.length)
       return undefined;
-    wire.set(bytes.subarray(at, at + size + 1), length);
-    length += size + 1;
-    at += size + 1;
+    const end = at + size + 1;
+    while (at < end) whole[length++] = bytes[at++] ?? 0;
     if (size === 0) break;
   }
-  return { wire: wire.slice(0, length), next: next < 0 ? at : next };
+  return { wire: whole.slice(0, length), next: next < 0 ? at : next };
 }
 
 /** The same for names that differ in case only; a proper ancestor's key is the end of it, at a label. */
 export function nameKey(wire: Uint8Array): string {
-  let key = '';
-  for (const byte of wire) key += String.fromCharCode(byte >= 65 && byte <= 90 ? byte + 32 : byte);
-  return key;
+  const codes: number[] = [];
+  for (const byte of wire) codes.push(byte >= 65 && byte <= 90 ? byte + 32 : byte);
+  return String.fromCharCode(...codes); // all at once: a string for each letter is garbage
 }
 
 /** Whether `key` is `ancestor` or below it; both as of nameKey(). */

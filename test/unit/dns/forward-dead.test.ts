@@ -184,3 +184,20 @@ test('one that died and is back is among the two again within ten seconds', () =
   const back = ask(20);
   assert.ok(back.slice(1000).every((one) => one === A));
 });
+
+test('of a reply that nobody needs any more is known whether it was good', () => {
+  const replies: readonly (readonly [Behaviour, string, string])[] = [
+    [answering('10.0.0.2', 5), 'late', 'good'],
+    [failing(3, 5), 'late', 'good'],
+    [failing(2, 5), 'servfail', 'unsteady'],
+  ];
+  for (const [behaviour, result, state] of replies) {
+    const world = new ForwardWorld(settingsOf([A, B]));
+    world.upstreams.set(A, answering('10.0.0.1', 1));
+    world.upstreams.set(B, behaviour);
+    world.resolve(queryFor('www.example'));
+    world.settle();
+    const [, b] = world.machine.stats(world.nowMs).upstreams;
+    assert.deepEqual([b?.results, b?.state], [{ [result]: 1 }, state]);
+  }
+});
