@@ -27,7 +27,7 @@ export const dnsZoneAnswer = z.object({
 });
 export type DnsZoneAnswer = z.output<typeof dnsZoneAnswer>;
 
-export const dnsAttempt = z.object({
+const dnsAttempt = z.object({
   /** `192.0.2.1:53`. */
   upstream: z.string(),
   transport: z.enum(['udp', 'tcp']),
@@ -137,7 +137,7 @@ const anyName = text('name').transform((given, ctx): string => {
 });
 
 /** What can be asked by name, in the order of their numbers; others as `TYPE65` (RFC 3597, 5). */
-export const QUERY_TYPES = [
+const QUERY_TYPES = [
   'A',
   'NS',
   'CNAME',

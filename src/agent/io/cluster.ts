@@ -347,7 +347,7 @@ export class Cluster implements ClusterEngine {
       } catch (error) {
         // Also what was to be dropped; before the identity goes, as that is the word for it.
         if (this.#pipeline.state.node !== LOCAL_NODE) this.#rebase(LOCAL_NODE, 'keep', replica);
-        vault.forget();
+        this.#takeBack(vault);
         throw error;
       }
       this.#joined();
@@ -355,6 +355,19 @@ export class Cluster implements ClusterEngine {
       this.#log.info({ cluster: clusterId, node: nodeId }, 'a member of the cluster');
       return this.status();
     });
+  }
+
+  /** A join that failed; why it did is more than that its traces stay. */
+  #takeBack(vault: Vault): void {
+    try {
+      vault.forget();
+    } catch (error) {
+      this.#log.error(
+        { error, directory: vault.directory },
+        'a join failed, and not all of it was removed: if this host takes itself for a member at its ' +
+          'next start, `zerohop cluster leave` takes it out',
+      );
+    }
   }
 
   /** It runs as a member. What is left of the join does no harm: a start goes through the end of it again. */

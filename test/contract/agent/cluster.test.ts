@@ -146,16 +146,37 @@ for (const state of ['discard', 'merge'] as const)
     await first.close();
   });
 
+/** A directory takes the place of the file: it cannot be removed as one. */
+function whileJoining(host: AgentHost, joining: string): void {
+  host.pipeline.aroundRebase((work) => {
+    work();
+    rmSync(joining, { recursive: true });
+    mkdirSync(joining);
+  });
+}
+
+test('why a join failed is told also where it cannot be taken back from the disk', async () => {
+  const first = await founded();
+  const { port, release } = await takenPort();
+  const second = await started(port);
+  await put(second, 'mine');
+  whileJoining(second, join(second.directory, 'cluster', 'joining'));
+  await assert.rejects(
+    second.cluster.join({ ...tokenOf(first), state: 'merge' }),
+    /EADDRINUSE|in use/,
+  );
+  assert.ok(second.log.some((line) => line.startsWith('error a join failed, and not all of it')));
+  assert.deepEqual([second.state.node, names(second)], ['local', ['mine']]);
+  await Promise.all([first.close(), second.close()]);
+  release();
+});
+
 test('a host whose last step of a join fails on the disk is a member all the same', async () => {
   const first = await founded();
   await put(first, 'theirs');
   const second = await started();
   const joining = join(second.directory, 'cluster', 'joining');
-  second.pipeline.aroundRebase((work) => {
-    work();
-    rmSync(joining);
-    mkdirSync(joining); // cannot be removed as a file
-  });
+  whileJoining(second, joining);
   await second.cluster.join(tokenOf(first));
   assert.equal(second.cluster.status().member, true);
   assert.notEqual(second.state.node, 'local');
