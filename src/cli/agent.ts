@@ -31,6 +31,9 @@ async function run(options: AgentOptions): Promise<void> {
   // Loading 100,000 backends is a burst of short-lived objects, after which V8 would keep its
   // grown young generation for good: 129 MB resident with it, 99 MB without (and no slower).
   setFlagsFromString('--semi-space-growth-factor=1');
+  // Garbage up to a third of what lives. While 100,000 backends are written 230 MB are resident at
+  // most, with what V8 would allow 370 MB; such a burst takes more CPU time for it.
+  setFlagsFromString('--heap-growing-percent=30');
   const { loadConfig } = await import('../config/io/load.ts');
   const config = loadConfig({
     path: resolve(options.config ?? DEFAULT_CONFIG_PATH),
