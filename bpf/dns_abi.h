@@ -19,6 +19,7 @@
 #define ZH_DNS_NAME_BYTES 128
 #define ZH_DNS_TAIL_BYTES 512
 #define ZH_DNS_PORT 53
+#define ZH_DNS_MIX 2246822507 /* odd; of MurmurHash3 */
 /* What our OPT says that this host takes, whatever it gives (DNS Flag Day 2020). */
 #define ZH_DNS_SIZE_TAKEN 1232
 
@@ -28,14 +29,19 @@ struct zh_dns_key {
   __u8 name[ZH_DNS_NAME_BYTES]; /* in lower case; zeros behind */
 };
 
-/* Several records that are given in turn are there twice, one behind the other:
- * the answer is `length` bytes from a multiple of `rotate` below `length` on. */
+/* Several records are given in turn: the answer begins at a multiple of `rotate` below `length`,
+ * and what is before that comes last. */
 struct zh_dns_answer {
   __u16 count;  /* of answers */
   __u16 length; /* of the tail; at least 1 */
   __u16 rotate; /* bytes of one record, or 0; even */
   __u16 sum;    /* of the tail at an even offset: 16-bit words in network order, RFC 1071, not inverted */
-  __u8 tail[ZH_DNS_TAIL_BYTES];
+  /* Of the key as far as the name goes, the 8 bytes before this, and the tail; each as 32-bit words in host
+   * order, with zeros up to a multiple of 8 bytes: h = (h ^ word) * ZH_DNS_MIX, h ^= h >> 15. It begins as
+   * zh_dns_seed, which the loader draws. */
+  __u32 check;
+  __u32 pad;
+  __u8 tail[ZH_DNS_TAIL_BYTES]; /* zeros behind */
 };
 
 /* One entry: what the programs are told. */
@@ -64,6 +70,7 @@ struct zh_dns_counts {
   __u64 unfit;     /* queries that are not plain ones: to user space */
   __u64 too_big;   /* answers that do not fit the client's size: to user space */
   __u64 others;    /* user space's answers, TCP, ICMP: sent on to the other end */
+  __u64 torn;      /* answers that were being replaced: to user space */
   __u64 strangers; /* not between the link's two addresses: dropped */
 };
 

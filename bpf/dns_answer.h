@@ -30,7 +30,11 @@ struct zh_dns_scratch {
   struct zh_dns_key key;
   __u8 pad[4]; /* raw lies at a multiple of 8 */
   __u8 raw[ZH_DNS_ANY_BYTES + 32];
+  struct zh_dns_answer answer;
+  __u8 behind[ZH_DNS_TAIL_BYTES]; /* never read; what starts anywhere in the tail may be as long as it */
 };
+
+const volatile __u32 zh_dns_seed = 0;
 
 struct {
   __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -165,9 +169,55 @@ static __always_inline int zh_dns_read(struct __sk_buff *skb, __u32 at, __u32 le
   return 0;
 }
 
+static __always_inline __u32 zh_dns_mix(__u32 hash, __u64 words)
+{
+  hash = (hash ^ (__u32)words) * (__u32)ZH_DNS_MIX;
+  hash ^= hash >> 15;
+  hash = (hash ^ (__u32)(words >> 32)) * (__u32)ZH_DNS_MIX;
+  return hash ^ hash >> 15;
+}
+
+/*
+ * Copies what was found for s->key to s->answer. 0: it is an answer to this key, and whole. Another
+ * CPU may have given the element to another name since it was found, or be writing it: then the
+ * check, which is of the copy, is that of no answer, but for one chance in 2^32. So nothing hangs on
+ * the order in which bytes are written and read. The loops end at the length; all that is known of
+ * it afterwards would make the verifier look at the rest of the program for each.
+ */
+static __always_inline int zh_dns_take(struct zh_dns_scratch *s, const struct zh_dns_answer *found)
+{
+  const volatile __u64 *from = (const volatile __u64 *)found;
+  const __u64 *key = (const __u64 *)&s->key;
+  __u64 *to = (__u64 *)&s->answer;
+  const __u32 head = __builtin_offsetof(struct zh_dns_answer, tail) / 8;
+  __u32 check = *(const volatile __u32 *)&found->check;
+  __u64 first = from[0];
+  __u32 length = (first >> 16) & 0xffff, name = s->key.length;
+  if (length < 1 || length > ZH_DNS_TAIL_BYTES)
+    return -1;
+  to[0] = first;
+  __u32 hash = zh_dns_seed;
+#pragma clang loop unroll(disable)
+  for (__u32 i = 0; i < (sizeof(s->key) + sizeof(s->pad)) / 8; i++) {
+    if (i * 8 >= __builtin_offsetof(struct zh_dns_key, name) + name)
+      break;
+    hash = zh_dns_mix(hash, key[i]);
+  }
+  hash = zh_dns_mix(hash, first);
+#pragma clang loop unroll(disable)
+  for (__u32 i = 0; i < ZH_DNS_TAIL_BYTES / 8; i++) {
+    if (i * 8 >= length)
+      break;
+    __u64 words = from[head + i];
+    to[head + i] = words;
+    hash = zh_dns_mix(hash, words);
+  }
+  return hash == check ? 0 : -1;
+}
+
 /* The sum of all that is in the answer, as if the message were at an even offset. */
 static __always_inline __u32 zh_dns_sum(struct zh_dns_scratch *s, const struct zh_dns_query *query,
-                                        const struct zh_dns_answer *answer, const __u8 opt[12])
+                                        __u32 length, const __u8 opt[12])
 {
   __u32 question = query->question;
   barrier_var(question);
@@ -178,27 +228,44 @@ static __always_inline __u32 zh_dns_sum(struct zh_dns_scratch *s, const struct z
   __s64 sum = bpf_csum_diff(0, 0, (__be32 *)&query->header, ZH_DNS_HEADER_BYTES, 0);
   __u32 padded = (question + 3) & 0xfc;
   sum = bpf_csum_diff(0, 0, (__be32 *)s->raw, padded, (__u32)sum);
-  __u32 tail = bpf_htons(answer->sum);
+  __u32 tail = bpf_htons(s->answer.sum);
   if (question & 1)
     tail = __builtin_bswap16((__u16)tail);
   __u32 total = (__u32)zh_fold((__u32)sum) + tail;
   if (query->has_opt) {
     __u32 last = zh_fold((__u32)bpf_csum_diff(0, 0, (__be32 *)opt, 12, 0));
-    if ((question + answer->length) & 1)
+    if ((question + length) & 1)
       last = __builtin_bswap16((__u16)last);
     total += last;
   }
   return total;
 }
 
-/* 1: too big. 0: the message at `at` is the answer, of *length bytes, with the sum *sum. */
+/* The tail of s->answer from `first` on, then what is before that. */
+static __always_inline int zh_dns_write_tail(struct __sk_buff *skb, __u32 at,
+                                             const struct zh_dns_scratch *s, __u32 tail, __u32 first)
+{
+  __u32 bytes = tail - first;
+  barrier_var(bytes);
+  bytes = ((bytes - 1) & (ZH_DNS_TAIL_BYTES - 1)) + 1;
+  if (bpf_skb_store_bytes(skb, at, &s->answer.tail[first & (ZH_DNS_TAIL_BYTES - 1)], bytes, 0))
+    return -1;
+  if (first == 0)
+    return 0;
+  at += bytes;
+  barrier_var(first);
+  bytes = ((first - 1) & (ZH_DNS_TAIL_BYTES - 1)) + 1;
+  return bpf_skb_store_bytes(skb, at, s->answer.tail, bytes, 0);
+}
+
+/* 1: too big. 0: the message at `at` is the answer in s, of *length bytes, with the sum *sum. */
 static __always_inline int zh_dns_write(struct __sk_buff *skb, __u32 at, __u32 *length,
                                         const struct zh_dns_config *config,
                                         struct zh_dns_scratch *s, struct zh_dns_query *query,
-                                        const struct zh_dns_answer *answer, __u32 *sum)
+                                        __u32 *sum)
 {
   struct zh_dns_header *h = &query->header;
-  __u32 tail = answer->length, rotate = answer->rotate;
+  __u32 tail = *(volatile __u16 *)&s->answer.length, rotate = s->answer.rotate;
   barrier_var(tail);
   if (tail < 1 || tail > ZH_DNS_TAIL_BYTES)
     return -1;
@@ -212,33 +279,21 @@ static __always_inline int zh_dns_write(struct __sk_buff *skb, __u32 at, __u32 *
     if (records > 1)
       first = (bpf_get_prandom_u32() % records) * rotate;
   }
-  barrier_var(first);
-  if (first > ZH_DNS_TAIL_BYTES / 2)
-    return -1;
-  if (first && tail > ZH_DNS_TAIL_BYTES / 2)
-    return -1;
   h->flags = 0x84 | (h->flags & 1); /* QR, AA */
   h->code = (config->is_recursive ? 0x80 : 0) | (h->code & 0x10);
-  h->answers = bpf_htons(answer->count);
+  h->answers = bpf_htons(s->answer.count);
   h->additionals = bpf_htons(query->has_opt);
   __u8 opt[12] = {0, 0, ZH_DNS_OPT, ZH_DNS_SIZE_TAKEN >> 8, ZH_DNS_SIZE_TAKEN & 0xff, 0, 0, query->is_dnssec_ok << 7};
   if (bpf_skb_change_tail(skb, at + size, 0))
     return -1;
   if (bpf_skb_store_bytes(skb, at, h, sizeof(*h), 0))
     return -1;
-  __u32 bytes = ((tail - 1) & (ZH_DNS_TAIL_BYTES - 1)) + 1;
-  if (first == 0) {
-    if (bpf_skb_store_bytes(skb, at + start, answer->tail, bytes, 0))
-      return -1;
-  } else {
-    bytes = ((tail - 1) & (ZH_DNS_TAIL_BYTES / 2 - 1)) + 1;
-    if (bpf_skb_store_bytes(skb, at + start, &answer->tail[first & (ZH_DNS_TAIL_BYTES / 2 - 1)], bytes, 0))
-      return -1;
-  }
+  if (zh_dns_write_tail(skb, at + start, s, tail, first))
+    return -1;
   if (query->has_opt &&
       bpf_skb_store_bytes(skb, at + start + tail, opt, ZH_DNS_OPT_BYTES, 0))
     return -1;
-  *sum = zh_dns_sum(s, query, answer, opt);
+  *sum = zh_dns_sum(s, query, tail, opt);
   *length = size;
   return 0;
 }

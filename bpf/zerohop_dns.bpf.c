@@ -39,7 +39,9 @@ static __always_inline int zh_dns_answer(struct __sk_buff *skb, __u32 at, __u32 
   struct zh_dns_answer *answer = bpf_map_lookup_elem(&zh_dns_names, &s->key);
   if (!answer)
     return ZH_DNS_ON(unknown);
-  int verdict = zh_dns_write(skb, at, length, config, s, &query, answer, sum);
+  if (zh_dns_take(s, answer))
+    return ZH_DNS_ON(torn);
+  int verdict = zh_dns_write(skb, at, length, config, s, &query, sum);
   if (verdict > 0)
     return ZH_DNS_ON(too_big);
   return verdict < 0 ? -2 : 0;

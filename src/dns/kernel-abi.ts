@@ -6,10 +6,11 @@ import type { Layout } from '../datapath/abi.ts';
 import { nameFromWire, nameToWire } from './names.ts';
 import type { KernelEntry } from './zone.ts';
 
-/** ZH_DNS_NAME_BYTES, ZH_DNS_TAIL_BYTES, ZH_DNS_PORT */
+/** ZH_DNS_NAME_BYTES, ZH_DNS_TAIL_BYTES, ZH_DNS_PORT, ZH_DNS_MIX */
 export const kernelNameBytesMax = 128;
 export const kernelTailBytesMax = 512;
 export const kernelPort = 53;
+export const kernelMix = 2246822507;
 
 export const dnsLayouts = {
   key: {
@@ -19,8 +20,16 @@ export const dnsLayouts = {
   },
   answer: {
     struct: 'zh_dns_answer',
-    bytes: 520,
-    fields: { count: [0, 2], length: [2, 2], rotate: [4, 2], sum: [6, 2], tail: [8, 512] },
+    bytes: 528,
+    fields: {
+      count: [0, 2],
+      length: [2, 2],
+      rotate: [4, 2],
+      sum: [6, 2],
+      check: [8, 4],
+      pad: [12, 4],
+      tail: [16, 512],
+    },
   },
   config: {
     struct: 'zh_dns_config',
@@ -44,7 +53,7 @@ export const dnsLayouts = {
   },
   counts: {
     struct: 'zh_dns_counts',
-    bytes: 56,
+    bytes: 64,
     fields: {
       answered4: [0, 8],
       answered6: [8, 8],
@@ -52,7 +61,8 @@ export const dnsLayouts = {
       unfit: [24, 8],
       too_big: [32, 8],
       others: [40, 8],
-      strangers: [48, 8],
+      torn: [48, 8],
+      strangers: [56, 8],
     },
   },
 } as const satisfies Record<string, Layout>;
@@ -88,13 +98,41 @@ export function sumOf(bytes: Uint8Array): number {
   return sum;
 }
 
+/** `length` bytes and the zeros behind them, mixed into the check of bpf/dns_abi.h. */
+function mix(before: number, bytes: Uint8Array, length: number): number {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  let check = before;
+  for (let at = 0; at < ((length + 7) >>> 3) << 3; at += 4) {
+    // A key ends at a multiple of 4.
+    const word = at < bytes.length ? view.getUint32(at, true) : 0;
+    check = Math.imul(check ^ word, kernelMix);
+    check ^= check >>> 15;
+  }
+  return check;
+}
+
+/** By which the kernel knows that an answer is whole and is the key's. `seed` is zh_dns_seed. */
+export function checkOf(seed: number, key: Uint8Array, value: Uint8Array): number {
+  const { name, length: nameLength } = dnsLayouts.key.fields;
+  const { length, check, tail } = dnsLayouts.answer.fields;
+  const lengthIn = (bytes: Uint8Array, at: number): number =>
+    new DataView(bytes.buffer, bytes.byteOffset).getUint16(at, true);
+  const ofKey = mix(seed, key, name[0] + lengthIn(key, nameLength[0]));
+  const ofHead = mix(ofKey, value, check[0]);
+  return mix(ofHead, value.subarray(tail[0]), lengthIn(value, length[0])) >>> 0;
+}
+
 /** Undefined where the kernel cannot hold it, or not give its records in turn: user space answers. */
-export function encodeDnsAnswer(entry: KernelEntry): Uint8Array | undefined {
+export function encodeDnsAnswer(
+  entry: KernelEntry,
+  key: Uint8Array,
+  seed: number,
+): Uint8Array | undefined {
   const { count, tail } = entry;
   const rotate = count > 1 ? entry.rotate : 0;
   const isEven = rotate % 2 === 0;
-  const room = rotate === 0 ? kernelTailBytesMax : kernelTailBytesMax / 2;
-  if (entry.rcode !== 0 || tail.length === 0 || tail.length > room || !isEven) return undefined;
+  const isFitting = tail.length > 0 && tail.length <= kernelTailBytesMax;
+  if (entry.rcode !== 0 || !isFitting || !isEven) return undefined;
   if (rotate !== 0 && rotate * count !== tail.length) return undefined;
   const { bytes, fields } = dnsLayouts.answer;
   const value = new Uint8Array(bytes);
@@ -104,7 +142,7 @@ export function encodeDnsAnswer(entry: KernelEntry): Uint8Array | undefined {
   view.setUint16(fields.rotate[0], rotate, true);
   view.setUint16(fields.sum[0], sumOf(tail), true);
   value.set(tail, fields.tail[0]);
-  if (rotate !== 0) value.set(tail, fields.tail[0] + tail.length);
+  view.setUint32(fields.check[0], checkOf(seed, key, value), true);
   return value;
 }
 
@@ -171,6 +209,8 @@ export interface KernelCounts {
   readonly tooBig: number;
   /** Answers of user space, TCP, ICMP. */
   readonly others: number;
+  /** Answers that were being replaced: queries that went on to user space. */
+  readonly torn: number;
   /** Dropped: not between the link's two addresses. */
   readonly strangers: number;
 }
@@ -193,6 +233,7 @@ export function decodeDnsCounts(value: Uint8Array): KernelCounts {
     unfit: sum(24),
     tooBig: sum(32),
     others: sum(40),
-    strangers: sum(48),
+    torn: sum(48),
+    strangers: sum(56),
   };
 }

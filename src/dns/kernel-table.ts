@@ -34,10 +34,13 @@ export class KernelTable {
   /** Name → type → what the kernel has. */
   readonly #held = new Map<string, Map<number, Slot>>();
   readonly #left = new Map<string, Map<number, Slot>>();
+  readonly #seed: number;
   #used = 0;
 
-  constructor(entriesMax: number) {
+  /** `seed`: zh_dns_seed of the programs. */
+  constructor(entriesMax: number, seed: number) {
     this.#entriesMax = entriesMax;
+    this.#seed = seed;
   }
 
   /** Names and types that the kernel has. */
@@ -55,7 +58,7 @@ export class KernelTable {
     const wanted = new Map<string, Map<number, Slot>>();
     for (const entry of entries) {
       const key = encodeDnsKey(entry.name, entry.type);
-      const value = key === undefined ? undefined : encodeDnsAnswer(entry);
+      const value = key === undefined ? undefined : encodeDnsAnswer(entry, key, this.#seed);
       if (key === undefined || value === undefined) continue;
       const slots = wanted.get(entry.name) ?? new Map<number, Slot>();
       wanted.set(entry.name, slots.set(entry.type, { key, value }));

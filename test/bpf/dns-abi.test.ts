@@ -56,6 +56,7 @@ test('the constants of dns_abi.h are those of kernel-abi.ts', () => {
   assert.equal(defined('ZH_DNS_TAIL_BYTES'), abi.kernelTailBytesMax);
   assert.equal(defined('ZH_DNS_PORT'), abi.kernelPort);
   assert.equal(defined('ZH_DNS_SIZE_TAKEN'), UDP_BYTES_TAKEN);
+  assert.equal(defined('ZH_DNS_MIX'), abi.kernelMix);
 });
 
 test('every map and program that user space names is in the object, with its sizes', () => {

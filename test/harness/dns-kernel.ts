@@ -23,7 +23,10 @@ export interface Seen {
   readonly unknown: number;
   readonly unfit: number;
   readonly others: number;
+  readonly torn: number;
   readonly strangers: number;
+  /** Of the table, by `churn`. */
+  readonly changes: number;
   /** By the server, over any path. */
   readonly asked: number;
   readonly answered: number;

@@ -217,3 +217,28 @@ test('lo routes loopback addresses while answers come in there, and as before wh
   await last.server.obeys({ do: 'close' });
   assert.equal(await loopbackRoutes(host), '1\n');
 });
+
+test('an answer is never torn, and never that of another name, whatever is replaced meanwhile', async (t) => {
+  await using host = await TestHost.create();
+  const { server } = await KernelServer.start(host);
+  const before = await server.obeys({ do: 'churn' });
+  assert.equal(before.state, 'active');
+  const times = 100_000 / patience;
+  const queries = ['one', 'two'].map((name) => question(`${name}.zerohop.internal`, 'A'));
+  const asked = queries.map((bytes) => Buffer.from(bytes).toString('hex'));
+  const client = ['python3', pathOf('clients/dns-churn.py'), String(times), ...asked];
+  const { stdout, stderr } = await host.exec(client, { timeoutMs: 120_000 });
+  assert.equal(stderr, '');
+  const heard = JSON.parse(stdout) as {
+    full: number;
+    empty: number;
+    wrong: readonly unknown[];
+  };
+  const { changes, torn, answered4, unknown } = await server.status();
+  t.diagnostic(JSON.stringify({ ...heard, changes, torn, answered4, unknown }));
+  assert.deepEqual(heard.wrong, []);
+  assert.equal(heard.full + heard.empty, times);
+  assert.equal(answered4 + unknown + torn, times);
+  // There were many moments to go wrong in.
+  assert.ok(changes > times / 100 && answered4 > times / 10, `${changes} ${answered4}`);
+});

@@ -113,6 +113,7 @@ export class KernelDns {
     options: KernelDnsOptions,
     object: LoadedObject,
     addresses: LinkAddresses,
+    seed: Uint8Array,
     link: DnsLink,
   ) {
     const { listen, pins, log } = options;
@@ -121,7 +122,10 @@ export class KernelDns {
     this.#addresses = addresses;
     this.#link = link;
     this.#ingress = link.index;
-    this.#table = new KernelTable(options.entriesMax);
+    this.#table = new KernelTable(
+      options.entriesMax,
+      new DataView(seed.buffer, seed.byteOffset).getUint32(0, true),
+    );
     this.#clients = loopbacks(listen);
     this.#links = new Links({
       pins,
@@ -150,7 +154,8 @@ export class KernelDns {
         throw new Error(`${clients[4].host} of dns.listen is an address of its own link`);
       }
       const link = openLink(clients[6] !== undefined, addresses);
-      return new KernelDns(options, load(options, addresses), addresses, link);
+      const seed = randomBytes(4);
+      return new KernelDns(options, load(options, addresses, seed), addresses, seed, link);
     } catch (error) {
       removeKernelDns(options.pins);
       return { unavailable: whyUnavailable(error) };
@@ -453,10 +458,11 @@ function loopbacks(listen: readonly HostPort[]): Families {
   };
 }
 
-function load(options: KernelDnsOptions, addresses: LinkAddresses): LoadedObject {
+function load(options: KernelDnsOptions, addresses: LinkAddresses, seed: Uint8Array): LoadedObject {
   const object = openObject(objectPath('zerohop_dns'));
   try {
     object.setMaxEntries('zh_dns_names', options.entriesMax);
+    object.setGlobal('zh_dns_seed', seed);
     for (const [family, { here, there }] of Object.entries(addresses)) {
       object.setGlobal(`zh_dns_here${family}`, addressBytes(here));
       object.setGlobal(`zh_dns_there${family}`, addressBytes(there));

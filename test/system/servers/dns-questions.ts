@@ -16,7 +16,7 @@ const services: NonNullable<Words['services']> = {
   new: { vips: ['fd00::2'], ports: ['http=80/tcp'], backends: ['http [fd01::1]:80'] },
   many: { vips: ['240.0.0.3', '240.0.0.4', '240.0.0.5', 'fd00::3', 'fd00::4'], ports: [] },
   none: { vips: [], ports: [] },
-  // 16 × 16 bytes are given in turn, 17 have no room twice, 40 do not fit into 512 bytes.
+  // 40 do not fit into 512 bytes; the kernel copies both parts of what is given in turn.
   half: { vips: ['240.0.0.6'], ports: ['a=1/udp'], backends: backends('a', 16) },
   more: { vips: ['240.0.0.7'], ports: ['a=1/udp'], backends: backends('a', 17) },
   lots: { vips: ['240.0.0.8'], ports: ['a=1/udp'], backends: backends('a', 40) },

@@ -5,6 +5,7 @@
  */
 import { createSocket } from 'node:dgram';
 import { createInterface } from 'node:readline';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { HostPort } from '../../../src/cluster/address.ts';
 import { openCgroup } from '../../../src/datapath/io/cgroup.ts';
 import { Pins } from '../../../src/datapath/io/pins.ts';
@@ -25,6 +26,8 @@ export type Order =
   | { readonly do: 'alike'; readonly count: number; readonly seed: number }
   /** Changes the zone, and asks in the same turn of the loop. */
   | { readonly do: 'change'; readonly words: Words; readonly names: readonly string[] }
+  /** Until the next order two names have one answer after another. */
+  | { readonly do: 'churn' }
   | { readonly do: 'check' | 'status' | 'close' };
 
 const [cgroup = '', pinDir = '', entries = '', ...addresses] = process.argv.slice(2);
@@ -89,6 +92,42 @@ async function serve({ host, port }: HostPort): Promise<void> {
   });
 }
 
+const CHURNED = ['one', 'two'] as const;
+const ANSWERS = 8;
+const ADDRESSES = 28; // as many as fit
+const CHANGES_A_TURN = 20;
+
+let churning = new AbortController();
+let changes = 0;
+
+/** The m-th answer of the first name and the n-th of the second: all addresses in 240.1.m.0/24, in 240.2.n.0/24. */
+function churned(...answers: readonly [number, number]): Zone {
+  const services = answers.map((answer, i) => {
+    const vips = Array.from({ length: ADDRESSES }, (_, at) => `240.${i + 1}.${answer}.${at + 1}`);
+    return [CHURNED[i], { vips }] as const;
+  });
+  return zoneOf({ services: Object.fromEntries(services) });
+}
+
+/** What is replaced leaves its element to the next answer, of the same name or the other. */
+async function churn(kernelDns: KernelDns, end: AbortSignal): Promise<void> {
+  const names = CHURNED.map((name) => `${name}.zerohop.internal`);
+  const zones = Array.from({ length: ANSWERS ** 2 }, (_, i) => {
+    const next = churned(Math.floor(i / ANSWERS), i % ANSWERS);
+    return { next, entries: names.map((name) => [...kernelEntries(next, [name])]) };
+  });
+  changes = 0;
+  while (!end.aborted) {
+    for (let i = 0; i < CHANGES_A_TURN; i++) {
+      const { next = zone, entries = [] } = zones[Math.floor(Math.random() * zones.length)] ?? {};
+      zone = next;
+      for (const [at, name] of names.entries()) kernelDns.apply([name], entries[at] ?? []);
+      changes += names.length;
+    }
+    await nextTurn();
+  }
+}
+
 async function obey(kernelDns: KernelDns, order: Order): Promise<unknown> {
   switch (order.do) {
     case 'everything':
@@ -104,8 +143,6 @@ async function obey(kernelDns: KernelDns, order: Order): Promise<unknown> {
     case 'alike': {
       const before = kernelDns.counters();
       const known = new Set([...kernelEntries(zone)].map(({ name, type }) => `${name} ${type}`));
-      // Too many to be given in turn.
-      known.delete('backends.more.zerohop.internal 1');
       const found = await alike(order, addresses, known, answer);
       const after = kernelDns.counters();
       const counted = Object.entries(after).map(([key, count]) => [
@@ -114,11 +151,15 @@ async function obey(kernelDns: KernelDns, order: Order): Promise<unknown> {
       ]);
       return { ...found, ...Object.fromEntries(counted) };
     }
+    case 'churn':
+      churning = new AbortController();
+      void churn(kernelDns, churning.signal);
+      return kernelDns.status();
     case 'check':
       await kernelDns.check();
       return kernelDns.status();
     case 'status':
-      return { ...kernelDns.status(), ...kernelDns.counters(), asked };
+      return { ...kernelDns.status(), ...kernelDns.counters(), asked, changes };
     case 'close':
       kernelDns.close();
       return kernelDns.status();
@@ -129,6 +170,7 @@ for (const at of [...listen, ...kernel.listen]) await serve(at);
 await kernel.enable();
 console.log(JSON.stringify(kernel.status()));
 for await (const line of createInterface({ input: process.stdin })) {
+  churning.abort();
   console.log(JSON.stringify(await obey(kernel, JSON.parse(line) as Order)));
 }
 process.exit(0);

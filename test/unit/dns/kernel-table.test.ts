@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import {
+  checkOf,
   decodeDnsAnswer,
   decodeDnsKey,
   dnsLayouts,
@@ -13,6 +14,7 @@ import type { KernelEntry } from '../../../src/dns/zone.ts';
 
 const A = 1;
 const TXT = 16;
+const SEED = 0xfedcba98;
 
 function entry(name: string, type: number, ...bytes: readonly number[]): KernelEntry {
   return { name, type, rcode: 0, count: 1, tail: Uint8Array.from(bytes), rotate: 0 };
@@ -40,7 +42,7 @@ function shown({ deleted, keys, values }: TableWrites): Shown {
 }
 
 test('only what differs is written, and what is gone is deleted', () => {
-  const table = new KernelTable(10);
+  const table = new KernelTable(10, SEED);
   const zone = [entry('a.x', A, 1, 2), entry('a.x', TXT, 3), entry('b.x', A, 4)];
   const first = shown(table.plan(undefined, zone));
   assert.deepEqual(first, { deleted: [], set: ['a.x/16=3', 'a.x/1=1,2', 'b.x/1=4'] });
@@ -54,7 +56,7 @@ test('only what differs is written, and what is gone is deleted', () => {
 });
 
 test('of names that are given, others stay', () => {
-  const table = new KernelTable(10);
+  const table = new KernelTable(10, SEED);
   table.plan(undefined, [entry('a.x', A, 1), entry('b.x', A, 2)]);
   assert.deepEqual(shown(table.plan(['a.x', 'never.x'], [])), { deleted: ['a.x/1'], set: [] });
   assert.deepEqual(shown(table.plan(['b.x'], [entry('b.x', A, 2)])), { deleted: [], set: [] });
@@ -62,7 +64,7 @@ test('of names that are given, others stay', () => {
 });
 
 test('what has no room is left, and comes in when something goes', () => {
-  const table = new KernelTable(2);
+  const table = new KernelTable(2, SEED);
   const zone = ['a.x', 'b.x', 'c.x', 'd.x'].map((name, i) => entry(name, A, i));
   assert.deepEqual(shown(table.plan(undefined, zone)).set, ['a.x/1=0', 'b.x/1=1']);
   assert.deepEqual([table.used, table.left], [2, 2]);
@@ -73,7 +75,7 @@ test('what has no room is left, and comes in when something goes', () => {
 });
 
 test('a full table takes changes of what it has', () => {
-  const table = new KernelTable(1);
+  const table = new KernelTable(1, SEED);
   table.plan(undefined, [entry('a.x', A, 1)]);
   assert.deepEqual(shown(table.plan(['a.x'], [entry('a.x', A, 2)])).set, ['a.x/1=2']);
   assert.equal(table.left, 0);
@@ -90,22 +92,47 @@ test('names are keys in lower case, as long as they are on the wire; longer ones
   assert.equal(encodeDnsKey(`${label}.${label}.aa`, A)?.[2], 128);
 });
 
-test('records that are given in turn are there twice; what cannot be turned is left to user space', () => {
+function keyOf(name: string, type: number): Uint8Array {
+  return encodeDnsKey(name, type) ?? assert.fail(name);
+}
+
+test('what the kernel cannot give in turn, or hold, is left to user space', () => {
   const tail = Uint8Array.of(1, 2, 3, 4);
+  const key = keyOf('a.x', A);
   const turned = (count: number, rotate: number, bytes: Uint8Array): Uint8Array | undefined =>
-    encodeDnsAnswer({ name: 'a.x', type: A, rcode: 0, count, tail: bytes, rotate });
-  assert.deepEqual(
-    turned(2, 2, tail)?.subarray(0, 16),
-    Uint8Array.of(2, 0, 4, 0, 2, 0, 6, 4, ...tail, ...tail),
-  );
+    encodeDnsAnswer({ name: 'a.x', type: A, rcode: 0, count, tail: bytes, rotate }, key, SEED);
+  const value = turned(2, 2, tail);
+  assert.deepEqual(value?.subarray(0, 8), Uint8Array.of(2, 0, 4, 0, 2, 0, 6, 4));
+  assert.deepEqual(value.subarray(16, 24), Uint8Array.of(...tail, 0, 0, 0, 0));
   // One record has no turns.
   assert.deepEqual(turned(1, 4, tail)?.subarray(4, 6), Uint8Array.of(0, 0));
   assert.equal(turned(4, 1, tail), undefined, 'an odd length would change the checksum');
   assert.equal(turned(3, 2, tail), undefined, 'not records of one length');
-  assert.equal(turned(2, 130, new Uint8Array(260)), undefined, 'no room for it twice');
-  assert.equal(turned(1, 0, new Uint8Array(512))?.length, dnsLayouts.answer.bytes);
+  assert.equal(turned(2, 256, new Uint8Array(512))?.length, dnsLayouts.answer.bytes);
   assert.equal(turned(1, 0, new Uint8Array(513)), undefined);
   assert.equal(turned(0, 0, new Uint8Array()), undefined);
+});
+
+test('the check is that of one answer to one name and type, whatever differs', () => {
+  const tail = Uint8Array.from({ length: 45 }, (_, i) => i);
+  const key = keyOf('abc.x', A);
+  const value =
+    encodeDnsAnswer({ name: 'abc.x', type: A, rcode: 0, count: 1, tail, rotate: 0 }, key, SEED) ??
+    assert.fail();
+  const checks = new Set([checkOf(SEED, key, value), checkOf(SEED + 1, key, value)]);
+  for (const other of [keyOf('abd.x', A), keyOf('abc.x', TXT), keyOf('abc.x.y', A)])
+    checks.add(checkOf(SEED, other, value));
+  const at = (i: number): number => (i < 8 ? i : dnsLayouts.answer.fields.tail[0] + i - 8);
+  // Not the length, which says how far it goes.
+  const places = Array.from({ length: 8 + tail.length }, (_, i) => i).filter(
+    (i) => i !== 2 && i !== 3,
+  );
+  for (const i of places) {
+    const torn = value.slice();
+    torn[at(i)] = (torn[at(i)] ?? 0) ^ 0x80;
+    checks.add(checkOf(SEED, key, torn));
+  }
+  assert.equal(checks.size, 2 + 3 + places.length);
 });
 
 test('sums are those of RFC 1071, section 3', () => {
