@@ -18,6 +18,7 @@ const WATCHED_MAX = 32;
 /** RFC 6298 section 2, for the smoothed latency and its variation. */
 const ALPHA = 1 / 8;
 const BETA = 1 / 4;
+/** What a busy process adds by itself: a steady upstream has hardly any variation (a guess). */
 const RETRY_MIN_MS = 10;
 /** From here on an upstream is unsteady, and from there failing: shares of what was asked lately. */
 const UNSTEADY_SHARE = 0.2;
@@ -151,8 +152,7 @@ export class Standing {
   /** When an answer is late by its own measure, and another one may be asked. */
   retryMs(timeoutMs: number): number {
     if (this.smoothedMs === undefined) return timeoutMs / 8;
-    const expected = this.smoothedMs + 4 * this.#variationMs;
-    return Math.min(timeoutMs / 4, Math.max(RETRY_MIN_MS, expected));
+    return Math.min(timeoutMs / 4, this.smoothedMs + Math.max(RETRY_MIN_MS, 4 * this.#variationMs));
   }
 
   /** From then on it is late, be it a resolver that has to ask others: an eighth of the bound at least. */

@@ -201,3 +201,24 @@ test('of a reply that nobody needs any more is known whether it was good', () =>
     assert.deepEqual([b?.results, b?.state], [{ [result]: 1 }, state]);
   }
 });
+
+test('the only one left answers late, and steadily so: nobody is asked once more for its jitter', () => {
+  const world = new ForwardWorld(settingsOf([A, B, C]));
+  let nth = 0;
+  world.upstreams.set(A, silent);
+  world.upstreams.set(B, failing(2, 0.5));
+  world.upstreams.set(C, (sent) => answering('10.0.0.3', 50 + (nth++ % 10 === 0 ? 5 : 0))(sent));
+  for (let i = 0; i < 500; i++) {
+    world.ask(queryFor(`n${i}.example`));
+    world.pass(10);
+  }
+  world.sends.length = 0;
+  for (let i = 500; i < 1000; i++) {
+    world.ask(queryFor(`n${i}.example`));
+    world.pass(10);
+  }
+  world.settle();
+  const ofC = world.sends.filter(({ upstream }) => upstream === C);
+  assert.equal(ofC.length, 500);
+  assert.ok(world.sends.length <= 1500, `${world.sends.length} for 500 questions`);
+});
