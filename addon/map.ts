@@ -114,12 +114,13 @@ export class BpfMap extends Pinnable {
     return native.mapDeleteBatch(handleOf(this, 'map delete batch'), keys);
   }
 
-  /** The whole map, one crossing per chunk. */
-  *chunks(): Generator<Entries, void, undefined> {
+  /** The whole map, one crossing per chunk, of at most `most` entries: for who needs the first ones alone. */
+  *chunks(most = CHUNK_ENTRIES_MAX): Generator<Entries, void, undefined> {
     const handle = handleOf(this, 'map read batch');
     const { keySize, valueBytes, maxEntries } = this.info;
     const fit = Math.floor(CHUNK_BYTES / Math.max(1, keySize + valueBytes));
-    const entries = Math.min(Math.max(1, fit), CHUNK_ENTRIES_MAX, Math.max(1, maxEntries));
+    const wanted = Math.min(fit, CHUNK_ENTRIES_MAX, maxEntries, most);
+    const entries = Math.max(1, wanted);
     // Maps whose cursor is a key may start over when it is deleted; four rounds are enough for
     // anyone.
     const entriesMax = 4 * maxEntries + CHUNK_ENTRIES_MAX;

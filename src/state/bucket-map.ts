@@ -80,19 +80,19 @@ export class BucketMap<V> implements ReadonlyMap<string, V> {
 /** The next version of a BucketMap; may go on after build(), which it does not change. */
 export class BucketMapEdit<V> {
   #built: BucketMap<V>;
-  readonly #buckets: Bucket<V>[];
+  #buckets: readonly Bucket<V>[];
   /** The buckets copied since the last build(), and so free to be written to. */
   readonly #copies = new Map<number, Map<string, V>>();
   #size: number;
 
   constructor(base: BucketMap<V>) {
     this.#built = base;
-    this.#buckets = [...base.buckets];
+    this.#buckets = base.buckets;
     this.#size = base.size;
   }
 
   get(key: string): V | undefined {
-    return this.#buckets[bucketIndex(key)]?.get(key);
+    return this.#bucket(bucketIndex(key))?.get(key);
   }
 
   set(key: string, value: V): void {
@@ -104,7 +104,7 @@ export class BucketMapEdit<V> {
 
   delete(key: string): void {
     const index = bucketIndex(key);
-    if (this.#buckets[index]?.has(key) !== true) return;
+    if (this.#bucket(index)?.has(key) !== true) return;
     this.#writable(index).delete(key);
     this.#size -= 1;
   }
@@ -112,9 +112,17 @@ export class BucketMapEdit<V> {
   /** The base itself when nothing was written. */
   build(): BucketMap<V> {
     if (this.#copies.size === 0) return this.#built;
-    this.#built = new BucketMap([...this.#buckets], this.#size);
+    const buckets = [...this.#buckets];
+    for (const [index, copy] of this.#copies) buckets[index] = copy;
+    this.#buckets = buckets;
+    this.#built = new BucketMap(buckets, this.#size);
     this.#copies.clear();
     return this.#built;
+  }
+
+  /** As it is now. Most edits write nothing, and copy nothing then. */
+  #bucket(index: number): Bucket<V> | undefined {
+    return this.#copies.get(index) ?? this.#buckets[index];
   }
 
   #writable(index: number): Map<string, V> {
@@ -122,7 +130,6 @@ export class BucketMapEdit<V> {
     if (copy === undefined) {
       copy = new Map(this.#buckets[index]);
       this.#copies.set(index, copy);
-      this.#buckets[index] = copy;
     }
     return copy;
   }

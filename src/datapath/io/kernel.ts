@@ -71,7 +71,7 @@ export class KernelTables {
       tables.names.set(decodeU32(key), decodeName(value));
     });
     for (const name of ['services', 'slots', 'backends'] as const) {
-      fill(tables[name], this.#maps[name], known?.[name].high ?? Infinity);
+      fill(tables[name], this.#maps[name], known?.[name].high);
     }
     const meta = decodeMeta(
       this.#maps.meta.get(encodeU32(0)) ?? new Uint8Array(layouts.meta.bytes),
@@ -101,12 +101,12 @@ function each(
 }
 
 /** An ARRAY map's entries up to the last one that is not zero; chunks come in index order. */
-function fill(table: ByteTable, map: BpfMap, entries: number): void {
+function fill(table: ByteTable, map: BpfMap, entries?: number): void {
   const chunks: { readonly at: number; readonly values: Uint8Array }[] = [];
   let zeros = Buffer.alloc(0);
   let read = 0;
   let used = 0;
-  for (const { values, count } of map.chunks()) {
+  for (const { values, count } of map.chunks(entries)) {
     if (zeros.length < values.length) zeros = Buffer.alloc(values.length);
     // Chunks of nothing are dropped as they come: an empty map costs no memory.
     if (zeros.compare(values, 0, values.length, 0, values.length) !== 0) {
@@ -116,7 +116,7 @@ function fill(table: ByteTable, map: BpfMap, entries: number): void {
       used = read + Math.floor(last / table.valueBytes) + 1;
     }
     read += count;
-    if (read >= entries) break;
+    if (entries !== undefined && read >= entries) break;
   }
   const bytes = new Uint8Array(used * table.valueBytes);
   for (const { at, values } of chunks) bytes.set(values.subarray(0, bytes.length - at), at);
