@@ -118,7 +118,10 @@ export class Races {
     flight.next = flight.ranked.length - others.length;
     for (const standing of flight.ranked.slice(0, flight.next)) this.#race(flight, standing);
     const { timeoutMs } = this.#settings;
-    flight.gapMs = Math.min(...first.map((standing) => standing.retryMs(timeoutMs)));
+    // Who is failing is not waited for: how fast it was says nothing of when the other one is late.
+    const [best] = first;
+    const counts = first.filter((one) => one.grade(nowMs) === best?.grade(nowMs));
+    flight.gapMs = Math.min(...counts.map((standing) => standing.retryMs(timeoutMs)));
     flight.nextTryMs = nowMs + flight.gapMs;
     this.#settle(flight);
   }
