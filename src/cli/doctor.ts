@@ -32,8 +32,11 @@ async function examine(options: Options): Promise<void> {
     print(verifierLog());
     return;
   }
+  const { Pins } = await import('../datapath/io/pins.ts');
+  const { examineKernelDns } = await import('../dns/io/examine.ts');
+  const dns = examineKernelDns(new Pins(options.pin));
   if (options.json === true) {
-    printJson(report);
+    printJson({ ...report, dns });
     return;
   }
   const { columns } = await import('./table.ts');
@@ -58,7 +61,7 @@ async function examine(options: Options): Promise<void> {
   ]);
   if (hooks.length > 0)
     print(`\n${columns(hooks, ['HOOK', 'OURS', 'EVERY PROGRAM THAT RUNS THERE'])}`);
-  print(`\n${columns(aclFacts(report.acl))}`);
+  print(`\n${columns([...aclFacts(report.acl), ['DNS in the kernel', dns.text]])}`);
   for (const problem of report.problems) print(`\nproblem: ${problem}`);
   if (report.problems.length === 0) print('\nno problems found');
 }

@@ -116,8 +116,8 @@ export const dnsSchema = strict({
     )
     .max(BLOCKS_MAX, { error: `dns.allow has more than ${BLOCKS_MAX} blocks` })
     .default([...LOCAL]),
-  /** Whether the kernel answers by itself where it can. Off by default: what is open there is in bpf/README.md, "DNS". */
-  kernel: yesOrNo('dns.kernel').default(false),
+  /** Whether the kernel answers by itself where it can. */
+  kernel: yesOrNo('dns.kernel').default(true),
 });
 
 export type DnsConfig = z.output<typeof dnsSchema>;

@@ -324,11 +324,16 @@ test('where it cannot be, it says why, and leaves nothing', async () => {
 
 test('with an agent: a service resolves in the kernel when its command returns, maps and metrics tell, detach takes it away', async () => {
   await using host = await TestHost.create();
-  const dns = { upstreams: ['192.0.2.1'], timeoutMs: 100, kernel: true };
+  const dns = { upstreams: ['192.0.2.1'], timeoutMs: 100 };
   await host.agent.start({ config: host.writeConfig({ dns }) });
   const status = async (): Promise<DnsStatusAnswer> =>
     (await host.api('GET', '/v1/dns/status')).json() as DnsStatusAnswer;
   await eventually('the kernel answers', async () => (await status()).kernel.state === 'active');
+  const doctor = async (): Promise<string | undefined> =>
+    /^DNS in the kernel +(.*)$/m.exec(
+      (await host.must('doctor', '--cgroup', host.cgroup)).stdout,
+    )?.[1];
+  assert.equal(await doctor(), 'active: clients over IPv4 are led there');
   await host.must('service', 'add', 'web', '--port', '80', '--vip', '240.0.0.1');
   says(await ask(host, WEB), webIs);
   const rows = (await host.must('maps', 'dump', 'zh_dns_names', '--json')).json();
@@ -342,5 +347,6 @@ test('with an agent: a service resolves in the kernel when its command returns, 
   await host.agent.kill();
   assert.match(await host.ip('-o', 'link'), /zerohop0/);
   await host.must('detach');
+  assert.equal(await doctor(), 'possible; no agent has put it in place');
   assert.doesNotMatch(await host.ip('-o', 'link'), /zerohop0/);
 });

@@ -162,7 +162,7 @@ function unitCapabilities(): string {
 
 test('the capabilities of the systemd unit are enough, to start and to take over pins', async () => {
   await using host = await TestHost.create();
-  const config = host.writeConfig({ ...smallConfig, dns: { kernel: true } });
+  const config = host.writeConfig(smallConfig);
   const wrapper = ['setpriv', '--bounding-set', `-all,${unitCapabilities()}`];
   await host.agent.start({ config, wrapper });
   const before = [await linkIds(host), await mapIds(host)];

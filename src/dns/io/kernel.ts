@@ -41,6 +41,7 @@ import {
   isLoopbackOpen,
   linkAddresses,
   LOOPBACK_INDEX,
+  LOOPBACK_OPEN,
   openLink,
   removeLink,
   routeOnLoopback,
@@ -85,9 +86,6 @@ const CHECK_INTERVAL_MS = 5000;
 const PROBE_TIMEOUT_MS = 2000;
 
 const ZERO = new Uint8Array(4);
-
-const LOOPBACK_OPEN =
-  'net.ipv4.conf.all.route_localnet is not 0: neighbours reach loopback addresses, and could forge answers';
 
 type Families = { readonly [family in 4 | 6]: HostPort | undefined };
 
@@ -420,6 +418,12 @@ function pinnedEgress(pins: Pins): number | undefined {
   return program.info.id;
 }
 
+/** Whether the link has the program of these pins. */
+export function isEgressInPlace(pins: Pins): boolean {
+  const [index, pinned] = [findLink(), pinnedEgress(pins)];
+  return index !== undefined && pinned !== undefined && tcProgramId(tcPlace(index)) === pinned;
+}
+
 /**
  * What the agent of these pins put there, killed or not: hooks first, so that nobody is led to a
  * link that is gone. A link that another agent uses stays.
@@ -474,7 +478,7 @@ function load(options: KernelDnsOptions, addresses: LinkAddresses, seed: Uint8Ar
   }
 }
 
-function whyUnavailable(error: unknown): string {
+export function whyUnavailable(error: unknown): string {
   if (error instanceof VerifierError) {
     return `this kernel rejects the program ${error.program} (${error.code}): ${error.line}`;
   }

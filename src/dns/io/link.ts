@@ -153,6 +153,9 @@ function add6(index: number, ends: LinkEnds): string | undefined {
   }
 }
 
+export const LOOPBACK_OPEN =
+  'net.ipv4.conf.all.route_localnet is not 0: neighbours reach loopback addresses, and could forge answers';
+
 /**
  * Whether every interface takes packets to and from 127.0.0.0/8, so that the link's addresses can
  * be reached, and forged, from outside.

@@ -67,7 +67,7 @@ test('a host without a configuration has every default', () => {
     maxConcurrent: 1000,
     cacheBytes: 16_777_216,
     staleSeconds: 86_400,
-    kernel: false,
+    kernel: true,
   });
   assert.deepEqual(allow.map(formatCidr), ['127.0.0.0/8', '::1/128']);
   assert.equal(forward.size, 0);
@@ -139,7 +139,7 @@ dns:
   upstreams: [192.0.2.1, '[2001:db8::53]:5300']
   forward: {Lab.Example.: [10.0.0.2], __proto__: ['10.0.0.3:54']}
   allow: [10.0.0.0/8]
-  kernel: true
+  kernel: false
 `);
   assert.deepEqual(dns.listen, [
     { host: '127.0.0.1', port: 53 },
@@ -157,9 +157,9 @@ dns:
       ['__proto__', [{ host: '10.0.0.3', port: 54 }]],
     ],
   );
-  assert.deepEqual([dns.allow.map(formatCidr), dns.kernel], [['10.0.0.0/8'], true]);
-  const merged = load('dns: {kernel: true}', { dns: { enabled: false } }).dns;
-  assert.deepEqual([merged.enabled, merged.kernel], [false, true]);
+  assert.deepEqual([dns.allow.map(formatCidr), dns.kernel], [['10.0.0.0/8'], false]);
+  const merged = load('dns: {kernel: false}', { dns: { enabled: false } }).dns;
+  assert.deepEqual([merged.enabled, merged.kernel], [false, false]);
 });
 
 test('what the resolver cannot do with is told by its knob', () => {
