@@ -67,7 +67,6 @@ export class Zone implements ZoneBase {
   readonly ttl: number;
   readonly isReady: boolean;
   readonly serial: number;
-  readonly soa: Soa;
   /** Names whose answers may differ from the previous zone's; without one it is `all`. */
   readonly touched: ReadonlySet<string> | 'all';
   readonly names: BucketMap<Entry>;
@@ -75,6 +74,7 @@ export class Zone implements ZoneBase {
   readonly pointers: BucketMap<ShortPointer>;
   readonly members: ReadonlyMap<string, Member>;
   readonly #addressEnd: string;
+  #soa: Soa | undefined;
 
   constructor(
     sources: ZoneSources,
@@ -86,12 +86,17 @@ export class Zone implements ZoneBase {
     this.ttl = sources.ttl;
     this.isReady = sources.isReady;
     this.serial = sources.catalog.revision % 2 ** 32;
-    this.soa = makeSoa(this, sources.negativeTtl, this.serial);
     this.touched = made.touched;
     this.names = made.names;
     this.pointers = made.pointers;
     this.members = made.members;
     this.#addressEnd = `.addr.${sources.domain}`;
+  }
+
+  /** Made when it is first asked for: a zone that follows many changes is asked for few. */
+  get soa(): Soa {
+    this.#soa ??= makeSoa(this, this.sources.negativeTtl, this.serial);
+    return this.#soa;
   }
 
   /** Who is behind a name, as Query has it; also names that are only on the way to others. */
@@ -170,12 +175,23 @@ function membersOf({ domain, self, nodes, unreachable }: ZoneSources): Map<strin
   return members;
 }
 
+/** Without text being made of both, as they are compared at every change. */
+function sameSelf(a: ZoneSources['self'], b: ZoneSources['self']): boolean {
+  return (
+    a.id === b.id &&
+    a.name === b.name &&
+    a.zone === b.zone &&
+    a.version === b.version &&
+    (a.addresses === b.addresses || sameJson(a.addresses, b.addresses))
+  );
+}
+
 /** The members of before, where nothing is new of them. */
 function nextMembers(sources: ZoneSources, zone: Zone | undefined): ReadonlyMap<string, Member> {
   if (zone === undefined) return membersOf(sources);
   const { nodes, self, unreachable } = zone.sources;
   const isSame =
-    nodes === sources.nodes && unreachable === sources.unreachable && sameJson(self, sources.self);
+    nodes === sources.nodes && unreachable === sources.unreachable && sameSelf(self, sources.self);
   if (isSame) return zone.members;
   const members = membersOf(sources);
   for (const [id, member] of members) {
