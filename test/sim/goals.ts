@@ -7,7 +7,7 @@ import { below, sfc32 } from '../../src/hyparview-ts/random.ts';
 import { chaos } from './chaos.ts';
 import { checkBroadcasts, checkOnce, settle } from './checks.ts';
 import { MUTATIONS, SEEDS_MAX, tryMutation } from './mutations.ts';
-import { badDay, kills, partitions, quantile, ready } from './torture.ts';
+import { badDay, cutOff, kills, partitions, quantile, ready } from './torture.ts';
 
 const RESULTS = new URL('./report/goals.json', import.meta.url);
 const TEXT = new URL('./GOALS.md', import.meta.url);
@@ -184,6 +184,55 @@ const ONE_WAY: Goal = {
   isMet: () => true,
 };
 
+const CUT_SIZES = [10, 25, 100];
+/** In two and one alone, of each size; of each cut the median node, the last, and those of one's own called dead. */
+const CUT_VALUES = 3 * 2 * CUT_SIZES.length;
+
+const CUT_OFF: Goal = {
+  name: 'cut-off',
+  what: `${CUT_SIZES.join(', ')} nodes, 1 ms, cut in two at random, or one of them alone; every other run with 1 % loss`,
+  goal: 'the last node knows all behind the cut for dead within 1.5 s, in 99 of 100 cuts',
+  count: 50,
+  run: (seed, count) => {
+    const values: number[] = [];
+    const failed: number[] = [];
+    for (let at = seed; at < seed + count; at++) {
+      for (const nodes of CUT_SIZES) {
+        for (const alone of [false, true]) {
+          const { knownAfterMs, ownCalledDead } = cutOff(at, nodes, alone, at % 2 === 0 ? 0.01 : 0);
+          const last = knownAfterMs.at(-1) ?? NaN;
+          if (!(last < Infinity)) failed.push(at);
+          const known = [quantile(knownAfterMs, 0.5), last];
+          values.push(...known.map((value) => Math.round(Math.min(value, 20_000))), ownCalledDead);
+        }
+      }
+    }
+    return { failed, values };
+  },
+  figure: (values) => {
+    const parts = CUT_SIZES.flatMap((nodes, size) =>
+      ['in two', 'one alone'].map((how, form) => {
+        const [medians, lasts, own] = cutsOf(values, 2 * size + form);
+        const called = own.reduce((sum, value) => sum + value, 0);
+        const dead = called === 0 ? '' : `, ${called} times one of the own side called dead`;
+        return `${nodes} ${how}: ${ms(quantile(medians, 0.5))} (median node of the median cut), the last ${ms(quantile(lasts, 0.5))} (median), ${ms(quantile(lasts, 0.99))} (p99)${dead}`;
+      }),
+    );
+    return parts.join('; ');
+  },
+  isMet: (values) => {
+    const lasts = CUT_SIZES.flatMap((_, size) => [2 * size, 2 * size + 1]);
+    return lasts.every((form) => quantile(cutsOf(values, form)[1], 0.99) <= 1500);
+  },
+};
+
+/** Of one kind of cut, each ascending. */
+function cutsOf(values: readonly number[], form: number): [number[], number[], number[]] {
+  const of = (what: number): number[] =>
+    ascending(values.filter((_, i) => i % CUT_VALUES === 3 * form + what));
+  return [of(0), of(1), of(2)];
+}
+
 const FOUND: Goal = {
   name: 'mutations',
   what: `${MUTATIONS.length} ways to break the protocol, each run through chaos`,
@@ -198,7 +247,7 @@ const FOUND: Goal = {
   isMet: (values) => values.length >= 10,
 };
 
-export const GOALS: readonly Goal[] = [CHAOS, PARTITIONS, KILLS, BAD_DAY, ONE_WAY, FOUND];
+export const GOALS: readonly Goal[] = [CHAOS, PARTITIONS, KILLS, CUT_OFF, BAD_DAY, ONE_WAY, FOUND];
 
 function load(): Record<string, Slice[]> {
   return existsSync(RESULTS)

@@ -137,6 +137,42 @@ export function badDay(
   return { falseDeaths, suspicions, linksLost };
 }
 
+export interface CutOff {
+  /** Of each node, how long after the cut it held all behind it for dead, ascending. */
+  readonly knownAfterMs: readonly number[];
+  /** How often one of the own side was called dead: who had neighbours on the other side only has to find others. */
+  readonly ownCalledDead: number;
+}
+
+/** One cut, in two at random or of one node alone, with this part of all messages lost before and after it. */
+export function cutOff(seed: number, nodes: number, alone: boolean, loss: number): CutOff {
+  const cluster = ready(seed, nodes, { everyMs: 20 });
+  const { sim } = cluster;
+  const random = sfc32(seed, 14);
+  sim.network = { ...CALM, loss };
+  sim.runUntil(sim.now + 10_000 + 2000 * unit(random));
+  const one = below(random, nodes);
+  for (const host of sim.hosts) host.side = alone ? Number(host.index === one) : below(random, 2);
+  const behind = sim.hosts.map(({ side }) => sim.hosts.filter((host) => host.side !== side).length);
+  const knownAfterMs = behind.map((left) => (left === 0 ? 0 : Infinity));
+  const cutAt = sim.now;
+  let ownCalledDead = 0;
+  cluster.onEvent = ({ index, side }, event) => {
+    if (event.type !== 'member-dead' && event.type !== 'member-up') return;
+    const isDead = event.type === 'member-dead';
+    if (sim.byId.get(event.id)?.side === side) {
+      ownCalledDead += Number(isDead);
+      return;
+    }
+    const left = (behind[index] ?? 0) + (isDead ? -1 : 1);
+    behind[index] = left;
+    knownAfterMs[index] = left === 0 ? sim.now - cutAt : Infinity;
+  };
+  sim.cuts.add('0 1').add('1 0');
+  sim.runUntil(cutAt + 20_000);
+  return { knownAfterMs: knownAfterMs.sort((a, b) => a - b), ownCalledDead };
+}
+
 export function quantile(ascending: readonly number[], q: number): number {
   return ascending[Math.min(ascending.length - 1, Math.floor(q * ascending.length))] ?? NaN;
 }
