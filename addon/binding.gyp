@@ -7,6 +7,9 @@
       'target_name': 'zerohop_bpf',
       'sources': [
         'native/args.cc',
+        'native/dns.cc',
+        'native/dns_answer.cc',
+        'native/dns_thread.cc',
         'native/errors.cc',
         'native/handle.cc',
         'native/link.cc',

@@ -10,6 +10,8 @@ export type {
   ProgramTypeLike,
   Unknown,
 } from './constants.ts';
+export { DnsThread } from './dns.ts';
+export type { DnsCounts, DnsQuestion, DnsRecords, DnsThreadOptions } from './dns.ts';
 export { BpfError, VerifierError } from './errors.ts';
 export { BpfLink, queryCgroup } from './link.ts';
 export type { CgroupQuery, LinkInfo } from './link.ts';

@@ -185,6 +185,28 @@ interface Native {
   ringDrain(ring: Handle): [bytes: Bytes, sizes: Uint32Array];
   ringRef(ring: Handle, wanted: boolean): void;
 
+  dnsOpen(
+    deliver: (bytes: Bytes, clients: string[]) => void,
+    udpSizeMax: number,
+    boundsUs: Bytes,
+  ): Handle;
+  dnsListen(
+    dns: Handle,
+    address: string,
+    port: number,
+    isDirect: boolean,
+    receiveBytes: number,
+    sendBytes: number,
+  ): [socket: number, port: number];
+  dnsUnlisten(dns: Handle, socket: number): boolean;
+  dnsSend(dns: Handle, answers: Bytes): void;
+  dnsSet(dns: Handle, records: Bytes): number;
+  dnsForget(dns: Handle, names: Bytes): void;
+  dnsClear(dns: Handle): void;
+  dnsPause(dns: Handle, wanted: boolean): void;
+  dnsAllow(dns: Handle, blocks: Bytes): void;
+  dnsCounts(dns: Handle): Float64Array;
+
   probeProgramType(type: number): boolean;
   probeMapType(type: number): boolean;
   probeHelper(programType: number, helper: number): boolean;

@@ -20,6 +20,7 @@ const char* KindName(Kind kind) {
     case Kind::kStats: return "statistics";
     case Kind::kObject: return "object";
     case Kind::kRing: return "ring buffer";
+    case Kind::kDns: return "DNS thread";
   }
   return "?";
 }

@@ -12,7 +12,7 @@
 
 namespace zbpf {
 
-enum class Kind { kMap, kProgram, kLink, kStats, kObject, kRing };
+enum class Kind { kMap, kProgram, kLink, kStats, kObject, kRing, kDns };
 
 class Handle {
  public:

@@ -1,6 +1,7 @@
 // The door of the native half: every environment (main thread, each worker) runs this once.
 #include <napi.h>
 
+#include "dns.h"
 #include "errors.h"
 #include "handle.h"
 #include "link.h"
@@ -27,6 +28,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   zbpf::InitLinks(env, exports);
   zbpf::InitNetlink(env, exports);
   zbpf::InitRings(env, exports);
+  zbpf::InitDns(env, exports);
   zbpf::InitProbes(env, exports);
   return exports;
 }

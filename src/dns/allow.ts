@@ -3,7 +3,7 @@
  * resolver would be everybody's tool (RFC 5358).
  */
 import { cidrContains, type Cidr } from '../net/cidr.ts';
-import { canonicalIp, parseIp } from '../net/ip.ts';
+import { canonicalIp, familyOf, parseIp } from '../net/ip.ts';
 
 /** A guess: clients of a host, and of a small network that it resolves for. */
 const REMEMBERED_MAX = 4096;
@@ -18,12 +18,27 @@ export class Allowed {
     this.#blocks = blocks;
   }
 
-  /** Addresses that this host has now. */
-  own(addresses: Iterable<string>): void {
+  /** Addresses that this host has now. False: they are those of before. */
+  own(addresses: Iterable<string>): boolean {
     const own = new Set([...addresses].map((one) => canonicalIp(withoutScope(one)) ?? one));
-    if (own.size === this.#own.size && [...own].every((one) => this.#own.has(one))) return;
+    if (own.size === this.#own.size && [...own].every((one) => this.#own.has(one))) return false;
     this.#own = own;
     this.#verdicts.clear();
+    return true;
+  }
+
+  /** All of them, 18 bytes each: family, bits of the prefix in 128, first address. */
+  get bytes(): Uint8Array<ArrayBuffer> {
+    const hosts = [...this.#own].flatMap((one) => {
+      const first = parseIp(one);
+      return first === undefined ? [] : [[familyOf(first), 128, ...first]];
+    });
+    const blocks = this.#blocks.map(({ family, first, prefixLength }) => [
+      family,
+      prefixLength + (family === 4 ? 96 : 0),
+      ...first,
+    ]);
+    return Uint8Array.from([...hosts, ...blocks].flat());
   }
 
   has(client: string): boolean {

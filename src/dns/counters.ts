@@ -111,15 +111,53 @@ export class DnsCounters {
   }
 }
 
+/** Of answers of the addon's thread: queries over UDP, all of them NOERROR from the zone. */
+export interface ThreadCounts {
+  readonly answered4: number;
+  readonly answered6: number;
+  readonly sumNs: number;
+  /** By DURATION_BOUNDS_S. */
+  readonly took: readonly number[];
+}
+
+export function withThread(counts: DnsCounts, thread: ThreadCounts): DnsCounts {
+  const { answered4, answered6, sumNs, took } = thread;
+  const count = answered4 + answered6;
+  if (count === 0) return counts;
+  const { requests, responses, durations } = counts;
+  const isSame = (one: DnsCounts['responses'][number]): boolean =>
+    one.from === 'zone' && one.rcode === rcodeName(0);
+  const before = responses.find(isSame)?.count ?? 0;
+  return {
+    requests: withUdp(requests, answered4, answered6),
+    responses: [
+      ...responses.filter((one) => !isSame(one)),
+      { rcode: rcodeName(0), from: 'zone', count: before + count },
+    ],
+    durations: {
+      counts: durations.counts.map((one, i) => one + (took[i] ?? 0)),
+      sumS: durations.sumS + sumNs / 1e9,
+    },
+  };
+}
+
+function withUdp(
+  requests: DnsCounts['requests'],
+  answered4: number,
+  answered6: number,
+): DnsCounts['requests'] {
+  return requests.map((one) => {
+    if (one.proto !== 'udp') return one;
+    return { ...one, count: one.count + (one.family === '1' ? answered4 : answered6) };
+  });
+}
+
 /** With what the kernel answered by itself: queries over UDP, all of them NOERROR. */
 export function withKernel(
   counts: DnsCounts,
   { answered4, answered6 }: { readonly answered4: number; readonly answered6: number },
 ): DnsCounts {
-  const requests = counts.requests.map((one) => {
-    if (one.proto !== 'udp') return one;
-    return { ...one, count: one.count + (one.family === '1' ? answered4 : answered6) };
-  });
+  const requests = withUdp(counts.requests, answered4, answered6);
   const count = answered4 + answered6;
   const own = { rcode: rcodeName(0), from: 'kernel', count } as const;
   return {

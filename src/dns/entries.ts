@@ -46,11 +46,11 @@ export interface KernelEntry {
 
 const KERNEL_TYPES = [TYPE.A, TYPE.AAAA] as const;
 
-function* entriesOf(entry: Entry): Iterable<KernelEntry> {
+function* entriesOf(entry: Entry, types: readonly number[] = KERNEL_TYPES): Iterable<KernelEntry> {
   // What `ready` and `ns` say hangs on more than the name.
   if (entry.own === 'ready' || entry.own === 'ns') return;
   const question = (nameToWire(entry.name)?.length ?? 0) + 4;
-  for (const type of KERNEL_TYPES) {
+  for (const type of types) {
     const set = entry.rrset(type);
     if (set === undefined) continue;
     const { count, bytes } = set;
@@ -74,4 +74,12 @@ export function* kernelEntries(zone: Zone, names?: Iterable<string>): Iterable<K
     const entry = zone.names.get(name);
     if (entry !== undefined) yield* entriesOf(entry);
   }
+}
+
+/** The one of this name and type. */
+export function kernelEntry(zone: Zone, name: string, type: number): KernelEntry | undefined {
+  const entry = KERNEL_TYPES.some((one) => one === type) ? zone.names.get(name) : undefined;
+  if (entry === undefined) return undefined;
+  const [found] = entriesOf(entry, [type]);
+  return found;
 }

@@ -16,7 +16,13 @@ import type { Member, UserRecord, ZoneBase } from './rows.ts';
 import { makeSoa, type Soa } from './soa.ts';
 import { wholePointer, ZoneEdit, type ShortPointer } from './zone-edit.ts';
 
-export { kernelEntries, zoneEntries, type KernelEntry, type ZoneEntry } from './entries.ts';
+export {
+  kernelEntries,
+  kernelEntry,
+  zoneEntries,
+  type KernelEntry,
+  type ZoneEntry,
+} from './entries.ts';
 export type { UserRecord } from './rows.ts';
 
 /** What is answered of a host. */

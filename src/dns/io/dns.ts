@@ -21,6 +21,7 @@ import {
   DnsCounters,
   rcodeName,
   withKernel,
+  withThread,
   type DnsCounts,
   type DnsReading,
 } from '../counters.ts';
@@ -28,6 +29,7 @@ import type { ForwardSettings, ForwardStats } from '../forward/types.ts';
 import {
   buildZone,
   kernelEntries,
+  kernelEntry,
   zoneEntries,
   type NodeFacts,
   type UserRecord,
@@ -111,8 +113,10 @@ export class Dns implements DnsEngine {
       answer: (message, asker) =>
         this.#kernel?.probeAnswer(message, asker.client) ??
         this.#answering.answer(message, this.#asDirect(asker)),
+      known: { udpSizeMax, lookup: (name, type) => kernelEntry(this.#current(), name, type) },
       log,
     });
+    this.#server.udp.allow(this.#allowed.bytes);
   }
 
   /** When the Catalog is applied. Resolves when each address is listened at or is a problem. */
@@ -141,6 +145,7 @@ export class Dns implements DnsEngine {
       this.#stale ??= new Set();
       for (const name of touched) this.#stale.add(name);
     }
+    this.#server.udp.pause();
     // What the kernel answers is not asked of us.
     if (this.#kernel !== undefined) this.#currentOrLog();
     else this.#schedule();
@@ -151,7 +156,7 @@ export class Dns implements DnsEngine {
     const addresses = Object.values(networkInterfaces()).flatMap((list = []) =>
       list.map(({ address }) => address),
     );
-    this.#allowed.own(addresses);
+    if (this.#allowed.own(addresses)) this.#server.udp.allow(this.#allowed.bytes);
     const { upstreams } = this.#options.config;
     const stamp = upstreams === undefined ? hostUpstreamsStamp() : 'configured';
     if (stamp === this.#stamp) return;
@@ -290,6 +295,7 @@ export class Dns implements DnsEngine {
     while (this.#stale instanceof Set && this.#stale.size > SERVICES_A_TURN) {
       const touched = [...take(this.#stale, SERVICES_A_TURN)];
       this.#zone = buildZone(this.#sources(), { zone: this.#zone, touched });
+      this.#server.udp.forget(this.#zone.touched);
       for (const name of touched) this.#stale.delete(name);
       await nextTurn();
       if (this.#isClosed) return;
@@ -328,9 +334,11 @@ export class Dns implements DnsEngine {
     await kernel.enable();
   }
 
-  /** With those that the kernel answered. */
+  /** With those that the thread and the kernel answered. */
   #counts(): DnsCounts {
-    const counts = this.#counters.read();
+    const own = this.#counters.read();
+    const thread = this.#server.udp.counts();
+    const counts = thread === undefined ? own : withThread(own, thread);
     return this.#kernel === undefined ? counts : withKernel(counts, this.#kernel.counters());
   }
 
@@ -360,6 +368,7 @@ export class Dns implements DnsEngine {
     const zone = buildZone(this.#sources(), previous);
     this.#zone = zone;
     this.#stale = undefined;
+    this.#server.udp.changed(zone.touched);
     const names = zone.touched === 'all' ? undefined : zone.touched;
     this.#kernel?.apply(names, kernelEntries(zone, names));
     return zone;

@@ -8,14 +8,14 @@ export type Answerer = (
 ) => Uint8Array | undefined | Promise<Uint8Array | undefined>;
 
 /** Why something that came in was not answered, or not taken in. */
-export type Drop = 'connections' | 'malformed' | 'send' | 'slow_reader';
+export type Drop = 'backlog' | 'connections' | 'malformed' | 'send' | 'slow_reader';
 
 /** All guesses, but where it says so. */
 export interface ServerLimits {
   /** Asked of the kernel, which gives at most net.core.rmem_max: some 4,000 queries where that is 4 MiB. */
   readonly receiveBufferBytes: number;
-  /** Datagrams that the kernel did not take from us yet. */
-  readonly sendQueueMax: number;
+  /** Likewise, and net.core.wmem_max: what is beyond is dropped. */
+  readonly sendBufferBytes: number;
   /** TCP, at one address. */
   readonly connectionsMax: number;
   /** Of one connection; the next ones wait. */
@@ -29,7 +29,7 @@ export interface ServerLimits {
 
 export const SERVER_LIMITS: ServerLimits = {
   receiveBufferBytes: 4 * 2 ** 20,
-  sendQueueMax: 1024,
+  sendBufferBytes: 4 * 2 ** 20,
   connectionsMax: 256,
   queriesAtOnceMax: 64,
   unreadBytesMax: 2 ** 20,

@@ -17,7 +17,7 @@ import {
 } from './listener.ts';
 import { portOwner } from './proc-net.ts';
 import { listenTcp, type TcpListener } from './tcp.ts';
-import { listenUdp } from './udp.ts';
+import { UdpServer, type UdpOptions } from './udp.ts';
 
 export interface ServerOptions {
   /** `0.0.0.0` and `::` are every address that this host has, each with sockets of its own. */
@@ -25,6 +25,8 @@ export interface ServerOptions {
   readonly answer: Answerer;
   readonly log: Logger;
   readonly limits?: Partial<ServerLimits>;
+  /** What may be answered without asking `answer`; absent: nothing. */
+  readonly known?: UdpOptions;
   /** Of this host; tests have others. */
   readonly addresses?: () => readonly string[];
 }
@@ -47,6 +49,8 @@ interface Place {
   readonly problems: Map<Transport, string>;
 }
 
+const NOTHING_KNOWN: UdpOptions = { udpSizeMax: 512, lookup: () => undefined };
+
 const WILDCARDS = new Set(['0.0.0.0', '::']);
 
 export class DnsServer {
@@ -54,6 +58,7 @@ export class DnsServer {
   readonly #limits: ServerLimits;
   readonly #places = new Map<string, Place>();
   readonly #dropped = new Map<Drop, number>();
+  readonly udp: UdpServer;
   #more: readonly HostPort[] = [];
   #retry: NodeJS.Timeout | undefined;
   #isClosed = false;
@@ -62,6 +67,7 @@ export class DnsServer {
   constructor(options: ServerOptions) {
     this.#options = options;
     this.#limits = { ...SERVER_LIMITS, ...options.limits };
+    this.udp = new UdpServer(options.known ?? NOTHING_KNOWN);
   }
 
   /** Resolves when each address is listened at or is a problem. */
@@ -70,7 +76,7 @@ export class DnsServer {
     this.#retry = setInterval(() => void this.refresh(), this.#limits.retryMs).unref();
   }
 
-  /** Listens at these too from now on. */
+  /** Listens at these too from now on; there, `answer` is asked everything. */
   also(listen: readonly HostPort[]): Promise<void> {
     this.#more = listen;
     return this.refresh();
@@ -118,7 +124,9 @@ export class DnsServer {
   }
 
   get dropped(): ReadonlyMap<Drop, number> {
-    return this.#dropped;
+    const all = new Map(this.#dropped);
+    for (const [why, count] of this.udp.dropped) all.set(why, (all.get(why) ?? 0) + count);
+    return all;
   }
 
   get connections(): number {
@@ -134,6 +142,7 @@ export class DnsServer {
     const places = [...this.#places.values()];
     this.#places.clear();
     await Promise.all(places.map(closed));
+    this.udp.close();
   }
 
   async #refresh(): Promise<void> {
@@ -164,7 +173,12 @@ export class DnsServer {
 
   async #bind(place: Place): Promise<void> {
     const { listeners } = place;
-    listeners.udp ??= await this.#try(place, 'udp', listenUdp);
+    const isDirect = !this.#more.some(
+      ({ host, port }) => host === place.at.host && port === place.at.port,
+    );
+    listeners.udp ??= await this.#try(place, 'udp', (at, limits, hooks) =>
+      this.udp.listen(at, isDirect, limits, hooks),
+    );
     // Port 0: both have the one that the kernel chose for the first.
     const port = place.at.port === 0 ? (listeners.udp?.port ?? 0) : place.at.port;
     listeners.tcp ??= await this.#try({ ...place, at: { ...place.at, port } }, 'tcp', listenTcp);
@@ -173,7 +187,7 @@ export class DnsServer {
   async #try<T>(
     place: Place,
     transport: Transport,
-    listen: (at: HostPort, limits: ServerLimits, hooks: ListenerHooks) => Promise<T>,
+    listen: (at: HostPort, limits: ServerLimits, hooks: ListenerHooks) => T | Promise<T>,
   ): Promise<T | undefined> {
     const { at, listeners, problems } = place;
     const { log, answer } = this.#options;

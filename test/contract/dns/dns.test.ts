@@ -1,5 +1,7 @@
 /** The resolver of the agent as a whole, without its kernel: who is answered from what, and when. */
 import assert from 'node:assert/strict';
+import { createSocket, type Socket } from 'node:dgram';
+import { once } from 'node:events';
 import { test, type TestContext } from 'node:test';
 import * as packet from 'dns-packet';
 import { formatAddress, type HostPort } from '../../../src/cluster/address.ts';
@@ -12,7 +14,7 @@ import { Answering } from '../../../src/dns/io/answering.ts';
 import { Dns, type DnsOptions, type DnsWorld } from '../../../src/dns/io/dns.ts';
 import type { Query } from '../../../src/dns/query.ts';
 import { createLogger } from '../../../src/telemetry/io/log.ts';
-import { DOMAIN, question, sourcesOf, zoneOf, type Words } from '../../unit/dns/zones.ts';
+import { DOMAIN, question, sourcesOf, tell, zoneOf, type Words } from '../../unit/dns/zones.ts';
 
 const log = createLogger('error', 1);
 log.level = 'silent';
@@ -104,6 +106,59 @@ test('the next answer after a change is as it is now', async (t) => {
   running.world = { ...running.world, unreachable: new Set(['h1']) };
   running.dns.apply([]);
   assert.equal(await running.a(`h1.node.${DOMAIN}`), 'NOERROR', 'no address any more');
+});
+
+/** Asks over UDP; nothing of the agent has its turn before the answer may have come. */
+function askAtOnce(socket: Socket): Promise<string> {
+  const heard = once(socket, 'message') as Promise<[Buffer]>;
+  socket.send(question(`web.${DOMAIN}`, 'A'));
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20);
+  return heard.then(([bytes]) => {
+    const { rcode, answers } = tell(bytes);
+    return answers.map((text) => text.split(' ').at(-1)).join(' ') || rcode;
+  });
+}
+
+test('over UDP too, also of names that the thread answers, in the very moment of the change', async (t) => {
+  const running = new Running(t, { services: { web: { vips: ['240.0.0.1'] } } });
+  await running.dns.start();
+  const [, host = '', port = ''] =
+    /^(.*):(\d+)$/.exec(running.dns.status().listeners[0]?.address ?? '') ?? [];
+  const socket = createSocket('udp4');
+  t.after(() => socket.close());
+  socket.connect(Number(port), host);
+  await once(socket, 'connect');
+  const steps = [['240.0.0.1'], ['240.0.0.2'], [], ['240.0.0.3']];
+  for (const vips of steps) {
+    running.world = worldOf({ services: vips.length === 0 ? {} : { web: { vips } } });
+    running.dns.apply(['web']);
+    const expected = vips[0] ?? 'NXDOMAIN';
+    for (let i = 0; i < 3; i++) assert.equal(await askAtOnce(socket), expected);
+  }
+  const { counts } = running.dns.read();
+  assert.equal(
+    counts.requests.find(({ proto, family }) => proto === 'udp' && family === '1')?.count,
+    12,
+  );
+  assert.deepEqual(
+    counts.responses.map(({ rcode, from, count }) => `${count} ${rcode} ${from}`).toSorted(),
+    ['3 NXDOMAIN zone', '9 NOERROR zone'],
+  );
+  assert.equal(
+    counts.durations.counts.reduce((sum, count) => sum + count, 0),
+    12,
+  );
+});
+
+test('what changes while the agent stops disturbs nobody', async (t) => {
+  const running = new Running(t, { services: { web: { vips: ['240.0.0.1'] } } });
+  await running.dns.start();
+  await running.dns.close();
+  running.world = worldOf({ services: { web: { vips: ['240.0.0.2'] } } });
+  running.dns.apply(['web']);
+  running.dns.look();
+  assert.equal(await running.a(`web.${DOMAIN}`), '240.0.0.2');
+  assert.deepEqual(running.dns.status().listeners, []);
 });
 
 test('its own address among the upstreams is told of, and nobody is asked there', async (t) => {

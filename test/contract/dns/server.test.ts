@@ -358,8 +358,8 @@ test('a flood of datagrams lets everything else have its turn', async (t) => {
     next();
   });
   assert.ok(asked >= 500, `${asked} came`);
-  // UV__UDP_RECV: what libuv reads from one socket before the next.
-  assert.ok(most <= 33, `${most} in one turn`);
+  // What the addon hands over before the loop goes on.
+  assert.ok(most <= 32, `${most} in one turn`);
 });
 
 test('an address that another process has is a problem that names it, and is taken when it is free', async (t) => {

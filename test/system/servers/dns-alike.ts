@@ -50,7 +50,7 @@ function inOrder(bytes: Uint8Array): string {
  * Whether the kernel answers it, if it knows name and type: one question of class IN, nothing set
  * but RD, AD and CD, and nothing behind it but EDNS with one option at most.
  */
-function plainKey(message: Uint8Array): string | undefined {
+export function plainKey(message: Uint8Array): string | undefined {
   const read = readQuery(message);
   if (!read.ok) return undefined;
   const { name, type, class: questionClass, edns, question } = read.query;
@@ -80,9 +80,9 @@ class Asker {
     socket.on('message', (bytes) => this.#heard?.(bytes));
   }
 
-  static async at(address: string): Promise<Asker> {
+  static async at(address: string, port: number): Promise<Asker> {
     const socket = createSocket(address.includes(':') ? 'udp6' : 'udp4');
-    await new Promise<void>((resolve) => socket.connect(53, address, () => resolve()));
+    await new Promise<void>((resolve) => socket.connect(port, address, () => resolve()));
     return new Asker(socket);
   }
 
@@ -114,7 +114,11 @@ class Asker {
 }
 
 export async function alike(
-  { count, seed }: { readonly count: number; readonly seed: number },
+  {
+    count,
+    seed,
+    port = 53,
+  }: { readonly count: number; readonly seed: number; readonly port?: number },
   addresses: readonly string[],
   /** `NAME TYPE` of the kernel's table. */
   known: ReadonlySet<string>,
@@ -124,7 +128,7 @@ export async function alike(
   const different: { asked: string; got: string; expected: string }[] = [];
   let [left, answered, silent, plain, id] = [count, 0, 0, 0, 0];
   const work = async (address: string): Promise<void> => {
-    const asker = await Asker.at(address);
+    const asker = await Asker.at(address, port);
     while (left-- > 0 && different.length < DIFFERENT_MAX) {
       const question = questions.next();
       id = (id + 1) & 0xffff;
