@@ -173,6 +173,22 @@ test('its own address among the upstreams is told of, and nobody is asked there'
   assert.deepEqual([...new Set(attempts.map(({ upstream }) => upstream))], ['127.0.55.51:5355']);
 });
 
+test('a zone of dns.forward below the domain is asked of its servers; one as long or shorter takes nothing away', async (t) => {
+  const forward = {
+    [`sub.${DOMAIN}`]: ['127.0.55.52:5355'],
+    [DOMAIN]: ['127.0.55.53:5355'],
+    internal: ['127.0.55.53:5355'],
+  };
+  const { dns } = new Running(t, {}, { forward, timeoutMs: 500 });
+  const below = await dns.query({ name: `a.sub.${DOMAIN}`, type: 'A' });
+  assert.deepEqual(
+    [...new Set(below.attempts.map(({ upstream }) => upstream))],
+    ['127.0.55.52:5355'],
+  );
+  const ours = await dns.query({ name: `nobody.${DOMAIN}`, type: 'A' });
+  assert.deepEqual([ours.rcode, ours.attempts], ['NXDOMAIN', []]);
+});
+
 /** What others say; the questions that they are asked. */
 function answering(
   words: Words,
