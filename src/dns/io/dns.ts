@@ -99,6 +99,15 @@ export class Dns implements DnsEngine {
     const { udpSizeMax } = config;
     this.#options = options;
     this.#allowed = new Allowed(config.allow);
+    // Before the forwarder, which asks it whose addresses those of dns.forward are.
+    this.#server = new DnsServer({
+      listen: config.listen,
+      answer: (message, asker) =>
+        this.#kernel?.probeAnswer(message, asker.client) ??
+        this.#answering.answer(message, this.#asDirect(asker)),
+      known: { udpSizeMax, lookup: (name, type) => kernelEntry(this.#current(), name, type) },
+      log,
+    });
     this.#forwarder = new Forwarder(this.#settings(), log);
     this.#answering = new Answering({
       udpSizeMax,
@@ -106,14 +115,6 @@ export class Dns implements DnsEngine {
       forwarder: this.#forwarder,
       allowed: this.#allowed,
       counters: this.#counters,
-      log,
-    });
-    this.#server = new DnsServer({
-      listen: config.listen,
-      answer: (message, asker) =>
-        this.#kernel?.probeAnswer(message, asker.client) ??
-        this.#answering.answer(message, this.#asDirect(asker)),
-      known: { udpSizeMax, lookup: (name, type) => kernelEntry(this.#current(), name, type) },
       log,
     });
     this.#server.udp.allow(this.#allowed.bytes);
