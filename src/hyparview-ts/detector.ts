@@ -2,12 +2,16 @@
 // dead: that follows when no neighbour vouches for it (members.ts).
 // Das, Gupta, Motivala, "SWIM", DSN 2002 (indirect probes, suspicion, incarnations); Dadgar, Phillips, Currey,
 // "Lifeguard", 2018 (local health, a suspicion that ends sooner the more agree). Departures: each node watches its few
-// neighbours, not random members; those asked for help are the suspect's own neighbours, whose word counts.
+// neighbours, not random members; those asked for help are the suspect's own neighbours, whose word counts; one silent
+// link has all looked at; and helpers that do not answer do not speak against this node: whether it is slow, it knows by
+// its own lateness (standstill.ts), so they are cut off as well, which agrees with the suspicion.
+// All times in here are this node's own, without those in which it stood still; only what goes out is in real time.
 import { LIMITS } from './config.ts';
 import type { Config } from './config.ts';
 import type { Effects } from './effects.ts';
 import { jitter } from './random.ts';
 import type { Random } from './random.ts';
+import { Standstill } from './standstill.ts';
 import type { MessageOf, NodeId, Peer } from './types.ts';
 
 interface Suspicion {
@@ -19,6 +23,10 @@ interface Suspicion {
   asked: number;
   answered: number;
   told: boolean;
+  /** From then on, who was asked and did not answer agrees. */
+  answersDue: number;
+  /** Somebody hears it. */
+  vouched: boolean;
 }
 
 interface Link {
@@ -47,12 +55,16 @@ export interface DetectorHooks {
 
 const HELPERS_MAX = 8; // a guess: all the neighbours a node usually has
 const RTT_CACHE_MAX = 256;
+/** All links are looked at for the sake of one so often at most. */
+const SWEEP_MS = 1000; // a guess
 
 export class Detector {
   readonly #links = new Map<NodeId, Link>();
   readonly #measuring = new Map<number, { readonly peer: Peer; readonly sentAt: number }>();
   readonly #rtts = new Map<NodeId, number>();
   #health = 0;
+  readonly #clock = new Standstill();
+  #sweptAt = -Infinity;
   incarnation: number;
 
   readonly #self: Peer;
@@ -95,7 +107,17 @@ export class Detector {
     return this.#links.get(id)?.suspicion !== undefined;
   }
 
-  linkUp(peer: Peer, now: number): void {
+  /** To be told of every input before anything else. */
+  handled(now: number): void {
+    this.#clock.handled(now, this.#effects.timers.get('detector') ?? Infinity);
+  }
+
+  #wakeBy(own: number): void {
+    this.#effects.wakeBy('detector', this.#clock.real(own));
+  }
+
+  linkUp(peer: Peer, at: number): void {
+    const now = this.#clock.own(at);
     this.#links.set(peer.id, {
       peer,
       smoothMs: -1,
@@ -110,7 +132,7 @@ export class Detector {
       incarnation: 0,
       suspicion: undefined,
     });
-    this.#effects.wakeBy('detector', now + this.#config.pingMinMs);
+    this.#wakeBy(now + this.#config.pingMinMs);
   }
 
   linkDown(id: NodeId): void {
@@ -125,28 +147,34 @@ export class Detector {
     return bounded * (1 + this.#health);
   }
 
-  #suspicionMs(link: Link, suspicion: Suspicion): number {
+  #suspicionMs(link: Link, suspicion: Suspicion, now: number): number {
     const { suspicionMinMs, suspicionMaxMs, suspicionConfirmations } = this.#config;
     const least = Math.max(suspicionMinMs, 2 * this.#timeoutMs(link));
     const most = Math.max(suspicionMaxMs * (1 + this.#health), 2 * least);
-    const agreed = Math.log(suspicion.confirmed.size + 1) / Math.log(suspicionConfirmations + 1);
+    const { confirmed, vouched, answersDue, asked, answered } = suspicion;
+    const silent = !vouched && now >= answersDue ? asked - answered : 0;
+    const confirmations = Math.min(suspicionConfirmations, confirmed.size + Math.max(0, silent));
+    const agreed = Math.log(confirmations + 1) / Math.log(suspicionConfirmations + 1);
     return Math.max(least, most - (most - least) * agreed); // Lifeguard, section IV-B
   }
 
-  onTimer(now: number): void {
+  onTimer(at: number): void {
+    const now = this.#clock.own(at);
     for (const link of Array.from(this.#links.values())) this.#check(link, now);
     let next = Infinity;
-    for (const link of this.#links.values()) next = Math.min(next, this.#due(link));
+    for (const link of this.#links.values()) next = Math.min(next, this.#due(link, now));
     for (const [nonce, { sentAt }] of this.#measuring) {
       if (now - sentAt > this.#config.pingTimeoutMaxMs) this.#measuring.delete(nonce);
     }
-    if (next < Infinity) this.#effects.wakeBy('detector', Math.max(now + 1, next));
+    if (next < Infinity) this.#wakeBy(Math.max(now + 1, next));
   }
 
-  #due(link: Link): number {
+  #due(link: Link, now: number): number {
     const { suspicion } = link;
     if (suspicion !== undefined) {
-      return Math.min(link.nextPing, suspicion.since + this.#suspicionMs(link, suspicion));
+      const end = suspicion.since + this.#suspicionMs(link, suspicion, now);
+      const { answersDue } = suspicion;
+      return Math.min(link.nextPing, end, answersDue > now ? answersDue : Infinity);
     }
     return link.waiting ? link.sentAt + this.#timeoutMs(link) : link.nextPing;
   }
@@ -160,8 +188,19 @@ export class Detector {
       link.intervalMs = this.#config.pingMinMs;
       if (link.misses >= 2) this.#suspect(link, now);
       this.#ping(link, now);
+      if (link.misses >= 2) this.#sweep(now);
     } else if (!link.waiting && now >= link.nextPing) {
       this.#ping(link, now);
+    }
+  }
+
+  /** One link is silent: are others? Who was cut off from many knows of all at about the same time. */
+  #sweep(now: number): void {
+    if (now < this.#sweptAt + SWEEP_MS) return;
+    this.#sweptAt = now;
+    for (const link of this.#links.values()) {
+      const isBusy = link.waiting || link.suspicion !== undefined;
+      if (!isBusy && now >= link.heardAt + this.#config.pingTimeoutMinMs) this.#ping(link, now);
     }
   }
 
@@ -184,28 +223,31 @@ export class Detector {
       asked: 0,
       answered: 0,
       told: false,
+      answersDue: Infinity,
+      vouched: false,
     };
     link.suspicion = suspicion;
     this.#effects.event({ type: 'suspected', peer: link.peer });
-    this.#effects.wakeBy('detector', now + 1);
+    this.#wakeBy(now + 1);
     return suspicion;
   }
 
   #checkSuspicion(link: Link, suspicion: Suspicion, now: number): void {
     const selfMissed = link.misses >= 2 || now >= suspicion.since + this.#timeoutMs(link);
-    if (selfMissed && !suspicion.told) this.#tell(link, suspicion);
-    if (now >= suspicion.since + this.#suspicionMs(link, suspicion)) {
-      // Lifeguard: helpers that did not answer at all speak against this node's own links
-      if (suspicion.asked > 0 && suspicion.answered === 0) this.#adjustHealth(1);
-      this.#hooks.linkFailed(link.peer.id, now);
+    if (selfMissed && !suspicion.told) this.#tell(link, suspicion, now);
+    if (now >= suspicion.since + this.#suspicionMs(link, suspicion, now)) {
+      this.#hooks.linkFailed(link.peer.id, this.#clock.real(now));
       return;
     }
     if (now >= link.nextPing) this.#ping(link, now);
   }
 
   /** Asks the suspect's other neighbours, and says to those who asked me that I do not hear it either. */
-  #tell(link: Link, suspicion: Suspicion): void {
+  #tell(link: Link, suspicion: Suspicion, now: number): void {
     suspicion.told = true;
+    suspicion.answersDue = now + 2 * this.#timeoutMs(link);
+    this.#wakeBy(suspicion.answersDue);
+    this.#sweep(now);
     const target = link.peer.id;
     const helpers = this.#hooks.neighboursOf(target);
     for (const helper of helpers.slice(0, HELPERS_MAX)) {
@@ -220,7 +262,8 @@ export class Detector {
     }
   }
 
-  onSuspect(from: Peer, { target, incarnation }: MessageOf<'suspect'>, now: number): void {
+  onSuspect(from: Peer, { target, incarnation }: MessageOf<'suspect'>, at: number): void {
+    const now = this.#clock.own(at);
     if (target === this.#self.id) {
       this.#refute(from, incarnation);
       return;
@@ -240,7 +283,7 @@ export class Detector {
       this.#effects.send(from, message, 'urgent');
     }
     this.#ping(link, now);
-    this.#effects.wakeBy('detector', now + 1);
+    this.#wakeBy(now + 1);
   }
 
   #refute(from: Peer, incarnation: number): void {
@@ -255,14 +298,15 @@ export class Detector {
     this.#effects.send(from, message, 'urgent');
   }
 
-  onVouch(from: Peer, message: MessageOf<'vouch'>, now: number): void {
+  onVouch(from: Peer, message: MessageOf<'vouch'>, at: number): void {
+    const now = this.#clock.own(at);
     const link = this.#links.get(message.target);
     const suspicion = link?.suspicion;
     if (link === undefined || suspicion === undefined) return;
     suspicion.answered += 1;
     if (!message.alive) {
       if (suspicion.confirmed.size < HELPERS_MAX) suspicion.confirmed.add(from.id);
-      this.#effects.wakeBy('detector', now + 1);
+      this.#wakeBy(now + 1);
     } else if (message.incarnation >= link.incarnation) {
       link.incarnation = message.incarnation;
       if (from.id !== message.target) this.#heldUp(link, suspicion, now);
@@ -272,17 +316,19 @@ export class Detector {
   /** Somebody hears it. The node lives; whether this link does is still open, with nobody left to hurry for. */
   #heldUp(link: Link, suspicion: Suspicion, now: number): void {
     suspicion.confirmed.clear();
+    suspicion.vouched = true;
     for (const asker of suspicion.askers.values()) {
       const { incarnation } = link;
       const target = link.peer.id;
       this.#effects.send(asker, { type: 'vouch', target, alive: true, incarnation }, 'urgent');
     }
     suspicion.askers.clear();
-    this.#effects.wakeBy('detector', now + 1);
+    this.#wakeBy(now + 1);
   }
 
   /** Anything at all from a neighbour shows that it lives. */
-  heard(id: NodeId, now: number): void {
+  heard(id: NodeId, at: number): void {
+    const now = this.#clock.own(at);
     const link = this.#links.get(id);
     if (link === undefined) return;
     const { suspicion } = link;
@@ -307,7 +353,8 @@ export class Detector {
     link.misses = 0;
   }
 
-  onPing(from: Peer, nonce: number, now: number): void {
+  onPing(from: Peer, nonce: number, at: number): void {
+    const now = this.#clock.own(at);
     const link = this.#links.get(from.id);
     // its ping is as good as mine
     if (link !== undefined) link.nextPing = now + jitter(this.#random, link.intervalMs, 0.1);
@@ -319,12 +366,13 @@ export class Detector {
     );
   }
 
-  onPong(from: Peer, { nonce, incarnation }: MessageOf<'pong'>, now: number): void {
+  onPong(from: Peer, { nonce, incarnation }: MessageOf<'pong'>, at: number): void {
+    const now = this.#clock.own(at);
     const measuring = this.#measuring.get(nonce);
     if (measuring !== undefined && measuring.peer.id === from.id) {
       this.#measuring.delete(nonce);
       this.#remember(from.id, now - measuring.sentAt);
-      this.#hooks.measured(from, now - measuring.sentAt, now);
+      this.#hooks.measured(from, now - measuring.sentAt, at);
       return;
     }
     const link = this.#links.get(from.id);
@@ -353,12 +401,13 @@ export class Detector {
   }
 
   /** Measures the way to a peer that is no neighbour. */
-  measure(peer: Peer, now: number): void {
+  measure(peer: Peer, at: number): void {
+    const now = this.#clock.own(at);
     if (this.#measuring.size >= 16) return;
     const nonce = this.#random.next();
     this.#measuring.set(nonce, { peer, sentAt: now });
     this.#effects.send(peer, { type: 'ping', nonce, measure: true, digest: this.#hooks.digest() });
-    this.#effects.wakeBy('detector', now + this.#config.pingTimeoutMaxMs + 1);
+    this.#wakeBy(now + this.#config.pingTimeoutMaxMs + 1);
   }
 
   #remember(id: NodeId, rttMs: number): void {

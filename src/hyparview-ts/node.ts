@@ -112,6 +112,7 @@ export class Node {
   handle(input: Input, now: number): Output[] {
     if (this.#gone) return [];
     this.members.now = now;
+    this.detector.handled(now);
     switch (input.type) {
       case 'start':
         this.#start(input.known, now);

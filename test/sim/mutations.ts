@@ -25,7 +25,7 @@ export const MUTATIONS: readonly Break[] = [
   {
     what: 'a link is never declared failed',
     file: 'detector.ts',
-    from: 'this.#hooks.linkFailed(link.peer.id, now);',
+    from: 'this.#hooks.linkFailed(link.peer.id, this.#clock.real(now));',
     to: 'void 0;',
   },
   {

@@ -201,6 +201,23 @@ test('whoever asks, and whatever others say, a link ends only after its own two 
   assert.ok(!subject.node.views.active.has('a'));
 });
 
+/** Answers every ping until `lastAt`, each 20 ms. */
+function answerUntil(subject: Subject, lastAt: number): void {
+  for (let at = 0; at <= lastAt; at += 20) {
+    for (const { to, message } of sent(subject.run(at), 'ping'))
+      subject.receive(to, { type: 'pong', nonce: message.nonce, incarnation: 1, digest: 0 });
+  }
+}
+
+test('who is cut off from all at once lets go of all of them without doubting itself first', () => {
+  const subject = new PaperSubject();
+  subject.link('a', 'b', 'c', 'd');
+  answerUntil(subject, 20_000);
+  for (let at = 20_020; at <= 22_000; at += 20) subject.run(at);
+  assert.deepEqual(subject.node.views.active.peers, []);
+  assert.equal(subject.node.detector.localHealth, 0);
+});
+
 test('a suspected node refutes with a higher incarnation', () => {
   const subject = new PaperSubject();
   subject.link('a');
