@@ -179,7 +179,14 @@ function stormText(measured: Measured<StormResult>): string {
   return section(
     '## Join storm',
     'All join through three seeds, one every 2 ms. Done when there is one overlay, every link has two ends and, with link states, every node holds every other for alive. The goal: minutes on one core and 8 GB with 10,000 nodes.',
-    limits(measured, {}, ['1000', '10000', '1000 views only', '10000 views only']),
+    limits(measured, {}, [
+      '1000',
+      '3000',
+      '10000',
+      '1000 views only',
+      '3000 views only',
+      '10000 views only',
+    ]),
     table(
       ['', 'nodes', 'done, ms after the last join', 'events', 'CPU s', 'memory, GiB at most'],
       rows,
@@ -233,7 +240,7 @@ function costText(measured: Measured<CostResult>): string {
     ...[c.storm, c.rest, c.lossy, c.churn].flatMap(cells),
     n(c.cpuMicrosPerNodeSecond),
   ]);
-  const sizes = [10, 100, 1000, 10_000];
+  const sizes = [10, 100, 1000, 3000, 10_000];
   const steps = [...sizes.map(String), ...sizes.map((size) => `${size} views only`)];
   return section(
     '## Cost',
