@@ -45,6 +45,8 @@ export interface Joined {
 }
 
 const TIMEOUT_MS = 10_000; // a guess
+/** Of a connection whose handshake is cut off. A guess. */
+const ATTEMPTS_MAX = 3;
 const CHAIN_MAX = 8; // a chain of ours has two
 
 /** Throws ProblemError with what is wrong and what to do. */
@@ -159,15 +161,42 @@ async function exchange(
 
 type Use<T> = (socket: TLSSocket, done: (value: T) => void) => void;
 
-/** Calls `use` when the handshake is complete; whatever happens, the socket is gone afterwards. */
-function dial<T>(
+/**
+ * Calls `use` when the handshake is complete; whatever happens, the socket is gone afterwards. A
+ * handshake that is cut off is tried again: a network that loses packets may need longer for one
+ * than the other side waits, and nothing was asked for yet.
+ */
+async function dial<T>(
   address: string,
   clock: Clock,
   options: ConnectionOptions,
   use: Use<T>,
 ): Promise<T> {
+  for (let attempt = 1; ; attempt++) {
+    const answer = await dialOnce(address, clock, options, use);
+    if (!(answer instanceof CutOff)) return answer;
+    if (attempt === ATTEMPTS_MAX) throw answer.why;
+  }
+}
+
+/** Before the handshake was complete. */
+class CutOff {
+  readonly why: ProblemError;
+
+  constructor(why: ProblemError) {
+    this.why = why;
+  }
+}
+
+function dialOnce<T>(
+  address: string,
+  clock: Clock,
+  options: ConnectionOptions,
+  use: Use<T>,
+): Promise<T | CutOff> {
   const { host, port } = parseAddress(address);
-  return new Promise<T>((resolve, reject) => {
+  return new Promise<T | CutOff>((resolve, reject) => {
+    let isEstablished = false;
     const socket = connect({
       host,
       port,
@@ -178,13 +207,19 @@ function dial<T>(
     const stop = clock.after(TIMEOUT_MS, () =>
       socket.destroy(new Error(`no answer in ${TIMEOUT_MS / 1000} s`)),
     );
-    const fail = (error: unknown): void => reject(explain(address, error));
+    const fail = (error: unknown): void => {
+      const why = explain(address, error);
+      const isReset = (error as NodeJS.ErrnoException).code === 'ECONNRESET';
+      if (isReset && !isEstablished) resolve(new CutOff(why));
+      else reject(why);
+    };
     socket.on('error', fail);
     socket.on('close', () => {
       stop();
       fail(new Error('the connection was closed'));
     });
     socket.once('secureConnect', () => {
+      isEstablished = true;
       try {
         if (socket.alpnProtocol !== SIGN_PROTOCOL) throw new Error('it is no zerohop agent');
         use(socket, (value) => {

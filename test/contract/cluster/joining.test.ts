@@ -345,6 +345,34 @@ test('addresses where nobody, or somebody else, listens are told apart', async (
   );
 });
 
+test('a handshake that is cut off is tried again, three times at most', async () => {
+  const { node, signer } = await start();
+  const word = signer.issueToken(HOUR, false);
+  let cut = 2;
+  let count = 0;
+  await using server = await LocalServer.of(
+    createTcp((socket) => {
+      count += 1;
+      socket.on('error', () => undefined);
+      if (cut > 0) {
+        cut -= 1;
+        socket.once('data', () => socket.resetAndDestroy());
+        return;
+      }
+      const onward = connect(node.port, '127.0.0.1');
+      onward.on('error', () => undefined);
+      socket.pipe(onward).pipe(socket);
+    }),
+  );
+  await joinCluster(server.address, word, systemClock);
+  assert.equal(count, 4); // two cut off; the CA is looked for; the request
+  cut = Infinity;
+  count = 0;
+  const said = await refusal(joinCluster(server.address, word, systemClock));
+  assert.match(said, /^cannot talk to .*: .*ECONNRESET$/);
+  assert.equal(count, 3);
+});
+
 test('a member gets its next certificate from a signer: same name, new key, and the old one still works', async () => {
   const { node } = await start();
   const old = await cluster.identity();
