@@ -122,18 +122,27 @@ export function checkOf(seed: number, key: Uint8Array, value: Uint8Array): numbe
   return mix(ofHead, value.subarray(tail[0]), lengthIn(value, length[0])) >>> 0;
 }
 
-/** Undefined where the kernel cannot hold it, or not give its records in turn: user space answers. */
+/** One record has no turns. */
+const rotateOf = ({ count, rotate }: KernelEntry): number => (count > 1 ? rotate : 0);
+
+/** Whether the kernel can hold it, and give its records in turn; else user space answers. */
+export function isForKernel(entry: KernelEntry): boolean {
+  const { name, rcode, count, tail } = entry;
+  const rotate = rotateOf(entry);
+  if (rcode !== 0 || tail.length === 0 || tail.length > kernelTailBytesMax) return false;
+  if (rotate % 2 !== 0 || (rotate !== 0 && rotate * count !== tail.length)) return false;
+  return (nameToWire(name)?.length ?? Infinity) <= kernelNameBytesMax;
+}
+
+/** Undefined where it is not for the kernel. */
 export function encodeDnsAnswer(
   entry: KernelEntry,
   key: Uint8Array,
   seed: number,
 ): Uint8Array | undefined {
+  if (!isForKernel(entry)) return undefined;
   const { count, tail } = entry;
-  const rotate = count > 1 ? entry.rotate : 0;
-  const isEven = rotate % 2 === 0;
-  const isFitting = tail.length > 0 && tail.length <= kernelTailBytesMax;
-  if (entry.rcode !== 0 || !isFitting || !isEven) return undefined;
-  if (rotate !== 0 && rotate * count !== tail.length) return undefined;
+  const rotate = rotateOf(entry);
   const { bytes, fields } = dnsLayouts.answer;
   const value = new Uint8Array(bytes);
   const view = new DataView(value.buffer);

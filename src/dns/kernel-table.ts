@@ -2,7 +2,7 @@
  * What the kernel's table of names holds, and what to write when the zone changed. What has no
  * room there, or no shape for it, is left to user space; what had no room comes in as others go.
  */
-import { encodeDnsAnswer, encodeDnsKey } from './kernel-abi.ts';
+import { encodeDnsAnswer, encodeDnsKey, isForKernel } from './kernel-abi.ts';
 import type { KernelEntry } from './zone.ts';
 
 /** Keys and values one behind the other, as the batch operations take them. Deleted first. */
@@ -10,11 +10,6 @@ export interface TableWrites {
   readonly deleted: Uint8Array;
   readonly keys: Uint8Array;
   readonly values: Uint8Array;
-}
-
-interface Slot {
-  readonly key: Uint8Array;
-  readonly value: Uint8Array;
 }
 
 function joined(parts: readonly Uint8Array[]): Uint8Array {
@@ -25,15 +20,22 @@ function joined(parts: readonly Uint8Array[]): Uint8Array {
   return all;
 }
 
-function isSame(x: Uint8Array, y: Uint8Array): boolean {
-  return x.length === y.length && x.every((byte, i) => byte === y[i]);
+function isSame(x: KernelEntry, y: KernelEntry): boolean {
+  if (x.count !== y.count || x.rotate !== y.rotate || x.tail.length !== y.tail.length) return false;
+  return x.tail === y.tail || x.tail.every((byte, i) => byte === y.tail[i]);
+}
+
+function keyOf({ name, type }: KernelEntry): Uint8Array {
+  const key = encodeDnsKey(name, type);
+  if (key === undefined) throw new Error(`bug: ${name} is too long for the kernel`);
+  return key;
 }
 
 export class KernelTable {
   readonly #entriesMax: number;
-  /** Name → type → what the kernel has. */
-  readonly #held = new Map<string, Map<number, Slot>>();
-  readonly #left = new Map<string, Map<number, Slot>>();
+  /** Name → type → what the kernel has; not as it has it: keys and values are some 700 bytes. */
+  readonly #held = new Map<string, Map<number, KernelEntry>>();
+  readonly #left = new Map<string, Map<number, KernelEntry>>();
   readonly #seed: number;
   #used = 0;
 
@@ -55,57 +57,59 @@ export class KernelTable {
 
   /** Of `names` (absent: of all) the kernel shall have exactly `entries`. */
   plan(names: Iterable<string> | undefined, entries: Iterable<KernelEntry>): TableWrites {
-    const wanted = new Map<string, Map<number, Slot>>();
+    const wanted = new Map<string, Map<number, KernelEntry>>();
     for (const entry of entries) {
-      const key = encodeDnsKey(entry.name, entry.type);
-      const value = key === undefined ? undefined : encodeDnsAnswer(entry, key, this.#seed);
-      if (key === undefined || value === undefined) continue;
-      const slots = wanted.get(entry.name) ?? new Map<number, Slot>();
-      wanted.set(entry.name, slots.set(entry.type, { key, value }));
+      if (!isForKernel(entry)) continue;
+      const types = wanted.get(entry.name) ?? new Map<number, KernelEntry>();
+      wanted.set(entry.name, types.set(entry.type, entry));
     }
     const all = names ?? [...this.#held.keys(), ...this.#left.keys(), ...wanted.keys()];
     const touched = new Set(all);
     const deleted: Uint8Array[] = [];
     for (const name of touched) this.#drop(name, wanted.get(name), deleted);
-    const written: Slot[] = [];
+    const written: KernelEntry[] = [];
     for (const name of touched) this.#put(name, wanted.get(name) ?? new Map(), written);
     if (deleted.length > 0) {
-      for (const [name, slots] of this.#left) {
+      for (const [name, waiting] of this.#left) {
         if (this.#used >= this.#entriesMax) break;
-        this.#put(name, slots, written);
+        this.#put(name, waiting, written);
       }
     }
-    return {
-      deleted: joined(deleted),
-      keys: joined(written.map(({ key }) => key)),
-      values: joined(written.map(({ value }) => value)),
-    };
+    const keys = written.map(keyOf);
+    const values = written.map((entry, i) => this.#valueOf(entry, keys[i]));
+    return { deleted: joined(deleted), keys: joined(keys), values: joined(values) };
   }
 
-  #drop(name: string, wanted: Map<number, Slot> | undefined, deleted: Uint8Array[]): void {
+  #valueOf(entry: KernelEntry, key: Uint8Array = keyOf(entry)): Uint8Array {
+    const value = encodeDnsAnswer(entry, key, this.#seed);
+    if (value === undefined) throw new Error(`bug: ${entry.name} is not for the kernel`);
+    return value;
+  }
+
+  #drop(name: string, wanted: Map<number, KernelEntry> | undefined, deleted: Uint8Array[]): void {
     this.#left.delete(name);
     const held = this.#held.get(name);
-    for (const [type, { key }] of held ?? []) {
+    for (const [type, entry] of held ?? []) {
       if (wanted?.has(type) === true) continue;
       held?.delete(type);
       this.#used--;
-      deleted.push(key);
+      deleted.push(keyOf(entry));
     }
     if (held?.size === 0) this.#held.delete(name);
   }
 
-  #put(name: string, wanted: Map<number, Slot>, written: Slot[]): void {
-    const left = new Map<number, Slot>();
-    for (const [type, slot] of wanted) {
-      const held = this.#held.get(name) ?? new Map<number, Slot>();
+  #put(name: string, wanted: Map<number, KernelEntry>, written: KernelEntry[]): void {
+    const left = new Map<number, KernelEntry>();
+    for (const [type, entry] of wanted) {
+      const held = this.#held.get(name) ?? new Map<number, KernelEntry>();
       const before = held.get(type);
       if (before === undefined && this.#used >= this.#entriesMax) {
-        left.set(type, slot);
+        left.set(type, entry);
         continue;
       }
       if (before === undefined) this.#used++;
-      if (before === undefined || !isSame(before.value, slot.value)) written.push(slot);
-      this.#held.set(name, held.set(type, slot));
+      if (before === undefined || !isSame(before, entry)) written.push(entry);
+      this.#held.set(name, held.set(type, entry));
     }
     if (left.size > 0) this.#left.set(name, left);
     else this.#left.delete(name);
