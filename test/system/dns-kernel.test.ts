@@ -218,6 +218,13 @@ test('behind a firewall answers come in over lo, or clients stay with the server
   assert.equal((await server.status()).answered4, answered4 + 3);
 });
 
+test('closing ends a look that still waits for an answer', async () => {
+  await using host = await TestHost.create();
+  const { server } = await Server.start(host);
+  await host.output(['iptables', '-A', 'INPUT', '-s', '127.53.53.55', '-j', 'DROP']);
+  assert.deepEqual(await server.obeys({ do: 'interrupt' }), { check: 'ended' });
+});
+
 test('routes that rules choose for some sockets take no query away', async () => {
   await using host = await TestHost.create();
   await host.ip('link', 'add', 'eth0', 'type', 'veth', 'peer', 'name', 'eth1');

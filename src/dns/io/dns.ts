@@ -253,8 +253,9 @@ export class Dns implements DnsEngine {
 
   async close(): Promise<void> {
     this.#isClosed = true;
-    await this.#warming;
+    // First: warming up waits for its questions, which an end makes pointless.
     this.#kernel?.close();
+    await this.#warming;
     await this.#server.close();
     this.#forwarder.close();
   }
@@ -325,6 +326,7 @@ export class Dns implements DnsEngine {
     // From now on it hears of what changes.
     this.#kernel = kernel;
     await this.#server.also(kernel.listen);
+    if (this.#isClosed) return;
     const names = [...this.#current().names.keys()];
     for (let at = 0; at < names.length; at += NAMES_A_TURN) {
       const some = names.slice(at, at + NAMES_A_TURN);

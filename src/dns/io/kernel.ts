@@ -104,7 +104,7 @@ export class KernelDns {
   #isRedirecting = false;
   #why: string | undefined = 'not started yet';
   #timer: NodeJS.Timeout | undefined;
-  #isClosed = false;
+  readonly #closing = new AbortController();
   #checking: Promise<void> | undefined;
 
   private constructor(
@@ -195,6 +195,10 @@ export class KernelDns {
     return family === 6 && !this.#has6 ? undefined : this.#clients[family];
   }
 
+  get #isClosed(): boolean {
+    return this.#closing.signal.aborted;
+  }
+
   get #has6(): boolean {
     return this.#clients[6] !== undefined && this.#link.without6 === undefined;
   }
@@ -252,7 +256,7 @@ export class KernelDns {
   close(): void {
     if (this.#isClosed) return;
     this.#redirect('closed');
-    this.#isClosed = true;
+    this.#closing.abort();
     clearInterval(this.#timer);
     const { pins } = this.#options;
     this.#links.detach(dnsHooks);
@@ -262,6 +266,7 @@ export class KernelDns {
   }
 
   async #check(): Promise<void> {
+    if (this.#isClosed) return;
     const { isServed } = this.#options;
     const clients = ([4, 6] as const).flatMap((family) => this.#clientsOf(family) ?? []);
     const missing =
@@ -365,7 +370,7 @@ export class KernelDns {
     const asked = families.filter((family) => this.#clients[family] !== undefined);
     const { probeTimeoutMs = PROBE_TIMEOUT_MS } = this.#options;
     const answered = await Promise.all(
-      asked.map((family) => probe(this.#addresses[family], probeTimeoutMs)),
+      asked.map((family) => probe(this.#addresses[family], probeTimeoutMs, this.#closing.signal)),
     );
     return answered.every(Boolean);
   }
@@ -494,24 +499,30 @@ function closeSocket(socket: Socket): void {
 const PROBE = Uint8Array.of(0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 16, 0, 3);
 
 /** Whether a query over the link reaches the server, and its answer comes back. */
-async function probe({ here, there }: LinkEnds, timeoutMs: number): Promise<boolean> {
+async function probe(
+  { here, there }: LinkEnds,
+  timeoutMs: number,
+  signal: AbortSignal,
+): Promise<boolean> {
   const socket = createSocket(here.includes(':') ? 'udp6' : 'udp4');
   const query = PROBE.slice();
   query.set(randomBytes(2));
-  let timer: NodeJS.Timeout | undefined;
+  const { promise, resolve } = Promise.withResolvers<boolean>();
+  const end = (): void => resolve(false);
+  const timer = setTimeout(end, timeoutMs);
+  signal.addEventListener('abort', end);
   try {
-    return await new Promise<boolean>((resolve) => {
-      timer = setTimeout(() => resolve(false), timeoutMs);
-      socket.on('error', () => resolve(false));
-      socket.on('message', (answer) => {
-        if (answer[0] === query[0] && answer[1] === query[1]) resolve(true);
-      });
-      socket.bind({ address: here, port: 0, exclusive: true }, () =>
-        socket.send(query, kernelPort, there),
-      );
+    socket.on('error', end);
+    socket.on('message', (answer) => {
+      if (answer[0] === query[0] && answer[1] === query[1]) resolve(true);
     });
+    socket.bind({ address: here, port: 0, exclusive: true }, () =>
+      socket.send(query, kernelPort, there),
+    );
+    return await promise;
   } finally {
     clearTimeout(timer);
+    signal.removeEventListener('abort', end);
     closeSocket(socket);
   }
 }

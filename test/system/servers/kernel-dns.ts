@@ -5,7 +5,7 @@
  */
 import { createSocket } from 'node:dgram';
 import { createInterface } from 'node:readline';
-import { setImmediate as nextTurn } from 'node:timers/promises';
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 import type { HostPort } from '../../../src/cluster/address.ts';
 import { openCgroup } from '../../../src/datapath/io/cgroup.ts';
 import { Pins } from '../../../src/datapath/io/pins.ts';
@@ -28,10 +28,13 @@ export type Order =
   | { readonly do: 'change'; readonly words: Words; readonly names: readonly string[] }
   /** Until the next order two names have one answer after another. */
   | { readonly do: 'churn' }
+  /** Closes while check() has asked and waits. */
+  | { readonly do: 'interrupt' }
   | { readonly do: 'check' | 'status' | 'close' };
 
 const [cgroup = '', pinDir = '', entries = '', ...addresses] = process.argv.slice(2);
 const UDP_SIZE_MAX = 1232;
+const PROBE_TIMEOUT_MS = 2000 * patience;
 
 const listen = addresses.map((host) => ({ host, port: 53 }));
 const served = new Set<string>();
@@ -50,7 +53,7 @@ const kernel = KernelDns.start({
   isServed: ({ host }) => served.has(host),
   log: createLogger('warn'),
   checkIntervalMs: 3_600_000,
-  probeTimeoutMs: 2000 * patience,
+  probeTimeoutMs: PROBE_TIMEOUT_MS,
 });
 if ('unavailable' in kernel) {
   console.log(JSON.stringify(kernel));
@@ -158,6 +161,12 @@ async function obey(kernelDns: KernelDns, order: Order): Promise<unknown> {
     case 'check':
       await kernelDns.check();
       return kernelDns.status();
+    case 'interrupt': {
+      const check = kernelDns.check().then(() => 'ended');
+      await sleep(PROBE_TIMEOUT_MS / 20);
+      kernelDns.close();
+      return { check: await Promise.race([check, sleep(PROBE_TIMEOUT_MS / 2, 'goes on')]) };
+    }
     case 'status':
       return { ...kernelDns.status(), ...kernelDns.counters(), asked, changes };
     case 'close':
