@@ -12,6 +12,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { Agent } from './agent.ts';
 import { apiCall, type ApiAnswer } from './api.ts';
@@ -80,6 +81,8 @@ export class TestHost implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     undo(this.#traces);
+    // Many hosts are taken away in one turn, for longer than the wait below may take.
+    await nextTurn();
     await Promise.all([...this.#children].map((child) => child.result(10_000)));
   }
 
