@@ -4,6 +4,7 @@ import { execFileSync, spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { cgroup2Mount, cgroupsBelow, processesIn } from './cgroup.ts';
+import { NODE_TEST } from './node-test-options.ts';
 
 const LEFTOVER_WAIT_MS = 3000; // a guess: a process killed by a test's last hook needs a moment to go
 
@@ -78,18 +79,9 @@ function reporters(): string[] {
 
 seal();
 const before: Before = { mounts: mounts(), pins: pins() };
-const child = spawn(
-  process.execPath,
-  // Files one by one: they share this machine's kernel.
-  [
-    '--test',
-    '--test-concurrency=1',
-    ...reporters(),
-    '--test-timeout=900000',
-    ...process.argv.slice(2),
-  ],
-  { stdio: 'inherit' },
-);
+const child = spawn(process.execPath, [...NODE_TEST, ...reporters(), ...process.argv.slice(2)], {
+  stdio: 'inherit',
+});
 let interrupted = false;
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   process.on(signal, () => {

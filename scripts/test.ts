@@ -6,6 +6,7 @@ import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { makeTestCgroup, removeCgroup, removeStaleTestCgroups } from './cgroup.ts';
+import { NODE_TEST } from './node-test-options.ts';
 import { NEWEST } from '../vagrant/qemu/rows.ts';
 import { dependsOnKernel, testFiles } from './test-files.ts';
 
@@ -140,7 +141,7 @@ async function runWithGuest(
     );
     inGuest = await vm('test', '--kernel', NEWEST, ...guest.flatMap((file) => ['--grep', file]));
   }
-  const args = ['--test', '--test-reporter=spec', ...nodeArgs, ...here];
+  const args = [...NODE_TEST, '--test-reporter=spec', ...nodeArgs, ...here];
   const [first = '', ...rest] = args;
   return [
     { label: 'kernels', status: kernels },

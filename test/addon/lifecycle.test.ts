@@ -6,6 +6,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { BpfMap, openObject, RingBuffer, VerifierError } from '../../addon/index.ts';
+import { testSeed } from '../harness/random.ts';
 import { Bench, runChild, u32, u64 } from './support.ts';
 
 const bench = new Bench();
@@ -125,13 +126,12 @@ test('workers that are terminated in the middle of everything take nothing with 
 });
 
 test('20,000 random calls with wrong arguments, and as many on the native half, crash nothing', (t) => {
-  const seed = process.env['ZEROHOP_SEED'] ?? String(Date.now() % 1_000_000);
-  t.diagnostic(`seed ${seed}`);
+  const seed = String(testSeed(t));
   for (const surface of ['public', 'native']) {
     const args = [surface, seed, bench.object('kit'), bench.cgroup(surface), bench.pin(surface)];
     const child = runChild('children/fuzz.ts', args, ['--no-warnings']);
-    assert.equal(child.signal, null, `ZEROHOP_SEED=${seed}: ${child.stderr.slice(-2000)}`);
-    assert.equal(child.status, 0, `ZEROHOP_SEED=${seed}: ${child.stderr.slice(-2000)}`);
+    assert.equal(child.signal, null, `ZEROHOP_TEST_SEED=${seed}: ${child.stderr.slice(-2000)}`);
+    assert.equal(child.status, 0, `ZEROHOP_TEST_SEED=${seed}: ${child.stderr.slice(-2000)}`);
     t.diagnostic(`${surface}: ${child.stdout.trim()}`);
   }
 });

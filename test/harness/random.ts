@@ -1,5 +1,21 @@
 /** Dice that can be thrown again: a test prints its seed when it fails. */
 
+const CI_SEED = 20_260_101; // any: what matters is that a run of CI and the next one are the same
+
+/**
+ * ZEROHOP_TEST_SEED where it is set. Without it one and the same where CI is set, so that a run there fails only for a
+ * change; elsewhere another one each time, so that everybody's runs together meet more. `t` is told how to replay it.
+ */
+export function testSeed(t?: { diagnostic(message: string): void }): number {
+  const { ZEROHOP_TEST_SEED: asked, CI } = process.env;
+  const seed = asked === undefined ? (CI ? CI_SEED : Date.now() % 2 ** 32) : Number(asked);
+  if (!Number.isInteger(seed) || seed < 0 || seed >= 2 ** 32) {
+    throw new Error(`ZEROHOP_TEST_SEED is "${asked}": it is a whole number below 2^32`);
+  }
+  t?.diagnostic(`ZEROHOP_TEST_SEED=${seed}`);
+  return seed;
+}
+
 export class Dice {
   readonly seed: number;
   #state: number;

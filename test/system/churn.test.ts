@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { endLoad, type Round, startLoad } from '../harness/clients.ts';
 import { TestHost } from '../harness/host.ts';
-import { Dice } from '../harness/random.ts';
+import { Dice, testSeed } from '../harness/random.ts';
 import { type Echo, echoes } from '../harness/servers.ts';
 import { putBackend, putService, removeBackend, VIP4 } from '../harness/services.ts';
 
@@ -83,8 +83,7 @@ function trespasses(log: readonly Round[], churn: Churn): Round[] {
 }
 
 test(`${CHANGES} changes under ${CLIENTS} clients: no connect fails, none reaches a removed backend`, async (t) => {
-  const dice = new Dice(Date.now() % 2 ** 32);
-  t.diagnostic(`seed ${dice.seed}`);
+  const dice = new Dice(testSeed(t));
   await using host = await TestHost.create();
   await host.agent.start();
   const names = ['a', 'b', 'c', 'd', 'e', 'f'];
@@ -111,13 +110,13 @@ test(`${CHANGES} changes under ${CLIENTS} clients: no connect fails, none reache
   assert.deepEqual(
     failures.slice(0, 5),
     [],
-    `${failures.length} of ${log.length} failed; seed ${dice.seed}`,
+    `${failures.length} of ${log.length} failed; ZEROHOP_TEST_SEED=${dice.seed}`,
   );
   const strays = trespasses(log, churn);
   assert.deepEqual(
     strays.slice(0, 5),
     [],
-    `${strays.length} reached a removed backend; seed ${dice.seed}`,
+    `${strays.length} reached a removed backend; ZEROHOP_TEST_SEED=${dice.seed}`,
   );
   assert.ok(churn.done.removed > 100 && churn.done.added > 100 && churn.done.weighted > 100);
 });

@@ -11,7 +11,7 @@ import { ask } from '../harness/clients.ts';
 import { FakeClock } from '../harness/fake-clock.ts';
 import type { TestHost } from '../harness/host.ts';
 import { kvEntries, kvGet, kvSet, kvWrite } from '../harness/kv.ts';
-import { Dice } from '../harness/random.ts';
+import { Dice, testSeed } from '../harness/random.ts';
 import { putBackend, putService } from '../harness/services.ts';
 
 const KILLS = 12;
@@ -91,8 +91,7 @@ function noErrors(cluster: TestCluster): void {
 }
 
 test(`kill -9 of any agent at any time, ${KILLS} times, while all hosts write: nothing acknowledged is lost`, async (t) => {
-  const dice = new Dice(Date.now() % 2 ** 32);
-  t.diagnostic(`seed ${dice.seed}`);
+  const dice = new Dice(testSeed(t));
   await using cluster = await TestCluster.formed(3);
   const server = await serveOn(cluster, 1);
   const vip = await addService(cluster, 0, 'web', [1]);

@@ -6,7 +6,7 @@ import { ask, endLoad, startLoad } from '../harness/clients.ts';
 import { smallConfig } from '../harness/config.ts';
 import { TestHost } from '../harness/host.ts';
 import { dumpTables, linkIds, mapIds } from '../harness/maps.ts';
-import { Dice } from '../harness/random.ts';
+import { Dice, testSeed } from '../harness/random.ts';
 import { echoes } from '../harness/servers.ts';
 import { type BackendSpec, putBackend, putService, VIP4, VIP6 } from '../harness/services.ts';
 
@@ -41,8 +41,7 @@ async function scene(host: TestHost): Promise<Scene> {
 }
 
 test(`kill -9 of the agent ${KILLS} times under load: no connect fails, the maps stay as they are`, async (t) => {
-  const dice = new Dice(Date.now() % 2 ** 32);
-  t.diagnostic(`seed ${dice.seed}`);
+  const dice = new Dice(testSeed(t));
   await using host = await TestHost.create();
   const { config } = await scene(host);
   const before = await dumpTables(host);

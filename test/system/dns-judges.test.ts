@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { DOMAIN, fuzz, fuzzHost, RESOLVER } from '../harness/dns-fuzzing.ts';
 import { checkout, type TestHost } from '../harness/host.ts';
+import { testSeed } from '../harness/random.ts';
 
 let host: TestHost;
 
@@ -277,7 +278,7 @@ async function dnspython(
 }
 
 describe('dnspython reads every answer', () => {
-  const seed = Number(process.env['ZEROHOP_TEST_SEED'] ?? Date.now() % 2 ** 32);
+  const seed = testSeed();
   const count = Number(process.env['ZEROHOP_TEST_FUZZ'] ?? 20_000) / 2;
 
   for (const transport of ['udp', 'tcp'] as const) {

@@ -4,7 +4,7 @@ import { connect, createServer, type AddressInfo, type Server, type Socket } fro
 import { after, test } from 'node:test';
 import { TRANSPORT_LIMITS } from '../../../src/cluster/io/transport-options.ts';
 import { eventually, patience } from '../../harness/eventually.ts';
-import { Dice } from '../../harness/random.ts';
+import { Dice, testSeed } from '../../harness/random.ts';
 import { TestCluster, TestNode } from './kit.ts';
 
 /** What is dialled in the place of a node: passes bytes on, until it is cut. */
@@ -65,8 +65,7 @@ after(async () => {
 const FREE = { perSecond: 1e6, burst: 1e6 };
 
 test('whatever is cut, kept, released and renewed, every pair ends with one connection that works both ways', async (t) => {
-  const dice = new Dice(Number(process.env['ZEROHOP_TEST_SEED'] ?? Date.now() % 2 ** 32));
-  t.diagnostic(`ZEROHOP_TEST_SEED=${dice.seed}`);
+  const dice = new Dice(testSeed(t));
   const cluster = await TestCluster.found();
   const nodes: TestNode[] = [];
   const wires: Wire[] = [];

@@ -10,10 +10,10 @@ import {
   utf8,
   type CgroupPattern,
 } from '../../../src/acl/automaton.ts';
-import { Dice } from '../../harness/random.ts';
+import { Dice, testSeed } from '../../harness/random.ts';
 
 const PLENTY = 100_000;
-const first = Number(process.env['ZEROHOP_TEST_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
+const first = testSeed();
 
 function built(...values: readonly string[]): NonNullable<ReturnType<typeof buildAutomaton>> {
   const automaton = buildAutomaton(

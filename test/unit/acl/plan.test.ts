@@ -22,12 +22,12 @@ import type { AclTables } from '../../../src/acl/tables.ts';
 import type { CatalogService } from '../../../src/catalog/catalog.ts';
 import { protocolNumber } from '../../../src/datapath/abi.ts';
 import { parseIp } from '../../../src/net/ip.ts';
-import { Dice } from '../../harness/random.ts';
+import { Dice, testSeed } from '../../harness/random.ts';
 import { changedServices, randomDestination, randomSubject, randomWorld } from './worlds.ts';
 
 const limits = { aclRules: 16_384, aclEntries: 262_144, aclGlobs: 32_768 };
 const POLICIES = 1500;
-const first = Number(process.env['ZEROHOP_TEST_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
+const first = testSeed();
 
 function compile(world: World): Compiled {
   return compileAcl({ ...world, numbering: NO_NUMBERING, limits });

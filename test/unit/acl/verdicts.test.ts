@@ -22,7 +22,7 @@ import { judge, judgeIngress, type Finding } from '../../../src/acl/judge.ts';
 import type { AclTables } from '../../../src/acl/tables.ts';
 import { protocolNumber } from '../../../src/datapath/abi.ts';
 import { parseIp, type IpBytes } from '../../../src/net/ip.ts';
-import { Dice } from '../../harness/random.ts';
+import { Dice, testSeed } from '../../harness/random.ts';
 import {
   changedServices,
   randomDestination,
@@ -129,7 +129,7 @@ function checkPolicy(seed: number): void {
   }
 }
 
-const first = Number(process.env['ZEROHOP_TEST_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
+const first = testSeed();
 
 test(`${POLICIES} random policies: the tables give the verdicts that the rules do`, () => {
   for (let i = 0; i < POLICIES; i++) checkPolicy((first + i) >>> 0);
