@@ -1,6 +1,7 @@
 /** Who must not get at names answered in the kernel, and what must never be in an answer. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { Child } from '../harness/child.ts';
 import { ask, KernelServer, pathOf, says, web, WEB, webIs } from '../harness/dns-kernel.ts';
 import { patience } from '../harness/eventually.ts';
 import { TestHost } from '../harness/host.ts';
@@ -62,6 +63,49 @@ const CLOSING = ['INPUT', '-i', 'zerohop0', '-j', 'DROP'];
 
 const forged = (text: string): string => Buffer.from(text).toString('hex');
 
+/** Two sockets that the resolver has answered, one of them connected to it. */
+class Victim {
+  readonly #child: Child;
+  readonly #ports: Readonly<Record<'free' | 'connected', number>>;
+  /** The connected one's own address: it tells whether the link is between. */
+  readonly own: string;
+
+  private constructor(child: Child, told: { free: number; connected: number; own: string }) {
+    this.#child = child;
+    this.#ports = told;
+    this.own = told.own;
+  }
+
+  static async start(host: TestHost): Promise<Victim> {
+    // One that the kernel answers, one that the server does.
+    const unknown = Buffer.from(question(`x.${WEB}`, 'A')).toString('hex');
+    const child = host.spawn(['python3', pathOf('attacks/dns-victim.py'), query, unknown]);
+    const [line = ''] = await child.says(/\{.*\}/);
+    const { from, ...told } = JSON.parse(line) as ConstructorParameters<typeof Victim>[1] & {
+      from: string;
+    };
+    assert.equal(from, '127.0.0.55 53');
+    return new Victim(child, told);
+  }
+
+  /** What it hears of answers that the neighbour sends in every name. */
+  async attacked(wire: Wire): Promise<readonly (readonly [what: string, from: string])[]> {
+    const { free, connected } = this.#ports;
+    const answers = [THERE, HERE, '127.0.0.55', '127.0.0.1'].flatMap((source) =>
+      [HERE, THERE, HOST, '127.0.0.1'].flatMap((target) =>
+        [free, connected].map((port): Datagram => {
+          return [source, 53, target, port, forged(`${source} to ${target}`)];
+        }),
+      ),
+    );
+    const last: Datagram = [NEIGHBOUR, 53, HOST, free, forged('control')];
+    await wire.send([...answers, last], false);
+    this.#child.say('\n');
+    const [, got = ''] = await this.#child.says(/\n(\[.*\])\n/);
+    return JSON.parse(got) as [string, string][];
+  }
+}
+
 /** rp_filter 0: nothing is compared. 2: any interface that leads to the source will do (systemd's default). */
 for (const [rpFilter, ingress] of [
   [0, 'zerohop0'],
@@ -78,12 +122,8 @@ for (const [rpFilter, ingress] of [
     assert.equal(first.state, 'active');
     await server.zone(web);
 
-    // One that the kernel answers, one that the server does.
-    const unknown = Buffer.from(question(`x.${WEB}`, 'A')).toString('hex');
-    const victim = host.spawn(['python3', pathOf('attacks/dns-victim.py'), query, unknown]);
-    const [line = ''] = await victim.says(/\{.*\}/);
-    const ports = JSON.parse(line) as Record<'free' | 'connected', number>;
-    assert.deepEqual(ports, { ...ports, from: '127.0.0.55 53', own: HERE });
+    const victim = await Victim.start(host);
+    assert.equal(victim.own, HERE);
     const before = await server.status();
 
     const sources = [NEIGHBOUR, '198.51.100.1', '127.0.0.1', HERE, THERE];
@@ -97,43 +137,66 @@ for (const [rpFilter, ingress] of [
       [[HOST, 53, NEIGHBOUR, 5000]],
     );
 
-    const answers = [THERE, HERE, '127.0.0.55', '127.0.0.1'].flatMap((source) =>
-      [HERE, THERE, HOST, '127.0.0.1'].flatMap((target) =>
-        [ports.free, ports.connected].map((port): Datagram => {
-          return [source, 53, target, port, forged(`${source} to ${target}`)];
-        }),
-      ),
-    );
-    const last: Datagram = [NEIGHBOUR, 53, HOST, ports.free, forged('control')];
-    await wire.send([...answers, last], false);
-    victim.say('\n');
-    const [, got = ''] = await victim.says(/\n(\[.*\])\n/);
-    assert.deepEqual(JSON.parse(got), [['control', `${NEIGHBOUR} 53`]]);
-
+    assert.deepEqual(await victim.attacked(wire), [['control', `${NEIGHBOUR} 53`]]);
     const after = await server.status();
     assert.deepEqual(after, { ...before, asked: before.asked + 1 }, 'nothing came by the link');
   });
 }
 
-test('what opens loopback addresses to neighbours ends answers in the kernel, and they come back', async () => {
+test('where one interface routes loopback addresses, a neighbour behind it answers nobody in the name of the link', async () => {
   await using host = await TestHost.create();
-  const all = 'net.ipv4.conf.all.route_localnet';
-  await host.output(['sysctl', '-q', '-w', `${all}=1`]);
-  const { first: none } = await KernelServer.start(host);
-  assert.match(none.unavailable ?? '', /^net.ipv4.conf.all.route_localnet is not 0/);
-  await host.output(['sysctl', '-q', '-w', `${all}=0`]);
+  await using neighbour = await TestHost.create();
+  const wire = await Wire.lay(host, neighbour);
+  // With these nobody passes who forges an address of the host. The far end of the link is none.
+  await wire.set('conf.eth0.rp_filter', 2);
+  await wire.set('conf.eth0.accept_local', 0);
   const { server } = await KernelServer.start(host);
   await server.zone(web);
-  await host.output(['sysctl', '-q', '-w', `${all}=1`]);
-  const { state, why } = await server.obeys({ do: 'check' });
-  assert.deepEqual([state, why], ['unavailable', none.unavailable]);
-  const { answered4 } = await server.status();
-  says(await ask(host, WEB), webIs);
-  assert.equal((await server.status()).answered4, answered4, 'the server answered');
-  await host.output(['sysctl', '-q', '-w', `${all}=0`]);
-  assert.equal((await server.obeys({ do: 'check' })).state, 'active');
-  says(await ask(host, WEB), webIs);
-  assert.equal((await server.status()).answered4, answered4 + 1);
+  await wire.set('conf.eth0.route_localnet', 1);
+  await server.obeys({ do: 'check' });
+  const victim = await Victim.start(host);
+  assert.equal(victim.own, '127.0.0.1', 'asked over lo');
+  const heard = await victim.attacked(wire);
+  // What comes from there is not shown as from the resolver.
+  const others = [`${NEIGHBOUR} 53`, `${THERE} 53`];
+  assert.deepEqual([...new Set(heard.map(([, from]) => from))].toSorted(), others.toSorted());
+});
+
+test('what opens loopback addresses to neighbours ends answers in the kernel, and they come back', async () => {
+  await using host = await TestHost.create();
+  await host.ip('link', 'add', 'eth0.5', 'type', 'veth', 'peer', 'name', 'eth1');
+  const doctor = async (): Promise<string | undefined> =>
+    /^DNS in the kernel +(.*)$/m.exec(
+      (await host.zerohop('doctor', '--cgroup', host.cgroup)).stdout,
+    )?.[1];
+  for (const name of ['all', 'eth0/5']) {
+    const setting = `net.ipv4.conf.${name}.route_localnet`;
+    const set = async (value: number): Promise<void> => {
+      await host.output(['sysctl', '-q', '-w', `${setting}=${value}`]);
+    };
+    await set(1);
+    const { first: none } = await KernelServer.start(host);
+    const why = none.unavailable?.replace(' (looked at again when the agent starts)', '') ?? '';
+    assert.ok(why.startsWith(`${setting} is not 0: `), why);
+    assert.equal(await doctor(), `no: ${why}`);
+    await set(0);
+    const { server } = await KernelServer.start(host);
+    await server.zone(web);
+    await set(1);
+    const { state, why: told } = await server.obeys({ do: 'check' });
+    assert.deepEqual([state, told], ['unavailable', why]);
+    assert.equal(await doctor(), `in place, but nobody is led there: ${why}`);
+    const { answered4 } = await server.status();
+    says(await ask(host, WEB), webIs);
+    assert.equal((await server.status()).answered4, answered4, 'the server answered');
+    await set(0);
+    assert.equal((await server.obeys({ do: 'check' })).state, 'active');
+    says(await ask(host, WEB), webIs);
+    assert.equal((await server.status()).answered4, answered4 + 1);
+    await server.obeys({ do: 'close' });
+    server.child.kill();
+    await server.child.result();
+  }
 });
 
 const OLD_PREFIX = 'fd6d:91c4:5a37:53:';

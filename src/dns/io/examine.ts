@@ -5,7 +5,7 @@ import { objectPath } from '../../datapath/io/object.ts';
 import type { Pins } from '../../datapath/io/pins.ts';
 import { dnsDecoders } from '../dump.ts';
 import { isEgressInPlace, whyUnavailable } from './kernel.ts';
-import { isLoopbackOpen, LOOPBACK_OPEN } from './link.ts';
+import { whyLoopbackIsOpen } from './link.ts';
 
 export interface KernelDnsReport {
   /** `idle`: in place, but nobody is led there. */
@@ -17,7 +17,8 @@ export interface KernelDnsReport {
 export function examineKernelDns(pins: Pins): KernelDnsReport {
   try {
     if (isEgressInPlace(pins) && existsSync(pins.map('zh_dns_config'))) return inPlace(pins);
-    if (isLoopbackOpen()) return { state: 'impossible', text: `no: ${LOOPBACK_OPEN}` };
+    const open = whyLoopbackIsOpen();
+    if (open !== undefined) return { state: 'impossible', text: `no: ${open}` };
     const object = openObject(objectPath('zerohop_dns'));
     try {
       object.load().close();
@@ -38,7 +39,8 @@ function inPlace(pins: Pins): KernelDnsReport {
   const families = [redirecting4 === true ? ['IPv4'] : [], redirecting6 === true ? ['IPv6'] : []];
   const clients = families.flat().join(' and ');
   if (clients === '') {
-    return { state: 'idle', text: 'in place, but nobody is led there: see zerohop dns status' };
+    const why = whyLoopbackIsOpen() ?? 'see zerohop dns status';
+    return { state: 'idle', text: `in place, but nobody is led there: ${why}` };
   }
   return { state: 'active', text: `active: clients over ${clients} are led there` };
 }

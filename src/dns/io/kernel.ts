@@ -38,13 +38,12 @@ import {
   addressBytes,
   findLink,
   isLinkOutdated,
-  isLoopbackOpen,
   linkAddresses,
   LOOPBACK_INDEX,
-  LOOPBACK_OPEN,
   openLink,
   removeLink,
   routeOnLoopback,
+  whyLoopbackIsOpen,
   type DnsLink,
   type LinkAddresses,
   type LinkEnds,
@@ -102,6 +101,8 @@ export class KernelDns {
   #loopbackWasOff = false;
   #netns = 0n;
   #isRedirecting = false;
+  /** Whether neighbours can send in the name of the link: then nothing from there is shown as from the server. */
+  #isForgeable = false;
   #why: string | undefined = 'not started yet';
   #timer: NodeJS.Timeout | undefined;
   readonly #closing = new AbortController();
@@ -145,7 +146,8 @@ export class KernelDns {
       if (clients[4] === undefined && clients[6] === undefined) {
         throw new Error('dns.listen has no loopback address that local clients ask');
       }
-      if (isLoopbackOpen()) throw new Error(LOOPBACK_OPEN);
+      const open = whyLoopbackIsOpen();
+      if (open !== undefined) throw new Error(`${open} (looked at again when the agent starts)`);
       if (isLinkOutdated()) removeKernelDns(options.pins);
       const addresses = linkAddresses();
       if (clients[4]?.host === addresses[4].here || clients[4]?.host === addresses[4].there) {
@@ -277,8 +279,10 @@ export class KernelDns {
       this.#redirect(`the agent does not listen at ${missing.host}:${missing.port}`);
       return;
     }
-    if (isLoopbackOpen()) {
-      this.#redirect(LOOPBACK_OPEN);
+    const open = whyLoopbackIsOpen();
+    this.#isForgeable = open !== undefined;
+    if (open !== undefined) {
+      this.#redirect(open);
       return;
     }
     this.#install();
@@ -392,7 +396,7 @@ export class KernelDns {
     const { udpSizeMax, isRecursive } = this.#options;
     const listen = (family: 4 | 6): KernelListen | undefined => {
       const at = this.#clientsOf(family);
-      if (at === undefined) return undefined;
+      if (at === undefined || this.#isForgeable) return undefined;
       const { host, port } = at;
       const isRedirecting = this.#isRedirecting && this.#options.isServed(at);
       return { address: addressBytes(host), port, isRedirecting };

@@ -4,7 +4,7 @@
  * else a dummy.
  */
 import { randomBytes } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { BpfError, netlinkRequest } from '../../../addon/index.ts';
 import { formatIp, parseIp } from '../../net/ip.ts';
 import { DNS_LINK, DNS_LINK_HERE, DNS_LINK_THERE } from '../../net/own-link.ts';
@@ -153,15 +153,29 @@ function add6(index: number, ends: LinkEnds): string | undefined {
   }
 }
 
-export const LOOPBACK_OPEN =
-  'net.ipv4.conf.all.route_localnet is not 0: neighbours reach loopback addresses, and could forge answers';
+const CONF = '/proc/sys/net/ipv4/conf';
 
 /**
- * Whether every interface takes packets to and from 127.0.0.0/8, so that the link's addresses can
- * be reached, and forged, from outside.
+ * Why the link's addresses can be reached, and forged, from outside: an interface takes packets to
+ * and from 127.0.0.0/8, or (`all`) each of them does. Undefined: none does.
  */
-export function isLoopbackOpen(): boolean {
-  return readFileSync('/proc/sys/net/ipv4/conf/all/route_localnet', 'utf8').trim() !== '0';
+export function whyLoopbackIsOpen(): string | undefined {
+  const own = ['all', 'default', LOOPBACK, NAME, PEER];
+  const others = readdirSync(CONF).filter((name) => !own.includes(name));
+  const open = ['all', ...others].find(routesLoopback);
+  if (open === undefined) return undefined;
+  const setting = `net.ipv4.conf.${open.replaceAll('.', '/')}.route_localnet`; // as sysctl(8) wants eth0.5
+  return `${setting} is not 0: neighbours reach loopback addresses there, and could forge answers. Set it to 0, unless Docker (without its userland proxy), CNI's portmap or kube-proxy need it: then user space goes on answering`;
+}
+
+function routesLoopback(name: string): boolean {
+  try {
+    return readFileSync(`${CONF}/${name}/route_localnet`, 'utf8').trim() !== '0';
+  } catch (error) {
+    // It went away meanwhile.
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return false;
+    throw error;
+  }
 }
 
 /**
