@@ -5,7 +5,9 @@
 // neighbours, not random members; those asked for help are the suspect's own neighbours, whose word counts; one silent
 // link has all looked at; and helpers that do not answer do not speak against this node: whether it is slow, it knows by
 // its own lateness (standstill.ts), so they are cut off as well, which agrees with the suspicion.
-// All times in here are this node's own, without those in which it stood still; only what goes out is in real time.
+// Times in here are this node's own, without those in which it stood still: these are nobody's silence. But what others
+// said is no matter of them: where enough agree, the suspicion ends in real time too, or one overloaded neighbour would
+// vouch for the dead for as long as it is overloaded.
 import { LIMITS } from './config.ts';
 import type { Config } from './config.ts';
 import type { Effects } from './effects.ts';
@@ -16,14 +18,16 @@ import type { MessageOf, NodeId, Peer } from './types.ts';
 
 interface Suspicion {
   readonly since: number;
+  /** The same in real time. */
+  readonly sinceReal: number;
   /** Others that do not hear it either. */
   readonly confirmed: Set<NodeId>;
   /** Who asked me, and waits for my word. */
   readonly askers: Map<NodeId, Peer>;
-  asked: number;
-  answered: number;
+  /** Who was asked and has not answered, and whether that alone tells: who is not the suspect's neighbour has nothing to say. */
+  readonly unanswered: Map<NodeId, boolean>;
   told: boolean;
-  /** From then on, who was asked and did not answer agrees. */
+  /** From then on these agree. */
   answersDue: number;
   /** Somebody hears it. */
   vouched: boolean;
@@ -44,11 +48,17 @@ interface Link {
   suspicion: Suspicion | undefined;
 }
 
+export interface Helpers {
+  readonly peers: readonly Peer[];
+  /** They are that node's neighbours; false: only this node's, as others are not known. */
+  readonly areItsOwn: boolean;
+}
+
 export interface DetectorHooks {
   /** The link is dead: take it out. */
   linkFailed(id: NodeId, now: number): void;
-  /** Who else is that node's neighbour, as far as known. */
-  neighboursOf(id: NodeId): readonly Peer[];
+  /** Whom to ask about that node. */
+  helpersFor(id: NodeId): Helpers;
   digest(): number;
   measured(peer: Peer, rttMs: number, now: number): void;
 }
@@ -151,11 +161,26 @@ export class Detector {
     const { suspicionMinMs, suspicionMaxMs, suspicionConfirmations } = this.#config;
     const least = Math.max(suspicionMinMs, 2 * this.#timeoutMs(link));
     const most = Math.max(suspicionMaxMs * (1 + this.#health), 2 * least);
-    const { confirmed, vouched, answersDue, asked, answered } = suspicion;
-    const silent = !vouched && now >= answersDue ? asked - answered : 0;
-    const confirmations = Math.min(suspicionConfirmations, confirmed.size + Math.max(0, silent));
+    const agreeing = suspicion.confirmed.size + this.#silentHelpers(suspicion, now);
+    const confirmations = Math.min(suspicionConfirmations, agreeing);
     const agreed = Math.log(confirmations + 1) / Math.log(suspicionConfirmations + 1);
     return Math.max(least, most - (most - least) * agreed); // Lifeguard, section IV-B
+  }
+
+  #silentHelpers({ vouched, answersDue, unanswered }: Suspicion, now: number): number {
+    if (vouched || now < answersDue) return 0;
+    let count = 0;
+    for (const [id, tells] of unanswered) count += Number(tells || this.isSuspected(id));
+    return count;
+  }
+
+  /** When the link ends, unless somebody hears of the suspect before. */
+  #endOf(link: Link, suspicion: Suspicion, now: number): number {
+    const end = suspicion.since + this.#suspicionMs(link, suspicion, now);
+    const { suspicionMinMs, suspicionConfirmations } = this.#config;
+    if (suspicion.confirmed.size < suspicionConfirmations) return end;
+    const least = Math.max(suspicionMinMs, 2 * this.#timeoutMs(link));
+    return Math.min(end, this.#clock.own(suspicion.sinceReal + 2 * least));
   }
 
   onTimer(at: number): void {
@@ -172,8 +197,8 @@ export class Detector {
   #due(link: Link, now: number): number {
     const { suspicion } = link;
     if (suspicion !== undefined) {
-      const end = suspicion.since + this.#suspicionMs(link, suspicion, now);
       const { answersDue } = suspicion;
+      const end = this.#endOf(link, suspicion, now);
       return Math.min(link.nextPing, end, answersDue > now ? answersDue : Infinity);
     }
     return link.waiting ? link.sentAt + this.#timeoutMs(link) : link.nextPing;
@@ -215,13 +240,14 @@ export class Detector {
   }
 
   #suspect(link: Link, now: number): Suspicion {
+    // one who lost an answer may ask early: the link is as silent as it is, not as somebody else's
+    const since = Math.max(now, link.heardAt + 2 * this.#timeoutMs(link));
     const suspicion: Suspicion = {
-      // one who lost an answer may ask early: the link is as silent as it is, not as somebody else's
-      since: Math.max(now, link.heardAt + 2 * this.#timeoutMs(link)),
+      since,
+      sinceReal: this.#clock.real(since),
       confirmed: new Set(),
       askers: new Map(),
-      asked: 0,
-      answered: 0,
+      unanswered: new Map(),
       told: false,
       answersDue: Infinity,
       vouched: false,
@@ -235,11 +261,19 @@ export class Detector {
   #checkSuspicion(link: Link, suspicion: Suspicion, now: number): void {
     const selfMissed = link.misses >= 2 || now >= suspicion.since + this.#timeoutMs(link);
     if (selfMissed && !suspicion.told) this.#tell(link, suspicion, now);
-    if (now >= suspicion.since + this.#suspicionMs(link, suspicion, now)) {
+    if (now >= this.#endOf(link, suspicion, now)) {
+      this.#silent(link.peer.id);
       this.#hooks.linkFailed(link.peer.id, this.#clock.real(now));
       return;
     }
     if (now >= link.nextPing) this.#ping(link, now);
+  }
+
+  /** Its link ends: whether or not it could know of other suspects, it does not answer anybody. */
+  #silent(id: NodeId): void {
+    for (const { suspicion } of this.#links.values()) {
+      if (suspicion?.unanswered.has(id) === true) suspicion.unanswered.set(id, true);
+    }
   }
 
   /** Asks the suspect's other neighbours, and says to those who asked me that I do not hear it either. */
@@ -249,9 +283,9 @@ export class Detector {
     this.#wakeBy(suspicion.answersDue);
     this.#sweep(now);
     const target = link.peer.id;
-    const helpers = this.#hooks.neighboursOf(target);
-    for (const helper of helpers.slice(0, HELPERS_MAX)) {
-      suspicion.asked += 1;
+    const { peers, areItsOwn } = this.#hooks.helpersFor(target);
+    for (const helper of peers.slice(0, HELPERS_MAX)) {
+      suspicion.unanswered.set(helper.id, areItsOwn);
       const { incarnation } = link;
       this.#effects.send(helper, { type: 'suspect', target, incarnation }, 'urgent');
     }
@@ -271,6 +305,7 @@ export class Detector {
     const link = this.#links.get(target);
     if (link === undefined) return; // not my neighbour (any more): my word would count for nothing
     const suspicion = link.suspicion ?? this.#suspect(link, now);
+    suspicion.unanswered.delete(from.id);
     if (suspicion.confirmed.size < HELPERS_MAX) suspicion.confirmed.add(from.id);
     if (suspicion.askers.size < HELPERS_MAX) suspicion.askers.set(from.id, from);
     if (suspicion.told) {
@@ -303,7 +338,7 @@ export class Detector {
     const link = this.#links.get(message.target);
     const suspicion = link?.suspicion;
     if (link === undefined || suspicion === undefined) return;
-    suspicion.answered += 1;
+    suspicion.unanswered.delete(from.id);
     if (!message.alive) {
       if (suspicion.confirmed.size < HELPERS_MAX) suspicion.confirmed.add(from.id);
       this.#wakeBy(now + 1);

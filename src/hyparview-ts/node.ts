@@ -5,6 +5,7 @@ import { encodePeer } from './codec.ts';
 import { badConfig, DEFAULTS, LIMITS } from './config.ts';
 import type { Config } from './config.ts';
 import { Detector } from './detector.ts';
+import type { Helpers } from './detector.ts';
 import { Effects } from './effects.ts';
 import { lifeName } from './floors.ts';
 import { HyParView } from './hyparview.ts';
@@ -98,7 +99,7 @@ export class Node {
       effects,
       {
         linkFailed: (id, now) => this.views.unlink(id, 'failed', now),
-        neighboursOf: (id) => this.#helpersFor(id),
+        helpersFor: (id) => this.#helpersFor(id),
         digest: () => this.members.states.digest,
         measured: (peer, _, now) => this.#optimise.onMeasured(peer, now),
       },
@@ -185,10 +186,10 @@ export class Node {
   }
 
   /** The suspect's own neighbours know best; without link states, mine have to do. */
-  #helpersFor(id: NodeId): readonly Peer[] {
+  #helpersFor(id: NodeId): Helpers {
     const neighbours = this.members.neighboursOf(id);
-    if (neighbours.length > 0) return neighbours;
-    return this.views.active.peers.filter((peer) => peer.id !== id);
+    if (neighbours.length > 0) return { peers: neighbours, areItsOwn: true };
+    return { peers: this.views.active.peers.filter((peer) => peer.id !== id), areItsOwn: false };
   }
 
   #unreachable(id: NodeId, now: number): void {
