@@ -35,6 +35,7 @@ import {
 } from './identity.ts';
 import { SIGN_PROTOCOL } from './listener.ts';
 import { bindingOf, keyOfSecret, prove, sameProof } from './proof.ts';
+import { systemRandom, unitOf } from './random.ts';
 
 export interface Joined {
   readonly identity: Identity;
@@ -44,22 +45,33 @@ export interface Joined {
   readonly revocations: readonly Revocation[];
 }
 
-const TIMEOUT_MS = 10_000; // a guess
-/** Of a connection whose handshake is cut off. A guess. */
+/** The other side waits no longer either (LISTENER_LIMITS). */
+const HANDSHAKE_MS = 5000;
+const ANSWER_MS = 10_000; // a guess
+/** Of both connections with all their attempts: meanwhile this host does nothing else with its cluster. A guess. */
+const DEADLINE_MS = 18_000;
+/** Of a connection whose handshake is not completed, and the wait before the second; it grows. Guesses. */
 const ATTEMPTS_MAX = 3;
+const RETRY_MS = 250;
 const CHAIN_MAX = 8; // a chain of ours has two
 
-/** Throws ProblemError with what is wrong and what to do. */
-export async function joinCluster(address: string, word: string, clock: Clock): Promise<Joined> {
+/** Throws ProblemError with what is wrong and what to do, after 18 s at the latest. */
+export async function joinCluster(
+  address: string,
+  word: string,
+  clock: Clock,
+  unit = unitOf(systemRandom()),
+): Promise<Joined> {
   const token = decodeToken(word);
   if (clock.wallMs() > token.expiresAtS * 1000 + SKEW_MS) throw tokenProblem('expired');
-  const ca = await findAuthority(address, token, clock);
+  const call = callTo(address, clock, unit);
+  const ca = await findAuthority(call, token);
   const clusterId = clusterOf(ca);
   if (clusterId === undefined) throw problem('invalid', `${address} is of no cluster`, 'check it');
   const caPem = pemOf(ca);
   const { createRequest } = await import('./certificates.ts');
   const { keyPem, request } = await createRequest();
-  const answer = await exchange(address, clock, { ca: caPem }, (socket) => {
+  const answer = await exchange(call, { ca: caPem }, (socket) => {
     const server = authenticate(socket, clusterId)?.nodeId;
     if (server !== token.issuer) throw wrongNode(address, server, token.issuer, whereToJoin(token));
     const proof = prove(keyOfSecret(token.secret), bindingOf(socket), request);
@@ -72,17 +84,17 @@ export async function joinCluster(address: string, word: string, clock: Clock): 
   return { identity, caKeyPem, peers, revocations };
 }
 
-/** A member's next certificate with a new key, from a signer at `peer`. Throws ProblemError. */
+/** A member's next certificate with a new key, from a signer at `peer`. Throws ProblemError, after 18 s at the latest. */
 export async function renewIdentity(
   identity: Identity,
   peer: Peer,
   clock: Clock,
+  unit = unitOf(systemRandom()),
 ): Promise<{ identity: Identity; granted: Granted }> {
   const { createRequest } = await import('./certificates.ts');
   const { keyPem, request } = await createRequest();
   const answer = await exchange(
-    peer.address,
-    clock,
+    callTo(peer.address, clock, unit),
     { secureContext: contextOf(identity) },
     (socket) => {
       const server = authenticate(socket, identity.clusterId)?.nodeId;
@@ -113,18 +125,14 @@ export async function renewIdentity(
 }
 
 /** The first connection: nothing is trusted, and nothing is sent. */
-async function findAuthority(
-  address: string,
-  token: Token,
-  clock: Clock,
-): Promise<X509Certificate> {
-  return await dial(address, clock, { rejectUnauthorized: false }, (socket, done) => {
+async function findAuthority(call: Call, token: Token): Promise<X509Certificate> {
+  return await dial(call, { rejectUnauthorized: false }, (socket, done) => {
     let certificate = socket.getPeerX509Certificate();
     for (let i = 0; certificate !== undefined && i < CHAIN_MAX; i++) {
       if (sameProof(fingerprintOf(certificate), token.caFingerprint)) return done(certificate);
       certificate = certificate.issuerCertificate;
     }
-    const message = `${address} is not of the cluster that the token is for`;
+    const message = `${call.address} is not of the cluster that the token is for`;
     const hint =
       'another cluster answers there, or somebody in between; nothing was sent. Check the address';
     throw problem('conflict', message, hint);
@@ -132,13 +140,12 @@ async function findAuthority(
 }
 
 async function exchange(
-  address: string,
-  clock: Clock,
+  call: Call,
   trust: Pick<ConnectionOptions, 'ca' | 'secureContext'>,
   makeRequest: (socket: TLSSocket) => Uint8Array,
 ): Promise<SignAnswer> {
   const options = { ...trust, rejectUnauthorized: true, checkServerIdentity: () => undefined };
-  return await dial(address, clock, options, (socket, done) => {
+  return await dial(call, options, (socket, done) => {
     let bytes = Buffer.alloc(0);
     socket.on('data', (more: Buffer) => {
       bytes = Buffer.concat([bytes, more]);
@@ -159,23 +166,34 @@ async function exchange(
   });
 }
 
+/** Whom to talk to, and until when. */
+interface Call {
+  readonly address: string;
+  readonly clock: Clock;
+  readonly unit: () => number;
+  readonly endMs: number;
+}
+
+function callTo(address: string, clock: Clock, unit: () => number): Call {
+  return { address, clock, unit, endMs: clock.now() + DEADLINE_MS };
+}
+
 type Use<T> = (socket: TLSSocket, done: (value: T) => void) => void;
 
 /**
  * Calls `use` when the handshake is complete; whatever happens, the socket is gone afterwards. A
- * handshake that is cut off is tried again: a network that loses packets may need longer for one
- * than the other side waits, and nothing was asked for yet.
+ * handshake that is cut off or not answered is tried again: a network that loses packets may need
+ * longer for one than the other side waits, and nothing was asked for yet. Not at once: the other
+ * side also cuts off who comes when too many do.
  */
-async function dial<T>(
-  address: string,
-  clock: Clock,
-  options: ConnectionOptions,
-  use: Use<T>,
-): Promise<T> {
+async function dial<T>(call: Call, options: ConnectionOptions, use: Use<T>): Promise<T> {
+  const { clock, unit, endMs } = call;
   for (let attempt = 1; ; attempt++) {
-    const answer = await dialOnce(address, clock, options, use);
+    const answer = await dialOnce(call, options, use);
     if (!(answer instanceof CutOff)) return answer;
-    if (attempt === ATTEMPTS_MAX) throw answer.why;
+    const waitMs = RETRY_MS * attempt * (0.5 + unit());
+    if (attempt === ATTEMPTS_MAX || clock.now() + waitMs >= endMs) throw answer.why;
+    await new Promise<void>((resolve) => void clock.after(waitMs, resolve));
   }
 }
 
@@ -188,9 +206,10 @@ class CutOff {
   }
 }
 
+class Silence extends Error {}
+
 function dialOnce<T>(
-  address: string,
-  clock: Clock,
+  { address, clock, endMs }: Call,
   options: ConnectionOptions,
   use: Use<T>,
 ): Promise<T | CutOff> {
@@ -204,13 +223,18 @@ function dialOnce<T>(
       ALPNProtocols: [SIGN_PROTOCOL],
       ...options,
     });
-    const stop = clock.after(TIMEOUT_MS, () =>
-      socket.destroy(new Error(`no answer in ${TIMEOUT_MS / 1000} s`)),
-    );
+    const within = (limitMs: number): (() => void) => {
+      const leftMs = endMs - clock.now();
+      const toldMs = leftMs < limitMs ? DEADLINE_MS : limitMs;
+      const silence = new Silence(`no answer in ${toldMs / 1000} s`);
+      return clock.after(Math.min(leftMs, limitMs), () => socket.destroy(silence));
+    };
+    let stop = within(HANDSHAKE_MS);
     const fail = (error: unknown): void => {
       const why = explain(address, error);
-      const isReset = (error as NodeJS.ErrnoException).code === 'ECONNRESET';
-      if (isReset && !isEstablished) resolve(new CutOff(why));
+      const isCutOff =
+        error instanceof Silence || (error as NodeJS.ErrnoException).code === 'ECONNRESET';
+      if (isCutOff && !isEstablished) resolve(new CutOff(why));
       else reject(why);
     };
     socket.on('error', fail);
@@ -220,6 +244,8 @@ function dialOnce<T>(
     });
     socket.once('secureConnect', () => {
       isEstablished = true;
+      stop();
+      stop = within(ANSWER_MS);
       try {
         if (socket.alpnProtocol !== SIGN_PROTOCOL) throw new Error('it is no zerohop agent');
         use(socket, (value) => {

@@ -106,13 +106,13 @@ export class Rotation {
   async #next(): Promise<Identity> {
     const authority = this.#options.authority();
     if (authority !== undefined) return await this.#signOwn(authority);
-    const signers = shuffled(this.#options.signers(), this.#options.unit);
+    const { clock, unit } = this.#options;
+    const signers = shuffled(this.#options.signers(), unit);
     const failures: string[] = [];
     for (const peer of signers) {
       try {
         // One after the other: the next is asked only when this one would not.
-        const { identity } = await renewIdentity(this.#identity, peer, this.#options.clock);
-        return identity;
+        return (await renewIdentity(this.#identity, peer, clock, unit)).identity;
       } catch (error) {
         failures.push(error instanceof Error ? error.message : String(error));
       }

@@ -1,7 +1,7 @@
 /** Joining by token, and everything that must not work: what is refused, what is told, and to whom. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { connect, createServer as createTcp } from 'node:net';
+import { connect, createServer as createTcp, type Socket } from 'node:net';
 import { buffer } from 'node:stream/consumers';
 import { after, test } from 'node:test';
 import {
@@ -31,6 +31,7 @@ import {
 import { eventually } from '../../harness/eventually.ts';
 import { LocalServer } from '../../harness/local-server.ts';
 import { startSigner, TestCluster, type SignerNode, type TestNode } from './kit.ts';
+import { StillClock } from './still-clock.ts';
 
 const HOUR = 3_600_000;
 const cluster = await TestCluster.found();
@@ -345,32 +346,89 @@ test('addresses where nobody, or somebody else, listens are told apart', async (
   );
 });
 
-test('a handshake that is cut off is tried again, three times at most', async () => {
-  const { node, signer } = await start();
-  const word = signer.issueToken(HOUR, false);
-  let cut = 2;
-  let count = 0;
-  await using server = await LocalServer.of(
+/** Between a joiner and a node: connections go through, unless `spoil` says that it dealt with this one. */
+async function inBetween(
+  node: TestNode,
+  spoil: (socket: Socket, count: number) => boolean,
+): Promise<LocalServer & { count: number }> {
+  const server = await LocalServer.of(
     createTcp((socket) => {
-      count += 1;
+      between.count += 1;
       socket.on('error', () => undefined);
-      if (cut > 0) {
-        cut -= 1;
-        socket.once('data', () => socket.resetAndDestroy());
-        return;
-      }
+      if (spoil(socket, between.count)) return;
       const onward = connect(node.port, '127.0.0.1');
       onward.on('error', () => undefined);
       socket.pipe(onward).pipe(socket);
     }),
   );
-  await joinCluster(server.address, word, systemClock);
-  assert.equal(count, 4); // two cut off; the CA is looked for; the request
+  const between = Object.assign(server, { count: 0 });
+  return between;
+}
+
+test('a handshake that is cut off is tried again, three times at most, and later each time', async () => {
+  const { node, signer } = await start();
+  const word = signer.issueToken(HOUR, false);
+  let cut = 2;
+  await using server = await inBetween(node, (socket) => {
+    if (cut === 0) return false;
+    cut -= 1;
+    socket.once('data', () => socket.resetAndDestroy());
+    return true;
+  });
+  const waits: number[] = [];
+  const clock: Clock = {
+    ...systemClock,
+    after(ms, run) {
+      if (ms < 1000) waits.push(ms); // what is longer is how long it waits for the other side
+      return systemClock.after(ms, run);
+    },
+  };
+  await joinCluster(server.address, word, clock, () => 0.5);
+  assert.equal(server.count, 4); // two cut off; the CA is looked for; the request
+  assert.deepEqual(waits, [250, 500]);
   cut = Infinity;
-  count = 0;
-  const said = await refusal(joinCluster(server.address, word, systemClock));
+  server.count = 0;
+  const said = await refusal(joinCluster(server.address, word, clock, () => 0.9));
   assert.match(said, /^cannot talk to .*: .*ECONNRESET$/);
-  assert.equal(count, 3);
+  assert.equal(server.count, 3);
+  assert.deepEqual(waits.slice(2), [350, 700]);
+});
+
+test('a handshake without an answer is tried again, until the deadline of the whole join', async () => {
+  const { node, signer } = await start();
+  const word = signer.issueToken(HOUR, false);
+  let isSilent = (count: number): boolean => count === 1;
+  await using server = await inBetween(
+    node,
+    (socket, count) => isSilent(count) && socket.resume() !== undefined,
+  );
+  const clock = new StillClock();
+  /** Lets the time pass in which connection `count` could have been answered; then the next one follows. */
+  const silence = async (count: number, ms: number, pauseMs: number): Promise<void> => {
+    await eventually(`connection ${count}`, () => server.count === count);
+    clock.go(ms - 1);
+    assert.equal(server.count, count);
+    clock.go(1);
+    if (pauseMs === 0) return;
+    await eventually('the pause', () => clock.timers.size === 1);
+    clock.go(pauseMs);
+  };
+  const joining = joinCluster(server.address, word, clock, () => 0.5);
+  await silence(1, 5000, 250);
+  await joining;
+  assert.equal(server.count, 3);
+
+  server.count = 0;
+  isSilent = (count) => count !== 3; // where the CA is found
+  const late = refusal(
+    joinCluster(server.address, signer.issueToken(HOUR, false), clock, () => 0.5),
+  );
+  await silence(1, 5000, 250);
+  await silence(2, 5000, 500);
+  await silence(4, 5000, 250);
+  await silence(5, 2000, 0);
+  assert.match(await late, /^cannot talk to .*: no answer in 18 s$/);
+  assert.equal(server.count, 5);
 });
 
 test('a member gets its next certificate from a signer: same name, new key, and the old one still works', async () => {
