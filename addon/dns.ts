@@ -12,7 +12,7 @@ import type { NativeHandle } from './native.ts';
 import { handleOf, Resource } from './resource.ts';
 
 export interface DnsQuestion {
-  /** Whatever came. A view of a buffer that a turn's questions share. */
+  /** Whatever came. A view of a buffer that a turn's questions share, and so is `peer`: who keeps one copies it. */
   readonly message: Uint8Array;
   readonly client: string;
   /** As listen() gave it. */
@@ -31,8 +31,8 @@ export interface DnsRecords {
   readonly count: number;
   /** The answer section; names of records are pointers to the question's, at 12. */
   readonly tail: Uint8Array;
-  /** Bytes of one record if they are shuffled, all of this length; else 0. */
-  readonly rotate: number;
+  /** Bytes of one record if they are shuffled for each answer, all of this length; else 0. */
+  readonly shuffledBytes: number;
 }
 
 export interface DnsThreadOptions {
@@ -55,6 +55,8 @@ export interface DnsCounts {
   readonly unread: number;
   /** Answers, of both, that the kernel did not take. */
   readonly unsent: number;
+  /** Datagrams of more than 4096 bytes: they are dropped. */
+  readonly tooLong: number;
   /** From when a question was read to when its answer was made; of a batch: all of it. */
   readonly sumNs: number;
   /** How many took at most each of the bounds; the last one longer. */
@@ -67,7 +69,7 @@ const PEER_BYTES = 32;
 const ITEM_BYTES = 8 + PEER_BYTES;
 const RECORDS_BYTES = 10;
 const SCRATCH_BYTES = 64 * 1024;
-const FIRST_TOOK = 6;
+const FIRST_TOOK = 7;
 
 function read(bytes: Uint8Array, clients: readonly string[], options: DnsThreadOptions): void {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -156,10 +158,10 @@ export class DnsThread extends Resource {
   }
 
   /** In the place of what was there of the name and type. False: it is answered by JavaScript. */
-  set({ name, type, count, tail, rotate }: DnsRecords): boolean {
+  set({ name, type, count, tail, shuffledBytes }: DnsRecords): boolean {
     const bytes = new Uint8Array(RECORDS_BYTES + name.length + tail.length);
     const view = new DataView(bytes.buffer);
-    const head = [type, name.length, count, count > 1 ? rotate : 0, tail.length];
+    const head = [type, name.length, count, count > 1 ? shuffledBytes : 0, tail.length];
     for (const [i, number] of head.entries()) view.setUint16(2 * i, number, true);
     bytes.set(name, RECORDS_BYTES);
     bytes.set(tail, RECORDS_BYTES + name.length);
@@ -193,9 +195,10 @@ export class DnsThread extends Resource {
     const { counts } = this.#lastCounts;
     if (counts !== undefined) return counts;
     const all = native.dnsCounts(handleOf(this, 'dns counts'));
-    const [answers = 0, answered4 = 0, answered6 = 0, unread = 0, unsent = 0, sumNs = 0] = all;
+    const [answers = 0, answered4 = 0, answered6 = 0, ...others] = all.subarray(0, FIRST_TOOK);
+    const [unread = 0, unsent = 0, tooLong = 0, sumNs = 0] = others;
     const took = [...all.subarray(FIRST_TOOK)];
-    return { answers, answered4, answered6, unread, unsent, sumNs, took };
+    return { answers, answered4, answered6, unread, unsent, tooLong, sumNs, took };
   }
 
   /** Waits for the thread, and frees all addresses. */

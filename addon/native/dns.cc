@@ -11,6 +11,7 @@
 #include <string.h>
 #include <uv.h>
 
+#include <exception>
 #include <memory>
 #include <vector>
 
@@ -126,12 +127,16 @@ void OnWake(uv_async_t* wake) {
   DnsServer* server = static_cast<DnsServer*>(wake->data);
   if (uv_is_closing(reinterpret_cast<uv_handle_t*>(wake))) return;
   Napi::HandleScope scope(server->env);
+  std::vector<DnsItem> items;
+  // Deliver() throws before it calls JavaScript, or not at all: the server is still there.
   try {
-    std::vector<DnsItem> items;
     if (server->thread->Take(kItemsPerTurn, &items)) uv_async_send(wake);
     if (!items.empty()) Deliver(server, items);
   } catch (const Napi::Error&) {
-    // The environment is ending and takes no more values.
+    server->thread->Lose(items.size());  // the environment is ending and takes no more values
+  } catch (const std::exception&) {      // no memory; libuv, which called this, knows no exceptions
+    server->thread->Lose(items.size());
+    uv_async_send(wake);
   }
 }
 
@@ -285,14 +290,15 @@ void Allow(const Napi::CallbackInfo& info) {
   thread.Allow(DnsClients(bytes.data, bytes.size));
 }
 
-// dnsCounts(dns): answers in the table, answered over IPv4 and IPv6, not read in time, not sent, nanoseconds, and
-// how many took at most each of the bounds, and longer
+// dnsCounts(dns): answers in the table, answered over IPv4 and IPv6, not read in time, not sent, too long,
+// nanoseconds, and how many took at most each of the bounds, and longer
 Napi::Value CountsOf(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   DnsThread& thread = ThreadArg(info, "dns counts");
   const DnsThread::Counts& counts = thread.counts();
   std::vector<double> numbers = {static_cast<double>(thread.answers())};
-  for (const auto* one : {&counts.answered4, &counts.answered6, &counts.unread, &counts.unsent, &counts.nanoseconds})
+  for (const auto* one : {&counts.answered4, &counts.answered6, &counts.unread, &counts.unsent, &counts.too_long,
+                          &counts.nanoseconds})
     numbers.push_back(static_cast<double>(one->load(std::memory_order_relaxed)));
   for (const auto& one : counts.took) numbers.push_back(static_cast<double>(one.load(std::memory_order_relaxed)));
   Napi::Float64Array out = Napi::Float64Array::New(env, numbers.size());

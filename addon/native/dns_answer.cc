@@ -3,10 +3,12 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 
 #include <algorithm>
 #include <new>
+#include <utility>
 
 namespace zbpf {
 namespace {
@@ -17,6 +19,7 @@ constexpr size_t kUdpBytesPlain = 512;  // RFC 1035, 4.2.1
 constexpr size_t kSizeTaken = 1232;     // what our OPT says that this host takes (DNS Flag Day 2020)
 constexpr uint16_t kTypeOpt = 41;
 constexpr size_t kChainsMin = 64;
+constexpr size_t kChainsBytes = kDnsAnswersMax * sizeof(DnsAnswer*);
 
 uint16_t WordAt(const uint8_t* bytes, size_t at) { return static_cast<uint16_t>(bytes[at] << 8 | bytes[at + 1]); }
 
@@ -98,9 +101,25 @@ bool ReadPlainQuestion(const uint8_t* message, size_t bytes, size_t udp_size_max
   return true;
 }
 
-DnsTable::DnsTable() : seed_(Seed()), chains_(kChainsMin, nullptr) {}
+DnsTable::DnsTable() : seed_(Seed()), used_(kChainsMin), base_(kChainsMin) {
+  // Not malloc(), which may hand out memory that was used, and would have to write zeros over all of it.
+  void* memory = mmap(nullptr, kChainsBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) throw std::bad_alloc();
+  chains_ = static_cast<DnsAnswer**>(memory);
+}
 
-DnsTable::~DnsTable() { Clear(); }
+DnsTable::~DnsTable() {
+  Discard(SIZE_MAX);
+  munmap(chains_, kChainsBytes);
+}
+
+void DnsTable::Swap(DnsTable& other) noexcept {
+  std::swap(seed_, other.seed_);
+  std::swap(size_, other.size_);
+  std::swap(chains_, other.chains_);
+  std::swap(used_, other.used_);
+  std::swap(base_, other.base_);
+}
 
 // `name` may lie anywhere: the rest of its last word is taken as zeros.
 uint64_t DnsTable::Hash(const uint8_t* name, size_t bytes) const {
@@ -117,17 +136,27 @@ uint64_t DnsTable::Hash(const uint8_t* name, size_t bytes) const {
   return hash ^ hash >> 32;
 }
 
-void DnsTable::Grow() {
-  std::vector<DnsAnswer*> old(chains_.size() * 2, nullptr);
-  old.swap(chains_);
-  for (DnsAnswer* answer : old) {
-    while (answer != nullptr) {
-      DnsAnswer* next = answer->next;
-      DnsAnswer** chain = Chain(answer->hash);
-      answer->next = *chain;
-      *chain = answer;
-      answer = next;
+// Of twice base_ places those from used_ on have no chain yet: what belongs there is still in the one it comes from.
+size_t DnsTable::Place(uint64_t hash) const {
+  size_t place = hash & (2 * base_ - 1);
+  return place < used_ ? place : place - base_;
+}
+
+// One chain becomes two.
+void DnsTable::Grow() noexcept {
+  if (used_ == kDnsAnswersMax) return;
+  if (used_ == 2 * base_) base_ *= 2;
+  DnsAnswer** at = &chains_[used_ - base_];
+  DnsAnswer** added = &chains_[used_++];
+  while (*at != nullptr) {
+    DnsAnswer* answer = *at;
+    if (Chain(answer->hash) != added) {
+      at = &answer->next;
+      continue;
     }
+    *at = answer->next;
+    answer->next = *added;
+    *added = answer;
   }
 }
 
@@ -139,7 +168,7 @@ bool DnsTable::Set(const DnsRecords& records) {
   if (records.shuffled != 0 && (records.count > kDnsRecordsMax ||
                                 static_cast<size_t>(records.shuffled) * records.count != records.tail_bytes))
     return false;
-  if (size_ >= chains_.size()) Grow();
+  if (size_ >= used_) Grow();
   void* memory = malloc(sizeof(DnsAnswer) + records.name_bytes + records.tail_bytes);
   if (memory == nullptr) throw std::bad_alloc();
   uint64_t hash = Hash(records.name, records.name_bytes);
@@ -184,20 +213,28 @@ void DnsTable::Forget(const uint8_t* name, size_t bytes) {
   }
 }
 
-void DnsTable::Clear() noexcept {
-  for (DnsAnswer*& chain : chains_) {
-    while (chain != nullptr) {
+bool DnsTable::Discard(size_t most) noexcept {
+  for (; used_ > 0; used_--) {
+    DnsAnswer*& chain = chains_[used_ - 1];
+    for (; chain != nullptr; most--) {
+      if (most == 0) return true;
       DnsAnswer* next = chain->next;
       free(chain);
       chain = next;
     }
   }
+  return false;
+}
+
+void DnsTable::Clear() noexcept {
+  Discard(SIZE_MAX);
+  used_ = base_ = kChainsMin;
   size_ = 0;
 }
 
 const DnsAnswer* DnsTable::Find(const DnsQuestion& question) const {
   uint64_t hash = Hash(question.name, question.name_bytes);
-  for (const DnsAnswer* at = chains_[hash & (chains_.size() - 1)]; at != nullptr; at = at->next) {
+  for (const DnsAnswer* at = chains_[Place(hash)]; at != nullptr; at = at->next) {
     if (at->hash == hash && at->type == question.type && at->name_bytes == question.name_bytes &&
         memcmp(at->name(), question.name, question.name_bytes) == 0)
       return at;

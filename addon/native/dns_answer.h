@@ -17,6 +17,7 @@ namespace zbpf {
 constexpr size_t kDnsNameBytesMax = 255;
 constexpr size_t kDnsAnswerBytesMax = 4096;  // what dns.udpSizeMax may be
 constexpr size_t kDnsRecordsMax = 64;        // of an answer whose records are shuffled
+constexpr size_t kDnsAnswersMax = 1 << 18;   // of a table; a power of two
 
 struct DnsQuestion {
   uint8_t name[kDnsNameBytesMax + 1];  // in lower case; zeros behind it
@@ -69,10 +70,11 @@ struct DnsRecords {
 };
 
 // Chains by the name alone, so that all types of a name go at once. The hash is seeded: names that fall into
-// one chain cannot be thought out.
+// one chain cannot be thought out. It grows by one chain at a time (linear hashing, W. Litwin, 1980), so that no
+// Set() pays for all that is there; the memory for all chains is only address space until they are used.
 class DnsTable {
  public:
-  DnsTable();
+  DnsTable();  // throws bad_alloc
   ~DnsTable();
   DnsTable(const DnsTable&) = delete;
   DnsTable& operator=(const DnsTable&) = delete;
@@ -81,17 +83,23 @@ class DnsTable {
   bool Set(const DnsRecords& records);
   void Forget(const uint8_t* name, size_t bytes);
   void Clear() noexcept;
+  void Swap(DnsTable& other) noexcept;
+  // Frees some of a table that nobody uses any more. True: there are more.
+  bool Discard(size_t most) noexcept;
   const DnsAnswer* Find(const DnsQuestion& question) const;
   size_t size() const { return size_; }
 
  private:
   uint64_t Hash(const uint8_t* name, size_t bytes) const;
-  DnsAnswer** Chain(uint64_t hash) { return &chains_[hash & (chains_.size() - 1)]; }
-  void Grow();
+  size_t Place(uint64_t hash) const;
+  DnsAnswer** Chain(uint64_t hash) { return &chains_[Place(hash)]; }
+  void Grow() noexcept;
 
   uint64_t seed_;
   size_t size_ = 0;
-  std::vector<DnsAnswer*> chains_;
+  DnsAnswer** chains_;
+  size_t used_;  // of kDnsAnswersMax chains
+  size_t base_;  // a power of two: base_ <= used_ <= 2 * base_
 };
 
 // Who may ask for names of others: all that it is to an answer of ours is the bit RA.

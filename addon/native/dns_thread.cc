@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <system_error>
 #include <utility>
 
@@ -20,12 +21,12 @@ namespace {
 constexpr int kBatch = 64;
 constexpr size_t kDatagramBytes = 65536;
 // Places of a batch lie so far apart: those of a power of two would share one line of the cache.
-constexpr size_t kPlaceBytes = kDatagramBytes + 192;
+constexpr size_t kPlaceBytes = DnsThread::kReadBytesMax + 192;
 constexpr int kEventsMax = 16;
 // Reads of one socket that fail one after the other: a guess. ICMP errors and lack of memory pass.
 constexpr int kFailuresMax = 64;
 constexpr int kRoomWaitMs = 5;  // for a full send buffer; a guess
-constexpr size_t kAnswersMax = 1 << 18;
+constexpr size_t kDiscardedAtOnce = 256;  // some 0.3 ms; a guess
 
 uint64_t NowNs() {
   struct timespec now;
@@ -70,7 +71,7 @@ struct DnsThread::Batch {
 
   void PrepareRead() {
     for (int i = 0; i < kBatch; i++) {
-      places[i] = {datagrams.get() + i * kPlaceBytes, kDatagramBytes};
+      places[i] = {datagrams.get() + i * kPlaceBytes, kReadBytesMax};
       read[i].msg_hdr.msg_name = from[i];
       read[i].msg_hdr.msg_namelen = sizeof(from[i]);
       read[i].msg_hdr.msg_iov = &places[i];
@@ -142,17 +143,23 @@ void DnsThread::Stop() noexcept {
 int DnsThread::Listen(const DnsListen& listen, uint32_t* id, uint16_t* port) {
   sa_family_t family = listen.address.ss_family;
   socklen_t bytes = family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+  // In its place before the thread can hear of it, and before there is a descriptor that could be lost.
+  auto place = sockets_.end();
+  try {
+    place = sockets_.emplace(next_id_, new Socket{-1, next_id_, listen.is_direct, bytes, 0, false}).first;
+  } catch (const std::bad_alloc&) {
+    return ENOMEM;
+  }
   int fd = socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  if (fd < 0) return errno;
-  std::unique_ptr<Socket> socket(new Socket{fd, next_id_, listen.is_direct, bytes, 0});
+  place->second->fd = fd;
   int on = 1, receive = static_cast<int>(listen.receive_bytes), send = static_cast<int>(listen.send_bytes);
   struct sockaddr_storage bound = {};
   socklen_t bound_bytes = sizeof(bound);
   struct epoll_event event = {};
   event.events = EPOLLIN;
-  event.data.ptr = socket.get();
+  event.data.ptr = place->second.get();
   // The kernel gives at most net.core.rmem_max and wmem_max, and says nothing.
-  bool ready = (family != AF_INET6 || setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)) == 0) &&
+  bool ready = fd >= 0 && (family != AF_INET6 || setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)) == 0) &&
                setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &receive, sizeof(receive)) == 0 &&
                setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &send, sizeof(send)) == 0 &&
                ::bind(fd, reinterpret_cast<const struct sockaddr*>(&listen.address), bytes) == 0 &&
@@ -160,14 +167,13 @@ int DnsThread::Listen(const DnsListen& listen, uint32_t* id, uint16_t* port) {
                epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event) == 0;
   if (!ready) {
     int error = errno;
-    ::close(fd);
-    // Never reached by the thread: without epoll_ctl() it does not know of it.
+    if (fd >= 0) ::close(fd);
+    sockets_.erase(place);  // without epoll_ctl() the thread does not know of it
     return error;
   }
   *id = next_id_++;
   *port = ntohs(family == AF_INET6 ? reinterpret_cast<struct sockaddr_in6*>(&bound)->sin6_port
                                    : reinterpret_cast<struct sockaddr_in*>(&bound)->sin_port);
-  sockets_[*id] = std::move(socket);
   return 0;
 }
 
@@ -206,7 +212,7 @@ bool DnsThread::Rested() {
 void DnsThread::Run() noexcept {
   struct epoll_event events[kEventsMax];
   while (Rested()) {
-    int count = epoll_wait(epoll_, events, kEventsMax, -1);
+    int count = epoll_wait(epoll_, events, kEventsMax, Discard() ? 0 : -1);
     for (int i = 0; i < count; i++) {
       uint64_t woken;
       if (events[i].data.ptr != nullptr)
@@ -217,11 +223,21 @@ void DnsThread::Run() noexcept {
   }
 }
 
+// Frees a part of what Clear() took out. True: there is more.
+bool DnsThread::Discard() noexcept {
+  if (discarded_ == nullptr && has_cleared_.exchange(false, std::memory_order_acquire)) {
+    std::lock_guard<std::mutex> lock(table_mutex_);
+    discarded_ = std::move(cleared_);
+  }
+  if (discarded_ != nullptr && !discarded_->Discard(kDiscardedAtOnce)) discarded_.reset();
+  return discarded_ != nullptr;
+}
+
 void DnsThread::Serve(Socket* socket) noexcept {
   Batch& batch = *in_;
   int got = recvmmsg(socket->fd, batch.read, kBatch, MSG_DONTWAIT, nullptr);
   if (got < 0) {
-    if (errno == EAGAIN || errno == EINTR || ++socket->failures < kFailuresMax) return;
+    if (errno == EAGAIN || errno == EINTR || ++socket->failures != kFailuresMax) return;
     uint32_t error = static_cast<uint32_t>(errno);
     epoll_ctl(epoll_, EPOLL_CTL_DEL, socket->fd, nullptr);
     int none = 0;
@@ -231,7 +247,8 @@ void DnsThread::Serve(Socket* socket) noexcept {
   socket->failures = 0;
   uint64_t start = NowNs();
   int rest[kBatch];  // places; those of plain questions are negative: -1 - place
-  int answered = AnswerAll(socket, got, rest);
+  int left = 0;
+  int answered = AnswerAll(socket, got, rest, &left);
   if (answered > 0) {
     uint64_t took = NowNs() - start;  // as much as any of them waited here
     size_t bucket = 0;
@@ -240,19 +257,24 @@ void DnsThread::Serve(Socket* socket) noexcept {
     Add(counts_.nanoseconds, took * static_cast<uint64_t>(answered));
     Add(socket->address_bytes == sizeof(struct sockaddr_in6) ? counts_.answered6 : counts_.answered4,
         static_cast<uint64_t>(answered));
-    SendAll(socket->fd, batch.sent, answered, kRoomWaitMs);
+    // All sockets wait with it: once, not for each batch of one that stays full.
+    socket->is_clogged = !SendAll(socket->fd, batch.sent, answered, socket->is_clogged ? 0 : kRoomWaitMs);
   }
-  if (answered < got) Tell(socket, DnsTold::kQuestion, 0, rest, got - answered);
+  if (left > 0) Tell(socket, DnsTold::kQuestion, 0, rest, left);
   for (int i = 0; i < got; i++) batch.read[i].msg_hdr.msg_namelen = sizeof(batch.from[i]);
 }
 
-int DnsThread::AnswerAll(Socket* socket, int got, int* rest) {
+int DnsThread::AnswerAll(Socket* socket, int got, int* rest, int* left) {
   Batch& batch = *in_;
-  int answered = 0, left = 0;
+  int answered = 0;
   size_t used = 0;
   DnsQuestion question;
   std::lock_guard<std::mutex> lock(table_mutex_);
   for (int i = 0; i < got; i++) {
+    if ((batch.read[i].msg_hdr.msg_flags & MSG_TRUNC) != 0) {
+      Add(counts_.too_long, 1);
+      continue;
+    }
     const uint8_t* message = static_cast<const uint8_t*>(batch.places[i].iov_base);
     bool is_plain = socket->is_direct && ReadPlainQuestion(message, batch.read[i].msg_len, udp_size_max_, &question);
     const DnsAnswer* answer = is_plain && !is_paused_ ? table_.Find(question) : nullptr;
@@ -263,7 +285,7 @@ int DnsThread::AnswerAll(Socket* socket, int got, int* rest) {
       size = WriteDnsAnswer(message, question, *answer, clients_.Has(ip), batch.dice, batch.written.get() + used);
     }
     if (size == 0) {
-      rest[left++] = is_plain && answer == nullptr ? -1 - i : i;
+      rest[(*left)++] = is_plain && answer == nullptr ? -1 - i : i;
       continue;
     }
     batch.Put(answered++, batch.written.get() + used, size, batch.from[i], socket->address_bytes);
@@ -272,8 +294,8 @@ int DnsThread::AnswerAll(Socket* socket, int got, int* rest) {
   return answered;
 }
 
-// What finds no room, also after the wait, is dropped and counted.
-void DnsThread::SendAll(int fd, struct mmsghdr* messages, int count, int wait_ms) noexcept {
+// What finds no room, also after the wait, is dropped and counted. False: some found none.
+bool DnsThread::SendAll(int fd, struct mmsghdr* messages, int count, int wait_ms) noexcept {
   bool has_waited = wait_ms == 0;
   for (int sent = 0; sent < count;) {
     int done = sendmmsg(fd, messages + sent, static_cast<unsigned>(count - sent), MSG_DONTWAIT);
@@ -289,12 +311,13 @@ void DnsThread::SendAll(int fd, struct mmsghdr* messages, int count, int wait_ms
         continue;
       }
       Add(counts_.unsent, static_cast<uint64_t>(count - sent));
-      return;
+      return false;
     }
     // This one cannot be sent: no route, a firewall, from port 0.
     Add(counts_.unsent, 1);
     sent++;
   }
+  return true;
 }
 
 void DnsThread::Tell(Socket* socket, DnsTold told, uint32_t error, const int* rest, int count) noexcept {
@@ -317,17 +340,20 @@ void DnsThread::Tell(Socket* socket, DnsTold told, uint32_t error, const int* re
       } catch (const std::bad_alloc&) {
         Add(counts_.unread, 1);
       }
-      // The oldest goes: who sent it waits no longer, or asks again.
-      if (queue_.size() > kQueueMax && queue_.front().told != DnsTold::kFailed) {
-        queue_.pop_front();
-        Add(counts_.unread, 1);
-      }
+      if (queue_.size() <= kQueueMax) continue;
+      // The oldest question goes: who sent it waits no longer, or asks again.
+      auto oldest = std::find_if(queue_.begin(), queue_.end(),
+                                 [](const DnsItem& item) { return item.told != DnsTold::kFailed; });
+      if (oldest == queue_.end()) continue;
+      queue_.erase(oldest);
+      Add(counts_.unread, 1);
     }
   }
   if (was_empty) wake_(context_);
 }
 
 bool DnsThread::Take(size_t most, std::vector<DnsItem>* items) {
+  items->reserve(most);
   std::lock_guard<std::mutex> lock(queue_mutex_);
   while (items->size() < most && !queue_.empty()) {
     items->push_back(std::move(queue_.front()));
@@ -335,6 +361,8 @@ bool DnsThread::Take(size_t most, std::vector<DnsItem>* items) {
   }
   return !queue_.empty();
 }
+
+void DnsThread::Lose(size_t items) { Add(counts_.unread, items); }
 
 void DnsThread::Send(const DnsPeer& peer, const uint8_t* bytes, size_t size) {
   auto found = sockets_.find(peer.socket);
@@ -367,7 +395,7 @@ void DnsThread::Flush() {
 
 bool DnsThread::Set(const DnsRecords& records) {
   std::lock_guard<std::mutex> lock(table_mutex_);
-  return table_.size() < kAnswersMax && table_.Set(records);
+  return table_.size() < kDnsAnswersMax && table_.Set(records);
 }
 
 void DnsThread::Forget(const uint8_t* name, size_t bytes) {
@@ -375,9 +403,24 @@ void DnsThread::Forget(const uint8_t* name, size_t bytes) {
   table_.Forget(name, bytes);
 }
 
-void DnsThread::Clear() {
-  std::lock_guard<std::mutex> lock(table_mutex_);
-  table_.Clear();
+void DnsThread::Clear() noexcept {
+  std::unique_ptr<DnsTable> old, before;
+  try {
+    old.reset(new DnsTable);
+  } catch (const std::bad_alloc&) {
+    std::lock_guard<std::mutex> lock(table_mutex_);
+    table_.Clear();
+    return;
+  }
+  {
+    std::lock_guard<std::mutex> lock(table_mutex_);
+    table_.Swap(*old);
+    before = std::move(cleared_);  // the thread did not get to it yet: freed here, so that they never pile up
+    cleared_ = std::move(old);
+  }
+  has_cleared_.store(true, std::memory_order_release);
+  uint64_t one = 1;
+  [[maybe_unused]] ssize_t written = ::write(event_, &one, sizeof(one));
 }
 
 void DnsThread::Pause(bool is_paused) {

@@ -4,7 +4,8 @@
 // Who may touch what: all public functions are called from one thread, that of the event loop. It alone opens and
 // closes sockets. The table, the clients and whether it is paused are read and written under table_mutex_, which
 // the thread holds only while it looks answers up (never while it reads or sends), so that what a call changes
-// holds for every question that is read after it returned, and no writer waits for more than one batch. What is
+// holds for every question that is read after it returned, and no writer waits for more than one batch; nor does
+// a batch wait for more than one name: what Clear() took out is freed by the thread, between its rounds. What is
 // kept for JavaScript is under queue_mutex_. Counters are atomics that only ever grow. A socket is closed when the
 // thread was seen between two rounds (see Quiesce): it has no reference to it then.
 #pragma once
@@ -55,10 +56,14 @@ struct DnsListen {
 class DnsThread {
  public:
   static constexpr size_t kBoundsMax = 32;
-  static constexpr size_t kQueueMax = 4096;  // what waits for JavaScript: as much as its old socket buffer held
+  // Of a datagram that comes in. A question with a name of 255 bytes has 271, and 16 with an OPT record; the rest
+  // is for options of EDNS. A guess: padding fills up to 468 (RFC 8467, 4.1).
+  static constexpr size_t kReadBytesMax = 4096;
+  // What waits for JavaScript: at most 16 MiB, as each has at most kReadBytesMax; mostly 50 bytes.
+  static constexpr size_t kQueueMax = 4096;
 
   struct Counts {
-    std::atomic<uint64_t> answered4{0}, answered6{0}, unread{0}, unsent{0}, nanoseconds{0};
+    std::atomic<uint64_t> answered4{0}, answered6{0}, unread{0}, unsent{0}, too_long{0}, nanoseconds{0};
     std::atomic<uint64_t> took[kBoundsMax + 1] = {};
   };
 
@@ -74,10 +79,12 @@ class DnsThread {
   void Flush();
   // Moves at most `most` items; true: there are more.
   bool Take(size_t most, std::vector<DnsItem>* items);
+  // Of what Take() gave, so many came to nobody.
+  void Lose(size_t items);
 
   bool Set(const DnsRecords& records);
   void Forget(const uint8_t* name, size_t bytes);
-  void Clear();
+  void Clear() noexcept;
   void Pause(bool is_paused);
   void Allow(DnsClients clients);
   size_t answers();
@@ -89,7 +96,8 @@ class DnsThread {
     uint32_t id;
     bool is_direct;
     socklen_t address_bytes;
-    int failures;  // the thread's
+    int failures;     // the thread's, as is the next
+    bool is_clogged;  // a wait for room was in vain: none until a batch went through
   };
   struct Batch;
 
@@ -97,8 +105,9 @@ class DnsThread {
   bool Rested();
   void Quiesce();
   void Serve(Socket* socket) noexcept;
-  int AnswerAll(Socket* socket, int got, int* rest);
-  void SendAll(int fd, struct mmsghdr* messages, int count, int wait_ms) noexcept;
+  bool Discard() noexcept;
+  int AnswerAll(Socket* socket, int got, int* rest, int* left);
+  bool SendAll(int fd, struct mmsghdr* messages, int count, int wait_ms) noexcept;
   void Tell(Socket* socket, DnsTold told, uint32_t error, const int* rest, int count) noexcept;
 
   const size_t udp_size_max_;
@@ -123,6 +132,9 @@ class DnsThread {
   DnsTable table_;
   DnsClients clients_;
   bool is_paused_ = false;
+  std::unique_ptr<DnsTable> cleared_;    // what Clear() took out, under table_mutex_
+  std::atomic<bool> has_cleared_{false};
+  std::unique_ptr<DnsTable> discarded_;  // the thread's, which frees it
 
   std::mutex queue_mutex_;
   std::deque<DnsItem> queue_;

@@ -8,7 +8,7 @@ export type Answerer = (
 ) => Uint8Array | undefined | Promise<Uint8Array | undefined>;
 
 /** Why something that came in was not answered, or not taken in. */
-export type Drop = 'backlog' | 'connections' | 'malformed' | 'send' | 'slow_reader';
+export type Drop = 'backlog' | 'connections' | 'malformed' | 'send' | 'slow_reader' | 'too_long';
 
 /** All guesses, but where it says so. */
 export interface ServerLimits {

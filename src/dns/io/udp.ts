@@ -115,9 +115,10 @@ export class UdpServer {
   }
 
   get dropped(): ReadonlyMap<Drop, number> {
-    const { unread = 0, unsent = 0 } = this.counts() ?? {};
+    const { unread = 0, unsent = 0, tooLong = 0 } = this.counts() ?? {};
     const all: [Drop, number][] = [
       ['backlog', unread],
+      ['too_long', tooLong],
       ['send', unsent + this.#late],
     ];
     return new Map(all.filter(([, count]) => count > 0));
@@ -155,9 +156,12 @@ export class UdpServer {
   #ask(thread: DnsThread, { message, client, socket, peer, isUnknown }: DnsQuestion): void {
     const place = this.#places.get(socket);
     if (place === undefined) return;
-    const answer = place.hooks.answer(message, { transport: 'udp', server: place.host, client });
+    // Copies, of what may be kept until somebody else answers: `message` and `peer` are parts of
+    // a buffer that all questions of a turn share, and that would be kept with them.
+    const own = message.slice();
+    const answer = place.hooks.answer(own, { transport: 'udp', server: place.host, client });
     if (answer instanceof Promise) {
-      void this.#answerLater(answer, peer, socket);
+      void this.#answerLater(answer, peer.slice(), socket);
     } else if (answer !== undefined) {
       this.#answers.push({ peer, bytes: answer });
       if (isUnknown && isOurs(answer)) this.#teach(thread, message);
@@ -167,7 +171,9 @@ export class UdpServer {
   #teach(thread: DnsThread, message: Uint8Array): void {
     const entry = this.#options.lookup(nameFromWire(message, HEADER_BYTES), typeOf(message));
     const name = entry === undefined ? undefined : nameToWire(entry.name);
-    if (entry !== undefined && name !== undefined) thread.set({ ...entry, name });
+    if (entry === undefined || name === undefined) return;
+    const { type, count, tail, rotate: shuffledBytes } = entry; // the thread shuffles what the kernel rotates
+    thread.set({ name, type, count, tail, shuffledBytes });
   }
 
   /** With what else is answered in that turn. */

@@ -27,7 +27,7 @@ const { port } = thread.listen({
   receiveBytes: 65_536,
   sendBytes: 65_536,
 });
-thread.set({ name: Uint8Array.of(1, 0x61, 0), type: 1, count: 1, tail, rotate: 0 });
+thread.set({ name: Uint8Array.of(1, 0x61, 0), type: 1, count: 1, tail, shuffledBytes: 0 });
 const client = createSocket('udp4');
 let answers = 0;
 client.on('message', () => {

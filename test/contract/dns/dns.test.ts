@@ -14,6 +14,8 @@ import { Answering } from '../../../src/dns/io/answering.ts';
 import { Dns, type DnsOptions, type DnsWorld } from '../../../src/dns/io/dns.ts';
 import type { Query } from '../../../src/dns/query.ts';
 import { createLogger } from '../../../src/telemetry/io/log.ts';
+import { blockUntilRead } from '../../harness/dns-thread.ts';
+import { patience } from '../../harness/eventually.ts';
 import { DOMAIN, question, sourcesOf, tell, zoneOf, type Words } from '../../unit/dns/zones.ts';
 
 const log = createLogger('error', 1);
@@ -108,11 +110,12 @@ test('the next answer after a change is as it is now', async (t) => {
   assert.equal(await running.a(`h1.node.${DOMAIN}`), 'NOERROR', 'no address any more');
 });
 
-/** Asks over UDP; nothing of the agent has its turn before the answer may have come. */
+/** Asks over UDP; nothing of the agent has its turn before the thread has answered, or handed it on. */
 function askAtOnce(socket: Socket): Promise<string> {
-  const heard = once(socket, 'message') as Promise<[Buffer]>;
+  const signal = AbortSignal.timeout(10_000 * patience);
+  const heard = once(socket, 'message', { signal }) as Promise<[Buffer]>;
   socket.send(question(`web.${DOMAIN}`, 'A'));
-  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20);
+  blockUntilRead(socket.remoteAddress().port);
   return heard.then(([bytes]) => {
     const { rcode, answers } = tell(bytes);
     return answers.map((text) => text.split(' ').at(-1)).join(' ') || rcode;

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
 import { test, type TestContext } from 'node:test';
+import { DnsThread } from '../../../addon/index.ts';
 import { SERVER_LIMITS, type Answerer } from '../../../src/dns/io/listener.ts';
 import { UdpServer } from '../../../src/dns/io/udp.ts';
 import { nameToWire } from '../../../src/dns/names.ts';
@@ -10,6 +11,7 @@ import { RCODE } from '../../../src/dns/numbers.ts';
 import { readQuery } from '../../../src/dns/query.ts';
 import { refusal, resolve } from '../../../src/dns/resolver.ts';
 import { kernelEntries, kernelEntry, type Zone } from '../../../src/dns/zone.ts';
+import { blockUntilRead } from '../../harness/dns-thread.ts';
 import { eventually, patience } from '../../harness/eventually.ts';
 import { alike, plainKey } from '../../system/servers/dns-alike.ts';
 import { everything } from '../../system/servers/dns-questions.ts';
@@ -173,7 +175,8 @@ test('whether recursion is available is told to each client as it is', async (t)
     t.after(() => socket.close());
     socket.bind(0, address);
     await once(socket, 'listening');
-    const heard = once(socket, 'message') as Promise<[Buffer]>;
+    const signal = AbortSignal.timeout(10_000 * patience);
+    const heard = once(socket, 'message', { signal }) as Promise<[Buffer]>;
     socket.send(question(WEB, 'A'), running.ports.get(V4), V4);
     return tell((await heard)[0]).flags;
   };
@@ -219,6 +222,66 @@ test('what comes faster than it is taken is dropped, the oldest first, and count
   await eventually('what is left', () => asked.length >= 4096);
   const [first] = asked;
   assert.notDeepEqual([...(first ?? [])], [0, 0, 0]);
+});
+
+test('what is longer than 4096 bytes is dropped and counted, and disturbs no question behind it', async (t) => {
+  const running = new Running(t, zoneOf({ services: { web: { vips: ['240.0.0.1'] } } }));
+  const { udp, asked } = running;
+  const port = running.ports.get(V4) ?? 0;
+  const socket = await client(t, port);
+  // A question at the begin of each: with padding (RFC 7830), whole but for its last bytes.
+  const long = (size: number): Uint8Array => {
+    const padded = new Uint8Array(size);
+    const plain = question(WEB, 'A', { edns: 1232 });
+    padded.set(plain);
+    new DataView(padded.buffer).setUint32(plain.length - 2, ((size - plain.length) << 16) | 12);
+    new DataView(padded.buffer).setUint16(plain.length + 2, size - plain.length - 4);
+    return padded;
+  };
+  assert.deepEqual(addressesOf(await ask(socket, long(4096))), ['240.0.0.1']);
+  assert.deepEqual(
+    asked.map(({ length }) => length),
+    [4096],
+  );
+  // The loop does not turn meanwhile, so that nothing is taken out of the queue.
+  for (const size of [4097, 5000, 65_000, 65_507, 4097, 65_000]) {
+    socket.send(long(size));
+    blockUntilRead(port);
+  }
+  assert.deepEqual([...udp.dropped], [['too_long', 6]]);
+  assert.deepEqual(addressesOf(await ask(socket, question(WEB, 'A'))), ['240.0.0.1']);
+  assert.deepEqual([asked.length, running.answered], [1, 1]);
+});
+
+test('what is kept of a question that waits for others is its own bytes, not those of all that came with it', async (t) => {
+  const running = new Running(t, zoneOf({}));
+  const kept: Uint8Array[] = [];
+  const { promise, resolve: answer } = Promise.withResolvers<Uint8Array>();
+  running.say = (message) => {
+    kept.push(message);
+    return promise;
+  };
+  const peers: Uint8Array[] = [];
+  const send = t.mock.method(DnsThread.prototype, 'send', (answers: { peer: Uint8Array }[]) => {
+    peers.push(...answers.map(({ peer }) => peer));
+  });
+  const port = running.ports.get(V4) ?? 0;
+  const socket = await client(t, port);
+  const sizes = [17, 50, 300];
+  for (const size of sizes) socket.send(new Uint8Array(size));
+  blockUntilRead(port);
+  await eventually('all', () => kept.length === sizes.length);
+  answer(Uint8Array.of(1));
+  await eventually('the answers', () => peers.length === sizes.length);
+  send.mock.restore();
+  assert.deepEqual(
+    kept.map(({ buffer }) => buffer.byteLength),
+    sizes,
+  );
+  assert.deepEqual(
+    peers.map(({ buffer }) => buffer.byteLength),
+    [32, 32, 32],
+  );
 });
 
 test('its answers are counted, with how long they took', async (t) => {
