@@ -88,24 +88,30 @@ export function kills(cluster: Cluster, seed: number, count: number): Agreement 
   return { knownAfterMs: knownAfterMs.sort((a, b) => a - b), untilAllKnowMs, falseDeaths };
 }
 
-/** How an overloaded node behaves: it stands still for up to half a second, works for up to 200 ms, again and again. */
-export const OVERLOAD = { stallMs: [100, 500], workMs: [50, 200] } as const;
+/** How an overloaded node behaves: it stands still for so long, works for so long, again and again. */
+export interface Load {
+  readonly stallMs: readonly [number, number];
+  readonly workMs: readonly [number, number];
+}
+
+export const OVERLOAD: Load = { stallMs: [100, 500], workMs: [50, 200] };
 
 export function overload(
   sim: { random: { next(): number }; after(ms: number, call: () => void): void },
   stall: () => void,
   resume: () => void,
+  { stallMs, workMs }: Load = OVERLOAD,
 ): void {
   const between = ([from, to]: readonly [number, number]): number =>
     from + (to - from) * unit(sim.random);
   const cycle = (): void => {
     stall();
-    sim.after(between(OVERLOAD.stallMs), () => {
+    sim.after(between(stallMs), () => {
       resume();
-      sim.after(between(OVERLOAD.workMs), cycle);
+      sim.after(between(workMs), cycle);
     });
   };
-  sim.after(between(OVERLOAD.workMs), cycle);
+  sim.after(between(workMs), cycle);
 }
 
 /** 5 % loss and one overloaded node in ten: does anybody living get called dead? */
@@ -135,6 +141,51 @@ export function badDay(
   }
   sim.runUntil(sim.now + forMs);
   return { falseDeaths, suspicions, linksLost };
+}
+
+export interface BesideSlow {
+  /** Of each death, how long until all who are not overloaded knew, ascending. */
+  readonly untilKnownMs: readonly number[];
+  /** How often such a one called another such one dead. */
+  readonly falseDeaths: number;
+}
+
+/** Every tenth of 50 is overloaded; others die one after another. */
+export function besideSlow(seed: number, load: Load, count: number): BesideSlow {
+  const cluster = ready(seed, 50, { everyMs: 20 });
+  const { sim } = cluster;
+  const random = sfc32(seed, 15);
+  const isSlow = (index: number): boolean => index % 10 === 5;
+  for (const host of sim.hosts) {
+    if (!isSlow(host.index)) continue;
+    overload(
+      sim,
+      () => sim.stall(host),
+      () => sim.resume(host),
+      load,
+    );
+  }
+  sim.runUntil(sim.now + 5000);
+  const untilKnownMs: number[] = [];
+  let falseDeaths = 0;
+  for (let i = 0; i < count; i++) {
+    const healthy = cluster.living().filter((index) => !isSlow(index));
+    const victim = healthy[below(random, healthy.length)] ?? 0;
+    const victimId = cluster.host(victim).peer.id;
+    const diedAt = sim.now;
+    let unaware = healthy.length - 1;
+    let knownMs = Infinity;
+    cluster.onEvent = ({ index }, event) => {
+      if (event.type !== 'member-dead' || isSlow(index)) return;
+      const who = sim.byId.get(event.id)?.index ?? victim;
+      if (event.id !== victimId) falseDeaths += Number(cluster.runs(who) && !isSlow(who));
+      else if (--unaware === 0) knownMs = sim.now - diedAt;
+    };
+    cluster.crash(victim);
+    sim.runUntil(sim.now + 30_000);
+    untilKnownMs.push(knownMs);
+  }
+  return { untilKnownMs: untilKnownMs.sort((a, b) => a - b), falseDeaths };
 }
 
 export interface CutOff {
