@@ -59,8 +59,9 @@ function sizeText(bytes: number): string {
 }
 
 function kernelText({ state, why, entries }: DnsStatusAnswer['kernel']): string {
-  if (state === 'active') return `answers by itself (${counted(entries, 'answer')} prepared)`;
-  return why === undefined ? state : `${state}: ${why}`;
+  if (state !== 'active') return why === undefined ? state : `${state}: ${why}`;
+  const what = `answers by itself (${counted(entries, 'answer')} prepared)`;
+  return why === undefined ? what : `${what}; ${why}`;
 }
 
 function cacheText({ entries, bytes, bytesMax, hits, misses }: DnsStatusAnswer['cache']): string {

@@ -63,17 +63,25 @@ const CLOSING = ['INPUT', '-i', 'zerohop0', '-j', 'DROP'];
 
 const forged = (text: string): string => Buffer.from(text).toString('hex');
 
+interface Sockets {
+  readonly free: number;
+  readonly connected: number;
+  /** The connected one's own address: it tells whether the link is between. */
+  readonly own: string;
+}
+
 /** Two sockets that the resolver has answered, one of them connected to it. */
 class Victim {
   readonly #child: Child;
-  readonly #ports: Readonly<Record<'free' | 'connected', number>>;
-  /** The connected one's own address: it tells whether the link is between. */
-  readonly own: string;
+  readonly #sockets: Sockets;
 
-  private constructor(child: Child, told: { free: number; connected: number; own: string }) {
+  private constructor(child: Child, sockets: Sockets) {
     this.#child = child;
-    this.#ports = told;
-    this.own = told.own;
+    this.#sockets = sockets;
+  }
+
+  get own(): string {
+    return this.#sockets.own;
   }
 
   static async start(host: TestHost): Promise<Victim> {
@@ -81,16 +89,14 @@ class Victim {
     const unknown = Buffer.from(question(`x.${WEB}`, 'A')).toString('hex');
     const child = host.spawn(['python3', pathOf('attacks/dns-victim.py'), query, unknown]);
     const [line = ''] = await child.says(/\{.*\}/);
-    const { from, ...told } = JSON.parse(line) as ConstructorParameters<typeof Victim>[1] & {
-      from: string;
-    };
+    const { from, ...sockets } = JSON.parse(line) as Sockets & { readonly from: string };
     assert.equal(from, '127.0.0.55 53');
-    return new Victim(child, told);
+    return new Victim(child, sockets);
   }
 
   /** What it hears of answers that the neighbour sends in every name. */
   async attacked(wire: Wire): Promise<readonly (readonly [what: string, from: string])[]> {
-    const { free, connected } = this.#ports;
+    const { free, connected } = this.#sockets;
     const answers = [THERE, HERE, '127.0.0.55', '127.0.0.1'].flatMap((source) =>
       [HERE, THERE, HOST, '127.0.0.1'].flatMap((target) =>
         [free, connected].map((port): Datagram => {

@@ -196,8 +196,8 @@ test('behind a firewall answers come in over lo, or clients stay with the server
   says(await ask(host, `x.${WEB}`), { answers: [], rcode: 'NXDOMAIN' });
   await rule('-A', 'INPUT', '-s', '127.53.53.55', '-j', 'DROP');
   const closed = await server.obeys({ do: 'check' });
-  assert.equal(closed.state, 'unavailable');
-  assert.match(closed.why ?? '', /firewall/);
+  assert.equal(closed.state, 'active', 'over IPv6');
+  assert.match(closed.why ?? '', /^not over IPv4: queries do not get .* firewall/);
   says(await ask(host, WEB), webIs);
   assert.equal((await server.status()).answered4, answered4 + 1, 'the server answered');
   await rule('-F', 'INPUT');
@@ -216,6 +216,39 @@ test('behind a firewall answers come in over lo, or clients stay with the server
   }
   says(await ask(host, WEB), webIs);
   assert.equal((await server.status()).answered4, answered4 + 3);
+});
+
+test('IPv6 that goes away or comes takes nothing from IPv4, and is answered in the kernel when it is there', async () => {
+  for (const isThere of [true, false]) {
+    await using host = await TestHost.create();
+    const ipv6 = async (value: boolean): Promise<void> => {
+      const off = `net.ipv6.conf.all.disable_ipv6=${Number(!value)}`;
+      await host.output(['sysctl', '-q', '-w', off]);
+    };
+    await ipv6(isThere);
+    const { server, first } = await Server.start(host);
+    const without = { state: 'active', why: 'not over IPv6: this host has no IPv6' };
+    const tell = ({ state, why }: Seen): Partial<Seen> => ({ state, ...(why && { why }) });
+    assert.deepEqual(tell(first), isThere ? { state: 'active' } : without);
+    await server.zone(web);
+    for (const is of isThere ? [false, true] : [true, false, true]) {
+      await ipv6(is);
+      const seen = await server.obeys({ do: 'check' });
+      assert.deepEqual(tell(seen), is ? { state: 'active' } : without);
+      const before = await server.status();
+      for (const at of is ? LOOPBACKS : ['127.0.0.55']) {
+        says(await ask(host, WEB, 'A', { at }), webIs);
+        // The server is at this end too.
+        says(await ask(host, `x.${WEB}`, 'A', { at }), { answers: [], rcode: 'NXDOMAIN' });
+      }
+      const { answered4, answered6, asked } = await server.status();
+      const count = is ? 2 : 1;
+      assert.deepEqual(
+        [answered4 - before.answered4, answered6 - before.answered6, asked - before.asked],
+        [1, count - 1, count],
+      );
+    }
+  }
 });
 
 test('closing ends a look that still waits for an answer', async () => {
@@ -269,7 +302,8 @@ while True:
     [LOOPBACKS, 'active'],
   ] as const) {
     const { server, first } = await Server.start(host, { listen });
-    const why = state === 'active' ? undefined : 'the agent does not listen at 127.0.0.55:53';
+    const missing = 'the agent does not listen at 127.0.0.55:53';
+    const why = state === 'active' ? `not over IPv4: ${missing}` : missing;
     assert.deepEqual([first.state, first.why], [state, why]);
     await server.zone(web);
     const heard = await ask(host, WEB);

@@ -316,6 +316,7 @@ export class Dns implements DnsEngine {
       cgroup,
       pins,
       isServed: (at) => this.#server.hasUdp(at),
+      listenChanged: (listen) => this.#server.also(listen),
       log,
     });
     if ('unavailable' in kernel) {

@@ -5,7 +5,7 @@
  * no answer. A killed agent leaves all of it: known names are answered, others refused at once.
  */
 import { randomBytes, randomInt } from 'node:crypto';
-import { createSocket, type Socket } from 'node:dgram';
+import { createSocket } from 'node:dgram';
 import { existsSync, renameSync, rmSync } from 'node:fs';
 import {
   BpfError,
@@ -16,7 +16,7 @@ import {
   VerifierError,
 } from '../../../addon/index.ts';
 import type { LoadedObject, TcPlace } from '../../../addon/index.ts';
-import type { HostPort } from '../../cluster/address.ts';
+import { formatAddress, type HostPort } from '../../cluster/address.ts';
 import { openCgroup, type Cgroup } from '../../datapath/io/cgroup.ts';
 import { dnsMaps } from '../../datapath/hooks.ts';
 import { Links } from '../../datapath/io/links.ts';
@@ -32,8 +32,8 @@ import {
 } from '../kernel-abi.ts';
 import { dnsHooks } from '../kernel-hooks.ts';
 import { KernelTable } from '../kernel-table.ts';
-import { RCODE } from '../numbers.ts';
 import type { KernelEntry } from '../zone.ts';
+import { closeSocket, probe, probeAnswer } from './kernel-probe.ts';
 import {
   addressBytes,
   findLink,
@@ -44,9 +44,9 @@ import {
   removeLink,
   routeOnLoopback,
   whyLoopbackIsOpen,
+  withIpv6,
   type DnsLink,
   type LinkAddresses,
-  type LinkEnds,
 } from './link.ts';
 
 export interface KernelDnsOptions {
@@ -62,13 +62,17 @@ export interface KernelDnsOptions {
   readonly pins: Pins;
   /** Whether the server has this address (a loopback one of `listen`, or one of the link) and no other process has. */
   readonly isServed: (at: HostPort) => boolean;
+  /** The server must listen there, beside its own addresses, and nowhere else: `listen`, when it changed. */
+  readonly listenChanged: (listen: readonly HostPort[]) => Promise<void>;
   readonly log: Logger;
   readonly checkIntervalMs?: number;
   readonly probeTimeoutMs?: number;
 }
 
 export interface KernelDnsStatus {
+  /** `active`: over one family at least. */
   readonly state: 'active' | 'unavailable';
+  /** Why not, or over which family not. */
   readonly why?: string;
   /** Names and types that it answers, and names that had no room. */
   readonly entries: number;
@@ -86,7 +90,13 @@ const PROBE_TIMEOUT_MS = 2000;
 
 const ZERO = new Uint8Array(4);
 
-type Families = { readonly [family in 4 | 6]: HostPort | undefined };
+type Family = 4 | 6;
+type Families = { readonly [family in Family]: HostPort | undefined };
+/** Why its clients are not led to the link; undefined: they are. */
+type Whys = { readonly [family in Family]: string | undefined };
+
+const FIREWALL =
+  'queries do not get from zerohop0 to the agent: a firewall drops them? Allow what comes in there, as from lo';
 
 export class KernelDns {
   readonly #options: KernelDnsOptions;
@@ -100,10 +110,11 @@ export class KernelDns {
   /** Whether lo routes nothing of loopback when this agent does not want it (routeOnLoopback()). */
   #loopbackWasOff = false;
   #netns = 0n;
-  #isRedirecting = false;
   /** Whether neighbours can send in the name of the link: then nothing from there is shown as from the server. */
   #isForgeable = false;
-  #why: string | undefined = 'not started yet';
+  #why: Whys = bothOf('not started yet');
+  /** Whether the server was told to listen at the link's IPv6 address. */
+  #isToldOf6: boolean;
   #timer: NodeJS.Timeout | undefined;
   readonly #closing = new AbortController();
   #checking: Promise<void> | undefined;
@@ -126,6 +137,7 @@ export class KernelDns {
       new DataView(seed.buffer, seed.byteOffset).getUint32(0, true),
     );
     this.#clients = loopbacks(listen);
+    this.#isToldOf6 = this.#has6;
     this.#links = new Links({
       pins,
       object,
@@ -176,14 +188,7 @@ export class KernelDns {
 
   /** The answer to a question of check(), which nobody else asks; undefined for all others. */
   probeAnswer(message: Uint8Array, client: string): Uint8Array | undefined {
-    const isProbe =
-      message.length === PROBE.length &&
-      this.isLocalClient(client) &&
-      message.every((byte, i) => i < 2 || byte === PROBE[i]);
-    if (!isProbe) return undefined;
-    const answer = Uint8Array.from(message);
-    answer.set([0x80, RCODE.REFUSED], 2);
-    return answer;
+    return this.isLocalClient(client) ? probeAnswer(message) : undefined;
   }
 
   /** Where clients asked whose questions come in at `host`. */
@@ -193,8 +198,17 @@ export class KernelDns {
   }
 
   /** Where clients ask who may be led to the link. */
-  #clientsOf(family: 4 | 6): HostPort | undefined {
+  #clientsOf(family: Family): HostPort | undefined {
     return family === 6 && !this.#has6 ? undefined : this.#clients[family];
+  }
+
+  /** Of which clients ask at loopback. */
+  get #families(): Family[] {
+    return ([4, 6] as const).filter((family) => this.#clients[family] !== undefined);
+  }
+
+  #isLed(family: Family): boolean {
+    return this.#clients[family] !== undefined && this.#why[family] === undefined;
   }
 
   get #isClosed(): boolean {
@@ -220,7 +234,7 @@ export class KernelDns {
       // What it would answer is not known any more.
       this.#options.log.error({ error }, 'DNS is not answered in the kernel any more');
       this.close();
-      this.#why = `its table could not be written: ${whyUnavailable(error)}`;
+      this.#why = bothOf(`its table could not be written: ${whyUnavailable(error)}`);
     }
   }
 
@@ -235,17 +249,29 @@ export class KernelDns {
   /** One look at everything; mends what it can. Never rejects. */
   async check(): Promise<void> {
     this.#checking ??= this.#check()
-      .catch((error: unknown) => this.#redirect(whyUnavailable(error)))
+      .catch((error: unknown) => this.#redirect(bothOf(whyUnavailable(error))))
       .finally(() => (this.#checking = undefined));
     await this.#checking;
   }
 
   status(): KernelDnsStatus {
     const { used: entries, left } = this.#table;
-    if (this.#isClosed || !this.#isRedirecting) {
-      return { state: 'unavailable', why: this.#why ?? 'closed', entries: 0, left };
+    const why = this.#whyText();
+    const reason = why === undefined ? {} : { why };
+    if (this.#isClosed || !this.#families.some((family) => this.#isLed(family))) {
+      return { state: 'unavailable', ...reason, entries: 0, left };
     }
-    return { state: 'active', entries, left };
+    return { state: 'active', ...reason, entries, left };
+  }
+
+  #whyText(): string | undefined {
+    const whys = this.#families.map((family) => ({ family, why: this.#why[family] }));
+    const [first] = whys;
+    if (first?.why !== undefined && whys.every(({ why }) => why === first.why)) return first.why;
+    const texts = whys.flatMap(({ family, why }) =>
+      why === undefined ? [] : [`not over IPv${family}: ${why}`],
+    );
+    return texts.length === 0 ? undefined : texts.join('; ');
   }
 
   counters(): KernelCounts {
@@ -257,7 +283,7 @@ export class KernelDns {
   /** Everything away: clients are at the server's own addresses again. */
   close(): void {
     if (this.#isClosed) return;
-    this.#redirect('closed');
+    this.#redirect(bothOf('closed'));
     this.#closing.abort();
     clearInterval(this.#timer);
     const { pins } = this.#options;
@@ -269,39 +295,83 @@ export class KernelDns {
 
   async #check(): Promise<void> {
     if (this.#isClosed) return;
-    const { isServed } = this.#options;
-    const clients = ([4, 6] as const).flatMap((family) => this.#clientsOf(family) ?? []);
-    const missing =
-      this.listen.find((at) => !isServed(at)) ?? (clients.some(isServed) ? undefined : clients[0]);
-    if (missing !== undefined) {
-      // Another agent of this network namespace has the link, or something else has the port: its
-      // clients are not ours to answer.
-      this.#redirect(`the agent does not listen at ${missing.host}:${missing.port}`);
-      return;
-    }
+    if (this.#clients[6] !== undefined && !this.#has6) await this.#look6();
+    if (this.#isClosed) return;
+    if (this.#hasNobody()) return;
     const open = whyLoopbackIsOpen();
     this.#isForgeable = open !== undefined;
     if (open !== undefined) {
-      this.#redirect(open);
+      this.#redirect(bothOf(open));
       return;
     }
     this.#install();
+    await this.#tell();
     if (this.#isClosed) return;
     if (this.#netns === 0n) await this.#learnNetns();
-    // As if from the link, or from loopback, which hardly any firewall closes.
-    for (const ingress of new Set([this.#ingress, this.#link.index, LOOPBACK_INDEX])) {
-      if (this.#isClosed) return;
-      this.#comeInOn(ingress);
-      if (await this.#isThrough()) {
-        this.#redirect(undefined);
-        return;
-      }
-    }
+    const through = await this.#tryOut();
     if (this.#isClosed) return;
-    this.#comeInOn(this.#link.index);
-    this.#redirect(
-      'queries do not get from zerohop0 to the agent: a firewall drops them? Allow what comes in there, as from lo',
-    );
+    if (this.#has6 && !through.has(6)) await this.#look6();
+    const whyOf = (family: Family): string | undefined =>
+      this.#whyNot(family) ?? (through.has(family) ? undefined : FIREWALL);
+    this.#redirect({ 4: whyOf(4), 6: whyOf(6) });
+  }
+
+  /** Whether IPv6 came or went: the link's address goes with it, and its program stays. */
+  async #look6(): Promise<void> {
+    this.#link = withIpv6(this.#link, this.#addresses);
+    await this.#tell();
+  }
+
+  async #tell(): Promise<void> {
+    if (this.#isClosed || this.#isToldOf6 === this.#has6) return;
+    this.#isToldOf6 = this.#has6;
+    await this.#options.listenChanged(this.listen);
+  }
+
+  /** Why clients of this family cannot be led to the link, before it is tried. */
+  #whyNot(family: Family): string | undefined {
+    const client = this.#clients[family];
+    if (client === undefined) return undefined;
+    if (family === 6 && this.#link.without6 !== undefined) return this.#link.without6;
+    const { isServed } = this.#options;
+    const end = { host: this.#addresses[family].here, port: kernelPort };
+    const missing = [end, client].find((at) => !isServed(at));
+    return missing && `the agent does not listen at ${formatAddress(missing)}`;
+  }
+
+  /** Whether there is nobody to lead; then it says so, and the link stays as it is. */
+  #hasNobody(): boolean {
+    const { isServed, pins } = this.#options;
+    const missing = this.listen.find((at) => !isServed(at));
+    // Another agent of this network namespace has the link: its clients are not ours to answer.
+    if (missing !== undefined && egress(pins) === 'of another') {
+      this.#redirect(bothOf(`the agent does not listen at ${formatAddress(missing)}`));
+      return true;
+    }
+    if (this.#families.some((family) => this.#whyNot(family) === undefined)) return false;
+    this.#redirect({ 4: this.#whyNot(4), 6: this.#whyNot(6) });
+    return true;
+  }
+
+  /**
+   * The families whose queries come through. They come in as if from the link, or from loopback,
+   * which hardly any firewall closes: whatever lets most of them through. Nobody who is led there
+   * is disturbed for those who are not.
+   */
+  async #tryOut(): Promise<ReadonlySet<Family>> {
+    const asked = this.#families.filter((family) => this.#whyNot(family) === undefined);
+    let best = { ingress: this.#link.index, through: new Set<Family>() };
+    for (const ingress of new Set([this.#ingress, this.#link.index, LOOPBACK_INDEX])) {
+      if (this.#isClosed) return new Set();
+      this.#comeInOn(ingress);
+      const through = await this.#through(asked);
+      if (through.size > best.through.size) best = { ingress, through };
+      const led = asked.filter((family) => this.#isLed(family));
+      const isEnough = led.length > 0 && led.every((family) => through.has(family));
+      if (through.size === asked.length || isEnough) break;
+    }
+    if (!this.#isClosed && best.ingress !== this.#ingress) this.#comeInOn(best.ingress);
+    return best.through;
   }
 
   #comeInOn(ingress: number): void {
@@ -325,8 +395,9 @@ export class KernelDns {
       rmSync(pins.program(EGRESS_PIN), { force: true });
       program.pin(pins.program(EGRESS_PIN));
       this.#pinMaps();
-    } else if (!this.#isRedirecting) {
-      openLink(this.#has6, this.#addresses); // up and with its addresses, whoever took these
+    } else if (this.#families.some((one) => !this.#isLed(one) && this.#whyNot(one) === undefined)) {
+      // Up and with its addresses, whoever took these.
+      this.#link = openLink(this.#clients[6] !== undefined, this.#addresses);
     }
     const cgroup = openCgroup(this.#options.cgroup.path);
     if (!this.#links.attachments(dnsHooks, cgroup).every(({ effective }) => effective)) {
@@ -369,36 +440,35 @@ export class KernelDns {
     throw new Error(`the agent is not in the cgroup ${path}: its network namespace is not known`);
   }
 
-  async #isThrough(): Promise<boolean> {
-    const families = this.#has6 ? ([4, 6] as const) : ([4] as const);
-    const asked = families.filter((family) => this.#clients[family] !== undefined);
+  async #through(asked: readonly Family[]): Promise<Set<Family>> {
     const { probeTimeoutMs = PROBE_TIMEOUT_MS } = this.#options;
     const answered = await Promise.all(
       asked.map((family) => probe(this.#addresses[family], probeTimeoutMs, this.#closing.signal)),
     );
-    return answered.every(Boolean);
+    return new Set(asked.filter((_, i) => answered[i]));
   }
 
-  /** With a reason not to: clients go to the server's own addresses. */
-  #redirect(why: string | undefined): void {
+  /** Clients of a family that there is a reason for go to the server's own addresses. */
+  #redirect(whys: Whys): void {
     if (this.#isClosed) return;
     const { log } = this.#options;
-    if (why !== this.#why) {
-      if (why === undefined) log.info({ ...this.status() }, 'DNS is answered in the kernel');
-      else if (why !== 'closed') log.warn({ why }, 'DNS is answered in user space alone');
-    }
-    this.#why = why;
-    this.#isRedirecting = why === undefined;
+    const before = this.#whyText();
+    this.#why = whys;
     this.#write();
+    const why = this.#whyText();
+    if (why === before || why === 'closed') return;
+    const status = this.status();
+    if (status.state === 'active') log.info({ ...status }, 'DNS is answered in the kernel');
+    else log.warn({ why }, 'DNS is answered in user space alone');
   }
 
   #write(nonce?: { readonly address: Uint8Array; readonly port: number }): void {
     const { udpSizeMax, isRecursive } = this.#options;
-    const listen = (family: 4 | 6): KernelListen | undefined => {
+    const listen = (family: Family): KernelListen | undefined => {
       const at = this.#clientsOf(family);
       if (at === undefined || this.#isForgeable) return undefined;
       const { host, port } = at;
-      const isRedirecting = this.#isRedirecting && this.#options.isServed(at);
+      const isRedirecting = this.#isLed(family) && this.#options.isServed(at);
       return { address: addressBytes(host), port, isRedirecting };
     };
     using map = this.#object.map('zh_dns_config');
@@ -427,10 +497,17 @@ function pinnedEgress(pins: Pins): number | undefined {
   return program.info.id;
 }
 
+/** Whose program is on the link, if there is one: of the agent of these pins, or of another. */
+function egress(pins: Pins): 'none' | 'of these' | 'of another' {
+  const index = findLink();
+  const running = index === undefined ? undefined : tcProgramId(tcPlace(index));
+  if (running === undefined) return 'none';
+  return running === pinnedEgress(pins) ? 'of these' : 'of another';
+}
+
 /** Whether the link has the program of these pins. */
 export function isEgressInPlace(pins: Pins): boolean {
-  const [index, pinned] = [findLink(), pinnedEgress(pins)];
-  return index !== undefined && pinned !== undefined && tcProgramId(tcPlace(index)) === pinned;
+  return egress(pins) === 'of these';
 }
 
 /**
@@ -448,9 +525,7 @@ export function removeKernelDns(pins: Pins): void {
     rmSync(pins.freshMap(name), { force: true });
   }
   try {
-    const index = findLink();
-    const running = index === undefined ? undefined : tcProgramId(tcPlace(index));
-    if (running === undefined || running === pinnedEgress(pins)) removeLink();
+    if (egress(pins) !== 'of another') removeLink();
   } catch (error) {
     if (!(error instanceof BpfError)) throw error; // not allowed: then it is not ours either
   }
@@ -463,6 +538,8 @@ const tcPlace = (interfaceIndex: number): TcPlace => ({
   handle: 1,
   priority: 1,
 });
+
+const bothOf = (why: string): Whys => ({ 4: why, 6: why });
 
 function loopbacks(listen: readonly HostPort[]): Families {
   return {
@@ -492,41 +569,4 @@ export function whyUnavailable(error: unknown): string {
     return `this kernel rejects the program ${error.program} (${error.code}): ${error.line}`;
   }
   return error instanceof Error ? error.message : String(error);
-}
-
-function closeSocket(socket: Socket): void {
-  socket.removeAllListeners('error').on('error', () => undefined);
-  socket.close();
-}
-
-/** Class CH: never in the kernel's table, and answered (REFUSED) by every state of the server. */
-const PROBE = Uint8Array.of(0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 16, 0, 3);
-
-/** Whether a query over the link reaches the server, and its answer comes back. */
-async function probe(
-  { here, there }: LinkEnds,
-  timeoutMs: number,
-  signal: AbortSignal,
-): Promise<boolean> {
-  const socket = createSocket(here.includes(':') ? 'udp6' : 'udp4');
-  const query = PROBE.slice();
-  query.set(randomBytes(2));
-  const { promise, resolve } = Promise.withResolvers<boolean>();
-  const end = (): void => resolve(false);
-  const timer = setTimeout(end, timeoutMs);
-  signal.addEventListener('abort', end);
-  try {
-    socket.on('error', end);
-    socket.on('message', (answer) => {
-      if (answer[0] === query[0] && answer[1] === query[1]) resolve(true);
-    });
-    socket.bind({ address: here, port: 0, exclusive: true }, () =>
-      socket.send(query, kernelPort, there),
-    );
-    return await promise;
-  } finally {
-    clearTimeout(timer);
-    signal.removeEventListener('abort', end);
-    closeSocket(socket);
-  }
 }

@@ -137,6 +137,11 @@ export function openLink(wants6: boolean, addresses: LinkAddresses): DnsLink {
   return { index, without6: wants6 ? add6(index, addresses[6]) : 'not asked for' };
 }
 
+/** IPv6 of a link that is there, as it came or went since. */
+export function withIpv6(link: DnsLink, addresses: LinkAddresses): DnsLink {
+  return { ...link, without6: add6(link.index, addresses[6]) };
+}
+
 function addAddresses(index: number, { here, there, prefixLength }: LinkEnds): void {
   ask(rt.addAddress(index, addressBytes(here), prefixLength));
   ask(rt.addRoute(index, addressBytes(here), addressBytes(there)));
@@ -147,8 +152,8 @@ function add6(index: number, ends: LinkEnds): string | undefined {
     addAddresses(index, ends);
     return undefined;
   } catch (error) {
-    // EACCES: net.ipv6.conf.*.disable_ipv6
-    if (!isCode(error, 'EACCES', 'EAFNOSUPPORT', 'EOPNOTSUPP')) throw error;
+    // EACCES: net.ipv6.conf.*.disable_ipv6; ENODEV: the link was taken away
+    if (!isCode(error, 'EACCES', 'EAFNOSUPPORT', 'EOPNOTSUPP', 'ENODEV')) throw error;
     return 'this host has no IPv6';
   }
 }

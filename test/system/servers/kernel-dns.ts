@@ -3,7 +3,7 @@
  * entries of the table, addresses to listen at. Reads orders, a JSON document a line, and answers
  * each with one.
  */
-import { createSocket } from 'node:dgram';
+import { createSocket, type Socket } from 'node:dgram';
 import { createInterface } from 'node:readline';
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 import type { HostPort } from '../../../src/cluster/address.ts';
@@ -37,7 +37,7 @@ const UDP_SIZE_MAX = 1232;
 const PROBE_TIMEOUT_MS = 2000 * patience;
 
 const listen = addresses.map((host) => ({ host, port: 53 }));
-const served = new Set<string>();
+const served = new Map<string, Socket>();
 let zone: Zone = zoneOf({});
 let asked = 0;
 
@@ -51,6 +51,7 @@ const kernel = KernelDns.start({
   cgroup: openCgroup(cgroup),
   pins,
   isServed: ({ host }) => served.has(host),
+  listenChanged,
   log: createLogger('warn'),
   checkIntervalMs: 3_600_000,
   probeTimeoutMs: PROBE_TIMEOUT_MS,
@@ -89,10 +90,21 @@ async function serve({ host, port }: HostPort): Promise<void> {
   await new Promise<void>((done) => {
     socket.once('error', () => done()); // another program has it
     socket.bind(port, host, () => {
-      served.add(host);
+      served.set(host, socket);
       done();
     });
   });
+}
+
+/** As the agent's server does. */
+async function listenChanged(more: readonly HostPort[]): Promise<void> {
+  const wanted = [...listen, ...more];
+  for (const [host, socket] of served) {
+    if (wanted.some((at) => at.host === host)) continue;
+    socket.close();
+    served.delete(host);
+  }
+  for (const at of wanted) if (!served.has(at.host)) await serve(at);
 }
 
 const CHURNED = ['one', 'two'] as const;
@@ -175,7 +187,7 @@ async function obey(kernelDns: KernelDns, order: Order): Promise<unknown> {
   }
 }
 
-for (const at of [...listen, ...kernel.listen]) await serve(at);
+await listenChanged(kernel.listen);
 await kernel.enable();
 console.log(JSON.stringify(kernel.status()));
 for await (const line of createInterface({ input: process.stdin })) {
