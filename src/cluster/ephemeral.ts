@@ -3,8 +3,8 @@
  * value, by (incarnation, sequence) of the origin. A fact ends after a time counted on each host's
  * own clock, so clocks need not agree; what is handed on carries the rest of its time, never more.
  *
- * An ended or withdrawn fact is remembered without its value for `rememberMs`, so that an older one
- * which is still under way does not come back. Never sends and never asks the time.
+ * An ended or withdrawn fact is remembered without its value for `rememberMs`, and up to `forgetEveryMs`
+ * longer, so that an older one which is still under way does not come back. Never sends and never asks the time.
  */
 export interface Fact {
   readonly origin: string;

@@ -82,7 +82,7 @@ export class Cluster implements ClusterEngine {
     const joining = unfinishedJoin(this.#config);
     const shared = identity === undefined ? 'keep' : (joining?.shared ?? 'keep');
     if (this.#pipeline.state.node !== node) this.#rebase(node, shared);
-    if (identity === undefined && joining !== undefined) new Vault(this.#config.dataDir).forget();
+    if (identity === undefined && joining !== undefined) this.#forgetJoin();
     if (identity !== undefined) await this.#return(identity);
     if (this.#member?.hasLeft === true) await this.leave();
   }
@@ -364,8 +364,22 @@ export class Cluster implements ClusterEngine {
     } catch (error) {
       this.#log.error(
         { error, directory: vault.directory },
-        'a join failed, and not all of it was removed: if this host takes itself for a member at its ' +
-          'next start, `zerohop cluster leave` takes it out',
+        'a join failed, and not all of it was removed: remove that directory before the next start; if ' +
+          'this host takes itself for a member then, `zerohop cluster leave` takes it out',
+      );
+    }
+  }
+
+  /** Of a join or a leaving that this host died in, as a member of nothing. */
+  #forgetJoin(): void {
+    const vault = new Vault(this.#config.dataDir);
+    try {
+      vault.forget();
+    } catch (error) {
+      this.#log.warn(
+        { error, directory: vault.directory },
+        'what was left of a cluster that this host is not in was not removed: remove that directory; ' +
+          'the next start tries again',
       );
     }
   }

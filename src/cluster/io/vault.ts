@@ -6,7 +6,8 @@
  *   tokens      the ledger of the join tokens that this node made
  *   joining     what is still to be done of a join, from before `node.pem` is written
  *
- * `node.pem` is removed first on leaving: where it is, the node is a member.
+ * Where `node.pem` is the node is a member. `joining` is removed before it: no start goes on with a
+ * join that failed.
  */
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { join } from 'node:path';
@@ -106,11 +107,16 @@ export class Vault {
     removeSecret(this.#joining);
   }
 
-  /** Leaves the cluster: nothing of it can be used again. */
+  /** Leaves the cluster: nothing of it can be used again. Throws where a file stays; the others are gone then. */
   forget(): void {
-    removeSecret(this.#node);
-    removeSecret(this.#caKey);
-    removeSecret(this.#tokens);
-    removeSecret(this.#joining);
+    const failures: unknown[] = [];
+    for (const file of [this.#joining, this.#node, this.#caKey, this.#tokens]) {
+      try {
+        removeSecret(file);
+      } catch (error) {
+        failures.push(error);
+      }
+    }
+    if (failures.length > 0) throw failures[0];
   }
 }

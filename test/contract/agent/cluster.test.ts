@@ -1,17 +1,19 @@
 /** Founding, joining and leaving by whole agents (without kernel), and what goes wrong half way. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, rmdirSync, rmSync } from 'node:fs';
+import fs, { mkdirSync, mkdtempSync, readdirSync, rmdirSync, rmSync } from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
 import { createServer, type AddressInfo } from 'node:net';
 import { once } from 'node:events';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, test } from 'node:test';
+import { after, mock, test } from 'node:test';
 import { hasOthers } from '../../../src/agent/io/enrolment.ts';
 import { readSecret, writeSecret } from '../../../src/cluster/io/files.ts';
 import { configSchema } from '../../../src/config/schema.ts';
 import { State } from '../../../src/state/io/state.ts';
 import { eventually } from '../../harness/eventually.ts';
+import { SLOW } from '../cluster/hosts.ts';
 import { AgentHost, Stranger, tell } from './host.ts';
 import { putAll } from './records.ts';
 
@@ -65,7 +67,7 @@ test('what is written while a host joins is there afterwards', async () => {
   await put(second, 'web');
   await joined;
   assert.deepEqual(names(second), ['web']);
-  await eventually('the other one has it', () => names(first).includes('web'));
+  await eventually('the other one has it', () => names(first).includes('web'), SLOW);
   await Promise.all([first.close(), second.close()]);
 });
 
@@ -139,7 +141,7 @@ for (const state of ['discard', 'merge'] as const)
       const again = new AgentHost(directory, port);
       await again.start();
       assert.equal(again.cluster.status().member, true);
-      await eventually('what the cluster has', () => names(again).join() === expected.join());
+      await eventually('what the cluster has', () => names(again).join() === expected.join(), SLOW);
       assert.ok(!readdirSync(join(directory, 'cluster')).includes('joining'));
       await again.close();
     }
@@ -181,7 +183,7 @@ test('a host whose last step of a join fails on the disk is a member all the sam
   assert.equal(second.cluster.status().member, true);
   assert.notEqual(second.state.node, 'local');
   assert.ok(second.log.some((line) => line.startsWith('warn what was kept of a join')));
-  await eventually('what the cluster has', () => names(second).join() === 'theirs');
+  await eventually('what the cluster has', () => names(second).join() === 'theirs', SLOW);
   rmdirSync(joining);
   const port = portOf(second);
   await second.close();
@@ -204,6 +206,34 @@ test('a host that dies while it leaves keeps its records, also where a join was 
   await again.close();
 });
 
+test('what is left of a join and cannot be removed keeps no agent from starting, and is told', async () => {
+  const host = await founded();
+  await put(host, 'web');
+  await host.close();
+  const at = join(host.directory, 'cluster');
+  const joining = join(at, 'joining');
+  writeSecret(joining, `${JSON.stringify({ shared: 'drop', seeds: [] })}\n`);
+  rmSync(join(at, 'node.pem'));
+  const { rmSync: remove } = fs;
+  const faked = mock.method(fs, 'rmSync', (path: string, options: object) => {
+    if (path === joining) throw new Error(`EPERM: operation not permitted, rm '${path}'`);
+    remove(path, options);
+  });
+  syncBuiltinESMExports();
+  const again = new AgentHost(host.directory);
+  try {
+    await again.start();
+  } finally {
+    faked.mock.restore();
+    syncBuiltinESMExports();
+  }
+  assert.deepEqual([again.cluster.status().member, names(again)], [false, ['web']]);
+  const left = readdirSync(at);
+  assert.deepEqual([left.includes('joining'), left.includes('ca-key.pem')], [true, false]);
+  assert.ok(again.log.some((line) => line.startsWith('warn what was left of a cluster')));
+  await again.close();
+});
+
 test('a host that ends right after its join knows whom to ask when it comes back', async () => {
   const first = await founded();
   await put(first, 'web');
@@ -213,7 +243,7 @@ test('a host that ends right after its join knows whom to ask when it comes back
   await second.close();
   const again = new AgentHost(second.directory, port);
   const start = again.start();
-  await eventually('what the cluster has', () => names(again).join() === 'web');
+  await eventually('what the cluster has', () => names(again).join() === 'web', SLOW);
   await start;
   await again.close();
   await first.close();
@@ -285,7 +315,7 @@ test('a member that lost its state fills no tables before it has it from another
   await put(first, 'web');
   const second = await started();
   await second.cluster.join(tokenOf(first));
-  await eventually('the service', () => names(second).includes('web'));
+  await eventually('the service', () => names(second).includes('web'), SLOW);
   const ports = [first, second].map((host) => portOf(host));
   await Promise.all([first.close(), second.close()]);
   State.setAside(second.directory);

@@ -1,6 +1,6 @@
 /** Keys and certificates on a real disk: whole or refused, closed to others, and the reason told. */
 import assert from 'node:assert/strict';
-import {
+import fs, {
   chmodSync,
   mkdirSync,
   mkdtempSync,
@@ -12,9 +12,10 @@ import {
   truncateSync,
   writeFileSync,
 } from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { after, test } from 'node:test';
+import { basename, join } from 'node:path';
+import { after, mock, test } from 'node:test';
 import { readSecret, writeSecret } from '../../../src/cluster/io/files.ts';
 import { Vault } from '../../../src/cluster/io/vault.ts';
 import { ProblemError } from '../../../src/state/problem.ts';
@@ -69,6 +70,41 @@ test('what is saved is read back, in files that are closed to others and leave n
   for (const file of files) assert.equal(mode(join(vault.directory, file)), '600');
   again.forget();
   assert.deepEqual(readdirSync(vault.directory), []);
+});
+
+test('a file that cannot be removed keeps no other from being forgotten: least of all the unfinished join', () => {
+  for (const stuck of ['node.pem', 'joining']) {
+    const vault = new Vault(fresh());
+    vault.saveJoining({ shared: 'drop', seeds: [] });
+    vault.saveIdentity(cluster.founder);
+    vault.saveAuthorityKey(cluster.authority.keyPem);
+    vault.saveLedger([]);
+    const path = join(vault.directory, stuck);
+    rmSync(path);
+    mkdirSync(path, { mode: 0o700 }); // is not removed as a file is
+    assert.throws(() => vault.forget(), { code: 'ERR_FS_EISDIR' });
+    assert.deepEqual(readdirSync(vault.directory), [stuck]);
+  }
+});
+
+test('an unfinished join is forgotten before the identity: dying in between leaves a member, not a join', () => {
+  const vault = new Vault(fresh());
+  vault.saveJoining({ shared: 'drop', seeds: [] });
+  vault.saveIdentity(cluster.founder);
+  const removed: string[] = [];
+  const { rmSync: remove } = fs;
+  const faked = mock.method(fs, 'rmSync', (path: string, options: object) => {
+    removed.push(basename(path));
+    remove(path, options);
+  });
+  syncBuiltinESMExports();
+  try {
+    vault.forget();
+  } finally {
+    faked.mock.restore();
+    syncBuiltinESMExports();
+  }
+  assert.deepEqual(removed.slice(0, 2), ['joining', 'node.pem']);
 });
 
 test('an umask that opens files to others changes nothing', () => {
