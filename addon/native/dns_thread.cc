@@ -146,7 +146,8 @@ int DnsThread::Listen(const DnsListen& listen, uint32_t* id, uint16_t* port) {
   // In its place before the thread can hear of it, and before there is a descriptor that could be lost.
   auto place = sockets_.end();
   try {
-    place = sockets_.emplace(next_id_, new Socket{-1, next_id_, listen.is_direct, bytes, 0, false}).first;
+    std::unique_ptr<Socket> socket(new Socket{-1, next_id_, listen.is_direct, bytes, 0, false});
+    place = sockets_.emplace(next_id_, std::move(socket)).first;
   } catch (const std::bad_alloc&) {
     return ENOMEM;
   }
