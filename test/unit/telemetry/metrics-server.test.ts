@@ -6,6 +6,7 @@ import { connect, createServer, type AddressInfo } from 'node:net';
 import { afterEach, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { startMetrics, type MetricsServer } from '../../../src/telemetry/io/metrics-server.ts';
+import { eventually } from '../../harness/eventually.ts';
 
 const LIMITS = {
   headersTimeoutMs: 300,
@@ -36,7 +37,7 @@ async function start(
   const options = { host: '127.0.0.1', port, log, limits: { ...LIMITS, ...limits } };
   const server = startMetrics(read, options);
   open.push(server);
-  if (port === 0) while (server.port() === undefined) await pause(2);
+  if (port === 0) await eventually('the port', () => server.port());
   return server;
 }
 
@@ -143,7 +144,7 @@ test('a port that is taken is said once and tried again until it is free', async
   await once(other, 'listening');
   const { port } = other.address() as AddressInfo;
   const server = await start(() => Promise.resolve('a 1\n'), {}, port);
-  while (said.length === 0) await pause(5);
+  await eventually('a word of it', () => said.length > 0);
   await pause(5 * LIMITS.retryMs);
   assert.equal(server.port(), undefined);
   assert.deepEqual(
@@ -151,7 +152,7 @@ test('a port that is taken is said once and tried again until it is free', async
     ['error'],
   );
   other.close();
-  while (server.port() === undefined) await pause(5);
+  await eventually('the port', () => server.port());
   assert.equal((await ask(server, 'GET', '/metrics')).text, 'a 1\n');
   assert.deepEqual(
     said.map(({ level }) => level),
@@ -165,7 +166,7 @@ test('a server that never got its port can be closed', async () => {
   await once(other, 'listening');
   const { port } = other.address() as AddressInfo;
   const server = await start(() => Promise.resolve(''), {}, port);
-  while (said.length === 0) await pause(5);
+  await eventually('a word of it', () => said.length > 0);
   await server.close();
   other.close();
   await once(other, 'close');
