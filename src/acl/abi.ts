@@ -14,8 +14,6 @@ export const aclLayoutVersion = 1;
 export const cgroupTagsMax = 12;
 /** A rule's name, without its NUL. */
 export const ruleNameBytesMax = 63;
-/** ZH_ACL_RULE_MAX: rule numbers go from 1 to this. */
-export const ruleNumberMax = 0x1fffff;
 /** ZH_ACL_ANY_BYTE: every byte but `/` that has no entry. */
 export const anyByte = 256;
 /** ZH_ACL_START: state of the cgroup root. 0: nothing below can match. */

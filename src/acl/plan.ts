@@ -73,13 +73,6 @@ function sets(before: AclTables, after: AclTables): Step[] {
   });
 }
 
-/** All entries of a generation that is not in force yet. */
-export function wholeGeneration(tables: AclTables): readonly Step[] {
-  return TABLES.flatMap((table): Step[] =>
-    tables[table].size === 0 ? [] : [{ table, set: tables[table] }],
-  );
-}
-
 /** `between` is tablesBetween() of the same change as `after`. */
 export function diffGeneration(
   before: AclTables,

@@ -115,18 +115,6 @@ function servicesAt(
   return names;
 }
 
-/**
- * The services whose Catalog entry may change when these nodes come, go or
- * change. When their addresses change: those of both contexts.
- */
-export function servicesOfNodes(
-  snapshot: StateSnapshot,
-  context: CatalogContext,
-  nodes: ReadonlySet<string>,
-): Set<string> {
-  return servicesAt(snapshot, nodes, new Set(addressesOf(context, nodes)));
-}
-
 /** Services with a backend at one of these endpoints: `ADDRESS PORT`. */
 function servicesWith(snapshot: StateSnapshot, places: ReadonlySet<string>): Set<string> {
   const names = new Set<string>();

@@ -104,7 +104,12 @@ test('the constants and enums of acl_abi.h are those of abi.ts', () => {
   assert.equal(defined(text, 'ZH_ACL_LAYOUT'), acl.aclLayoutVersion);
   assert.equal(defined(text, 'ZH_ACL_TAGS'), acl.cgroupTagsMax);
   assert.equal(defined(text, 'ZH_ACL_RULE_NAME_BYTES'), acl.ruleNameBytesMax + 1);
-  assert.equal(defined(text, 'ZH_ACL_RULE_MAX'), acl.ruleNumberMax);
+  // Rules are numbered from 1 to one less than maps.aclRules: no configuration has more than there are numbers.
+  const numbers = defined(text, 'ZH_ACL_RULE_MAX');
+  assert.ok(numbers > 0);
+  const room = (aclRules: number): boolean =>
+    configSchema.safeParse({ maps: { aclRules } }).success;
+  assert.deepEqual([room(2 ** 20), room(numbers + 2)], [true, false]);
   assert.equal(defined(text, 'ZH_ACL_ANY_BYTE'), acl.anyByte);
   assert.equal(defined(text, 'ZH_ACL_START'), acl.startState);
   const enums = {

@@ -2,11 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { buildCatalog, type Catalog } from '../../../src/catalog/catalog.ts';
-import {
-  servicesBetween,
-  servicesOfNodes,
-  type CatalogContext,
-} from '../../../src/catalog/context.ts';
+import { servicesBetween, type CatalogContext } from '../../../src/catalog/context.ts';
 import { inPools as isOfPools } from '../../../src/catalog/vips.ts';
 import { claimedKeys, frontendsOf } from '../../../src/datapath/desired.ts';
 import { applyChanges, EMPTY_SNAPSHOT } from '../../../src/state/changes.ts';
@@ -167,13 +163,14 @@ test('the services of a node are all whose entry changes when it comes or goes, 
       anyPools.chain((pools) => contextIn(pools)),
       fc.constantFrom('n1', 'n2', 'n3'),
       (snapshot, context, node) => {
-        const named = servicesOfNodes(snapshot, context, new Set([node]));
         const others = [...context.unreachable].filter((id) => id !== node);
-        const up = buildCatalog(snapshot, { ...context, unreachable: new Set(others) });
-        const down = buildCatalog(snapshot, {
+        const [isUp, isDown] = [others, [...others, node]].map((ids): CatalogContext => ({
           ...context,
-          unreachable: new Set([...others, node]),
-        });
+          unreachable: new Set(ids),
+        })) as [CatalogContext, CatalogContext];
+        const named = servicesBetween(snapshot, isUp, isDown);
+        assert.deepEqual(servicesBetween(snapshot, isDown, isUp), named);
+        const [up, down] = [buildCatalog(snapshot, isUp), buildCatalog(snapshot, isDown)];
         for (const [name, service] of up.services) {
           if (!named.has(name)) assert.deepEqual(down.services.get(name), service);
         }
