@@ -96,7 +96,7 @@ export const DEFAULTS: Config = {
   pingTimeoutMinMs: 100, // Lashup: the noise floor
   pingTimeoutMaxMs: 2000, // a guess
   suspicionMinMs: 400, // a guess: four pings; with two timeouts before it a node may stall for 0.6 s
-  suspicionMaxMs: 1200, // a guess: with nobody to ask, eleven pings; memberlist has 6 × its minimum
+  suspicionMaxMs: 1200, // a guess: where nobody agrees, eleven pings; memberlist has 6 × its minimum
   suspicionConfirmations: 3, // memberlist: SuspicionMult - 2 = 2, one more here as asking is cheaper
   localHealthMax: 8, // memberlist: AwarenessMaxMultiplier
   linkState: true,

@@ -161,8 +161,14 @@ export class Detector {
     const { suspicionMinMs, suspicionMaxMs, suspicionConfirmations } = this.#config;
     const least = Math.max(suspicionMinMs, 2 * this.#timeoutMs(link));
     const most = Math.max(suspicionMaxMs * (1 + this.#health), 2 * least);
-    const agreeing = suspicion.confirmed.size + this.#silentHelpers(suspicion, now);
-    const confirmations = Math.min(suspicionConfirmations, agreeing);
+    const { confirmed, unanswered, told, vouched } = suspicion;
+    // memberlist takes the least where too few nodes are there to confirm anything; here one agreeing is assumed
+    const hasNobodyToAsk = told && !vouched && unanswered.size === 0;
+    const agreeing = confirmed.size + this.#silentHelpers(suspicion, now);
+    const confirmations = Math.min(
+      suspicionConfirmations,
+      Math.max(agreeing, Number(hasNobodyToAsk)),
+    );
     const agreed = Math.log(confirmations + 1) / Math.log(suspicionConfirmations + 1);
     return Math.max(least, most - (most - least) * agreed); // Lifeguard, section IV-B
   }

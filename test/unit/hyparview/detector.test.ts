@@ -98,6 +98,13 @@ test('the more neighbours of a suspect agree, the sooner it is dropped; one that
   assertBetween(watcher.suspicionMs('a'), suspicionMaxMs, suspicionMaxMs + 2 * STEP_MS);
 });
 
+test('with nobody to ask a neighbour is dropped as if one agreed', () => {
+  const watcher = new Watcher('a');
+  watcher.pass(SETTLED_AT + 5000);
+  const oneAgrees = suspicionMinMs + (suspicionMaxMs - suspicionMinMs) / 2; // log 2 of log 4
+  assertBetween(watcher.suspicionMs('a'), oneAgrees, oneAgrees + 2 * STEP_MS);
+});
+
 test('whoever asks, and whatever others say, a link ends only after its own two timeouts and a suspicion', () => {
   const subject = new Subject(PAPER, 5);
   subject.link('a', 'b', 'c', 'd');
