@@ -71,6 +71,10 @@ export class Forwarder {
   #isClosed = false;
   #lastAsk = 0;
   #timer: { atMs: number; cancel: () => void } | undefined;
+  /** The last who may wait in vain for what a bug left undone. */
+  #doubtful = 0;
+  #wakingAfterBug: (() => void) | undefined;
+  #givingUp: (() => void) | undefined;
   #loopsLogged = 0;
   #loggedMs = -Infinity;
   #bugLoggedMs = -Infinity;
@@ -124,6 +128,8 @@ export class Forwarder {
     this.#isClosed = true;
     this.#timer?.cancel();
     this.#timer = undefined;
+    this.#wakingAfterBug?.();
+    this.#givingUp?.();
     this.#udp.close();
     this.#tcp.close();
     this.#giveUp([...this.#asking.keys()]);
@@ -168,9 +174,22 @@ export class Forwarder {
       this.#log.error({ error, input: input.kind }, message);
     }
     if (input.kind === 'ask') this.#giveUp([input.ask]);
-    const waiting = [...this.#asking.keys()];
-    this.#clock.after(AFTER_BUG_MS, () => this.#run({ kind: 'wake' }));
-    this.#clock.after(this.#timeoutMs, () => this.#giveUp(waiting));
+    this.#doubtful = this.#lastAsk;
+    this.#wakingAfterBug ??= this.#clock.after(AFTER_BUG_MS, () => {
+      this.#wakingAfterBug = undefined;
+      this.#run({ kind: 'wake' });
+    });
+    this.#giveUpInTime();
+  }
+
+  /** Who asked after that, and before another bug, is given up one round later. */
+  #giveUpInTime(): void {
+    const last = this.#doubtful;
+    this.#givingUp ??= this.#clock.after(this.#timeoutMs, () => {
+      this.#givingUp = undefined;
+      this.#giveUp([...this.#asking.keys()].filter((ask) => ask <= last));
+      if (this.#doubtful > last) this.#giveUpInTime();
+    });
   }
 
   #do(output: ForwardOutput): void {
