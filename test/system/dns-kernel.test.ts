@@ -331,6 +331,48 @@ test('what has no room in the table is answered by the server, and told', async 
   assert.equal((await server.status()).answered4, 2);
 });
 
+test('a table that cannot be written ends answers in the kernel; what was counted stays', async () => {
+  await using host = await TestHost.create();
+  const { server } = await Server.start(host, { entries: 2 });
+  await server.zone(web);
+  says(await ask(host, WEB), webIs);
+  const { answered4, others } = await server.status();
+  assert.ok(answered4 === 1 && others > 0, `${answered4} ${others}`);
+  await server.zone({});
+  for (let i = 0; i < 2; i++) await server.obeys({ do: 'fill' });
+  const { state, why } = await server.zone(web);
+  assert.equal(state, 'unavailable');
+  assert.match(why ?? '', /^its table could not be written: /);
+  const after = await server.status();
+  assert.equal(after.answered4, 1);
+  says(await ask(host, WEB), webIs);
+  assert.deepEqual(await server.status(), { ...after, asked: after.asked + 1 });
+});
+
+test('every address of the host is not that of a link that was left', async () => {
+  await using host = await TestHost.create();
+  await host.ip('link', 'add', 'zerohop0', 'type', 'veth', 'peer', 'name', 'zerohop0-far');
+  for (const end of ['zerohop0', 'zerohop0-far'])
+    await host.ip('link', 'set', end, 'up', 'addrgenmode', 'none');
+  await host.ip('address', 'add', '127.53.53.54/31', 'dev', 'zerohop0');
+  await host.ip('address', 'add', 'fd53::36/127', 'dev', 'zerohop0', 'nodad');
+  const url = (path: string): string => JSON.stringify(new URL(path, import.meta.url).href);
+  const script = `
+const { DnsServer } = await import(${url('../../src/dns/io/server.ts')});
+const listen = ['127.0.0.55', '0.0.0.0', '::'].map((host) => ({ host, port: 53 }));
+const log = { info() {}, warn() {}, error() {} };
+const server = new DnsServer({ listen, answer: () => Promise.resolve(undefined), log });
+const addresses = () => server.status().map(({ address }) => address);
+await server.start();
+const before = addresses();
+await server.also([{ host: '127.53.53.54', port: 53 }]);
+console.log(JSON.stringify([before, addresses(), server.hasUdp({ host: '127.53.53.54', port: 53 })]));
+await server.close();`;
+  const own = ['127.0.0.55:53', '127.0.0.1:53', '[::1]:53'];
+  const out = await host.output([process.execPath, '--input-type=module', '-e', script]);
+  assert.deepEqual(JSON.parse(out), [own, own, true]);
+});
+
 test('where it cannot be, it says why, and leaves nothing', async () => {
   await using host = await TestHost.create();
   const far = await Server.start(host, { listen: ['192.0.2.1'] });

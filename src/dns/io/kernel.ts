@@ -116,6 +116,8 @@ export class KernelDns {
   /** Whether the server was told to listen at the link's IPv6 address. */
   #isToldOf6: boolean;
   #timer: NodeJS.Timeout | undefined;
+  /** At close(): what was counted does not become less. */
+  #lastCounts: KernelCounts = decodeDnsCounts(new Uint8Array());
   readonly #closing = new AbortController();
   #checking: Promise<void> | undefined;
 
@@ -275,7 +277,7 @@ export class KernelDns {
   }
 
   counters(): KernelCounts {
-    if (this.#isClosed) return decodeDnsCounts(new Uint8Array());
+    if (this.#isClosed) return this.#lastCounts;
     using map = this.#object.map('zh_dns_counts');
     return decodeDnsCounts(map.get(ZERO) ?? new Uint8Array());
   }
@@ -284,6 +286,7 @@ export class KernelDns {
   close(): void {
     if (this.#isClosed) return;
     this.#redirect(bothOf('closed'));
+    this.#lastCounts = this.counters();
     this.#closing.abort();
     clearInterval(this.#timer);
     const { pins } = this.#options;

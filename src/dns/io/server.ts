@@ -5,6 +5,7 @@
  */
 import { networkInterfaces } from 'node:os';
 import { formatAddress, type HostPort } from '../../cluster/address.ts';
+import { DNS_LINK } from '../../net/own-link.ts';
 import type { Logger } from '../../telemetry/io/log.ts';
 import type { Asker } from '../asker.ts';
 import {
@@ -219,8 +220,10 @@ async function closed({ listeners: { udp, tcp } }: Place): Promise<void> {
   await Promise.all([udp?.close(), tcp?.close()]);
 }
 
+/** Without the resolver's own link, which also() is for: an agent that was killed may have left it. */
 function hostAddresses(): string[] {
-  return Object.entries(networkInterfaces()).flatMap(([name, addresses = []]) =>
+  const { [DNS_LINK]: _, ...interfaces } = networkInterfaces();
+  return Object.entries(interfaces).flatMap(([name, addresses = []]) =>
     addresses.map(({ address, family, scopeid }) =>
       family === 'IPv6' && scopeid !== 0 ? `${address}%${name}` : address,
     ),

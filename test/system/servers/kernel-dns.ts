@@ -6,10 +6,12 @@
 import { createSocket, type Socket } from 'node:dgram';
 import { createInterface } from 'node:readline';
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
+import { BpfMap } from '../../../addon/index.ts';
 import type { HostPort } from '../../../src/cluster/address.ts';
 import { openCgroup } from '../../../src/datapath/io/cgroup.ts';
 import { Pins } from '../../../src/datapath/io/pins.ts';
 import { KernelDns } from '../../../src/dns/io/kernel.ts';
+import { dnsLayouts } from '../../../src/dns/kernel-abi.ts';
 import { RCODE } from '../../../src/dns/numbers.ts';
 import { readQuery } from '../../../src/dns/query.ts';
 import { refusal, resolve } from '../../../src/dns/resolver.ts';
@@ -30,6 +32,8 @@ export type Order =
   | { readonly do: 'churn' }
   /** Closes while check() has asked and waits. */
   | { readonly do: 'interrupt' }
+  /** Others fill the table of one entry, so that the next name has no room where it should have. */
+  | { readonly do: 'fill' }
   | { readonly do: 'check' | 'status' | 'close' };
 
 const [cgroup = '', pinDir = '', entries = '', ...addresses] = process.argv.slice(2);
@@ -173,6 +177,12 @@ async function obey(kernelDns: KernelDns, order: Order): Promise<unknown> {
     case 'check':
       await kernelDns.check();
       return kernelDns.status();
+    case 'fill': {
+      using table = BpfMap.openPinned(pins.map('zh_dns_names'));
+      const { key, answer: value } = dnsLayouts;
+      table.set(new Uint8Array(key.bytes), new Uint8Array(value.bytes));
+      return kernelDns.status();
+    }
     case 'interrupt': {
       const check = kernelDns.check().then(() => 'ended');
       await sleep(PROBE_TIMEOUT_MS / 20);
