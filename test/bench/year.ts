@@ -264,6 +264,11 @@ class Year {
     return this.#gone.size;
   }
 
+  /** Hosts that hold the shared document as well: who was drawn to write it, from then on. */
+  get sharedCopies(): number {
+    return this.#hosts.filter(({ replica }) => replica.stats(SHARED).items > 0).length;
+  }
+
   get writersKnown(): number {
     return this.#observer.stats(SHARED).writers;
   }
@@ -330,6 +335,7 @@ for (let day = 1; day <= days; day++) {
       epochs: year.epochs,
       writersGone: year.writersGone,
       writersKnown: year.writersKnown,
+      sharedCopies: year.sharedCopies,
       factsMost: year.factsMost,
       factsLeft,
       /** Of the observer and all hosts, as they run. */
