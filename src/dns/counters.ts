@@ -6,7 +6,7 @@ import type { Asker } from './asker.ts';
 import type { UpstreamStats } from './forward/types.ts';
 
 /** Who had the answer; `kernel` is counted by its own program. */
-export const SOURCES = ['zone', 'cache', 'stale', 'upstream', 'refused', 'failure'] as const;
+const SOURCES = ['zone', 'cache', 'stale', 'upstream', 'refused', 'failure'] as const;
 export type Source = (typeof SOURCES)[number];
 
 /** Seconds. coredns' (0.25 ms, twice that, … 8 s), and below it what a name of our own takes. */

@@ -19,7 +19,7 @@ const WHERE: readonly DnsType[] = ['A', 'AAAA', 'CNAME'];
 /** And what a service's ports are. */
 const WHICH: readonly DnsType[] = ['SRV', 'CNAME'];
 
-export interface DnsWork {
+interface DnsWork {
   readonly draft: Draft;
   /** What names of services end in. */
   readonly domain: string;
@@ -58,7 +58,7 @@ function whyReserved(name: string, type: DnsType, domain: string): string | unde
   return undefined;
 }
 
-export function unknownRecord(records: Iterable<DnsRecord>, name: string, type?: DnsType): Problem {
+function unknownRecord(records: Iterable<DnsRecord>, name: string, type?: DnsType): Problem {
   const known = [...records];
   const there = known.filter((record) => record.name === name).map((record) => record.type);
   const hint =

@@ -9,13 +9,13 @@ import { DNS_TYPES, type DnsRecord, type DnsType } from './records.ts';
 import { checked, show, strict, text, wholeNumber } from './validate.ts';
 
 /** A name is at most 255 bytes on the wire (RFC 1035, 2.3.4): as text, without the root's, two less. */
-export const DNS_NAME_BYTES_MAX = 253;
+const DNS_NAME_BYTES_MAX = 253;
 /** A character-string (RFC 1035, 3.3). */
-export const DNS_TEXT_BYTES_MAX = 255;
+const DNS_TEXT_BYTES_MAX = 255;
 /** Of one type at one name: all of them fit into an answer over TCP. A guess. */
 export const DNS_DATA_MAX = 64;
 /** RFC 2181, 8. */
-export const DNS_TTL_MAX = 2 ** 31 - 1;
+const DNS_TTL_MAX = 2 ** 31 - 1;
 
 /** Why `name` is no name of a host or a service, or undefined if it is one. */
 export function whyNoDnsName(name: string): string | undefined {
@@ -100,7 +100,7 @@ function readText(data: string): Read {
 }
 
 /** One record's data in canonical form, or the end of a sentence that says why it is none. */
-export function readDnsData(type: DnsType, data: string): Read {
+function readDnsData(type: DnsType, data: string): Read {
   switch (type) {
     case 'A':
       return readAddress(data, false);
@@ -135,7 +135,7 @@ const oneOrMore = z.union(
 );
 
 /** Beside name and type. */
-export const dnsBodyFields = {
+const dnsBodyFields = {
   ttl: wholeNumber('ttl', 0, DNS_TTL_MAX).optional(),
   data: oneOrMore,
 };

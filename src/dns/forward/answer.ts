@@ -11,13 +11,13 @@ const TCP_SIZE_MAX = 65_535;
 /** RFC 8767 section 4. */
 const STALE_TTL = 30;
 
-export interface Age {
+interface Age {
   /** Seconds since it came. */
   readonly seconds: number;
   readonly isStale: boolean;
 }
 
-export function sizeMax({ edns }: Query, { transport, udpSizeMax }: AskOptions): number {
+function sizeMax({ edns }: Query, { transport, udpSizeMax }: AskOptions): number {
   if (transport === 'tcp') return TCP_SIZE_MAX;
   if (edns === undefined) return UDP_PLAIN_SIZE;
   return Math.min(Math.max(UDP_PLAIN_SIZE, edns.udpSize), Math.max(UDP_PLAIN_SIZE, udpSizeMax));

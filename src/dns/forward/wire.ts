@@ -5,7 +5,7 @@ import { TYPE } from '../numbers.ts';
 
 export const HEADER_BYTES = 12;
 /** What we take over UDP: fits IPv6's smallest MTU without fragments (DNS flag day 2020). */
-export const UPSTREAM_UDP_SIZE = 1232;
+const UPSTREAM_UDP_SIZE = 1232;
 
 export function u16(bytes: Uint8Array, at: number): number {
   return ((bytes[at] ?? 0) << 8) | (bytes[at + 1] ?? 0);
@@ -103,7 +103,7 @@ export function recase(question: Uint8Array, random: Random | undefined): Uint8A
   return made;
 }
 
-export interface UpstreamQuestion {
+interface UpstreamQuestion {
   readonly id: number;
   readonly question: Uint8Array;
   readonly isCheckingDisabled: boolean;
