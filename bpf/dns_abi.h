@@ -49,17 +49,15 @@ struct zh_dns_config {
   __u64 netns;         /* cookie of the resolver's network namespace; 0: redirect nobody */
   __u32 ingress;       /* index of the interface where answers come in */
   __u16 udp_size_max;  /* of an answer to a client with EDNS */
-  __u8 is_recursive;   /* RA */
   __u8 is_redirecting4; /* clients of listen4 go to the link */
   __u8 is_redirecting6;
-  __u8 pad[3];
   __u32 listen4;
   __be16 listen_port4;
   __be16 listen_port6;
   __u32 listen6[4];
   __u32 nonce_addr; /* who connects there (UDP) is the resolver: its namespace goes to zh_dns_netns */
   __be16 nonce_port;
-  __u16 pad2;
+  __u16 pad;
 };
 
 /* Per CPU. Each packet on the link is counted once. */

@@ -280,7 +280,7 @@ static __always_inline int zh_dns_write(struct __sk_buff *skb, __u32 at, __u32 *
       first = (bpf_get_prandom_u32() % records) * rotate;
   }
   h->flags = 0x84 | (h->flags & 1); /* QR, AA */
-  h->code = (config->is_recursive ? 0x80 : 0) | (h->code & 0x10);
+  h->code = 0x80 | (h->code & 0x10); /* RA: who comes over the link is of this host; CD as asked */
   h->answers = bpf_htons(s->answer.count);
   h->additionals = bpf_htons(query->has_opt);
   __u8 opt[12] = {0, 0, ZH_DNS_OPT, ZH_DNS_SIZE_TAKEN >> 8, ZH_DNS_SIZE_TAKEN & 0xff, 0, 0, query->is_dnssec_ok << 7};

@@ -19,7 +19,7 @@ export class Allowed {
   }
 
   /** Addresses that this host has now. False: they are those of before. */
-  own(addresses: Iterable<string>): boolean {
+  setOwn(addresses: Iterable<string>): boolean {
     const own = new Set([...addresses].map((one) => canonicalIp(withoutScope(one)) ?? one));
     if (own.size === this.#own.size && [...own].every((one) => this.#own.has(one))) return false;
     this.#own = own;

@@ -45,7 +45,6 @@ function configRow(value: Uint8Array): Row {
     netns: String(view.getBigUint64(fields.netns[0], true)),
     ingress: view.getUint32(fields.ingress[0], true),
     udpSizeMax: view.getUint16(fields.udp_size_max[0], true),
-    recursive: view.getUint8(fields.is_recursive[0]) === 1,
     listen4: port4 === 0 ? '' : formatEndpoint(dataText(value.slice(at4, at4 + 4)), port4),
     redirecting4: view.getUint8(fields.is_redirecting4[0]) === 1,
     listen6: port6 === 0 ? '' : formatEndpoint(formatIp(value.slice(at6, at6 + 16)), port6),

@@ -1,5 +1,6 @@
 /**
- * A zone as a list: for people (`zerohop dns zone`) and for the kernel's map.
+ * A zone as a list: for people (`zerohop dns zone`), and as answers that are copied as they are: by
+ * the kernel, from its map, and by the addon's thread.
  */
 import { reverseName } from './address-name.ts';
 import { Entry } from './entry.ts';
@@ -32,11 +33,10 @@ export function* zoneEntries(zone: Zone): Iterable<ZoneEntry> {
   }
 }
 
-/** What the kernel answers without asking: all records of one type at one name. */
-export interface KernelEntry {
+/** What is answered without a look at the zone: all records of one type at one name. NOERROR. */
+export interface PlainAnswer {
   readonly name: string;
   readonly type: number;
-  readonly rcode: 0;
   readonly count: number;
   /** The answer section; names of records are pointers to the question's, at 12. */
   readonly tail: Uint8Array;
@@ -44,9 +44,9 @@ export interface KernelEntry {
   readonly rotate: number;
 }
 
-const KERNEL_TYPES = [TYPE.A, TYPE.AAAA] as const;
+const PLAIN_TYPES = [TYPE.A, TYPE.AAAA] as const;
 
-function* entriesOf(entry: Entry, types: readonly number[] = KERNEL_TYPES): Iterable<KernelEntry> {
+function* entriesOf(entry: Entry, types: readonly number[] = PLAIN_TYPES): Iterable<PlainAnswer> {
   // What `ready` and `ns` say hangs on more than the name.
   if (entry.own === 'ready' || entry.own === 'ns') return;
   const question = (nameToWire(entry.name)?.length ?? 0) + 4;
@@ -57,15 +57,15 @@ function* entriesOf(entry: Entry, types: readonly number[] = KERNEL_TYPES): Iter
     // So that nobody's answer needs to be truncated.
     if (HEADER_BYTES + question + bytes.length + OPT_BYTES > UDP_BYTES_PLAIN) continue;
     const rotate = set.isShuffled ? bytes.length / count : 0;
-    yield { name: entry.name, type, rcode: 0, count, tail: bytes, rotate };
+    yield { name: entry.name, type, count, tail: bytes, rotate };
   }
 }
 
 /**
- * Of all names, or of `names`: those that the kernel had and that are not here are gone.
+ * Of all names, or of `names`: what somebody had of these and that is not here is gone.
  * Only addresses: most questions are for these, and others need more than copying.
  */
-export function* kernelEntries(zone: Zone, names?: Iterable<string>): Iterable<KernelEntry> {
+export function* plainAnswers(zone: Zone, names?: Iterable<string>): Iterable<PlainAnswer> {
   if (names === undefined) {
     for (const entry of zone.names.values()) yield* entriesOf(entry);
     return;
@@ -77,8 +77,8 @@ export function* kernelEntries(zone: Zone, names?: Iterable<string>): Iterable<K
 }
 
 /** The one of this name and type. */
-export function kernelEntry(zone: Zone, name: string, type: number): KernelEntry | undefined {
-  const entry = KERNEL_TYPES.some((one) => one === type) ? zone.names.get(name) : undefined;
+export function plainAnswer(zone: Zone, name: string, type: number): PlainAnswer | undefined {
+  const entry = PLAIN_TYPES.some((one) => one === type) ? zone.names.get(name) : undefined;
   if (entry === undefined) return undefined;
   const [found] = entriesOf(entry, [type]);
   return found;

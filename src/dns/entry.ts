@@ -49,40 +49,25 @@ export class Entry implements Facts {
     return this.#rare.fixed;
   }
 
-  set fixed(fixed: Fixed | undefined) {
-    this.#rare = { ...this.#rare, fixed };
-  }
-
   get members(): readonly Member[] | undefined {
     return this.#rare.members;
-  }
-
-  set members(members: readonly Member[] | undefined) {
-    this.#rare = { ...this.#rare, members };
   }
 
   get address(): string | undefined {
     return this.#rare.address;
   }
 
-  set address(address: string | undefined) {
-    this.#rare = { ...this.#rare, address };
-  }
-
   get pointer(): Pointer | undefined {
     return this.#rare.pointer;
-  }
-
-  set pointer(pointer: Pointer | undefined) {
-    this.#rare = { ...this.#rare, pointer };
   }
 
   get records(): readonly UserRecord[] | undefined {
     return this.#rare.records;
   }
 
-  set records(records: readonly UserRecord[] | undefined) {
-    this.#rare = { ...this.#rare, records };
+  /** Of what few names have. */
+  write(rare: Partial<Rare>): void {
+    this.#rare = { ...this.#rare, ...rare };
   }
 
   /** For an edit to write to. */

@@ -4,7 +4,7 @@
  */
 import type { Layout } from '../datapath/abi.ts';
 import { nameFromWire, nameToWire } from './names.ts';
-import type { KernelEntry } from './zone.ts';
+import type { PlainAnswer } from './zone.ts';
 
 /** ZH_DNS_NAME_BYTES, ZH_DNS_TAIL_BYTES, ZH_DNS_PORT, ZH_DNS_MIX */
 export const kernelNameBytesMax = 128;
@@ -33,22 +33,20 @@ export const dnsLayouts = {
   },
   config: {
     struct: 'zh_dns_config',
-    bytes: 56,
+    bytes: 48,
     fields: {
       netns: [0, 8],
       ingress: [8, 4],
       udp_size_max: [12, 2],
-      is_recursive: [14, 1],
-      is_redirecting4: [15, 1],
-      is_redirecting6: [16, 1],
-      pad: [17, 3],
-      listen4: [20, 4],
-      listen_port4: [24, 2],
-      listen_port6: [26, 2],
-      listen6: [28, 16],
-      nonce_addr: [44, 4],
-      nonce_port: [48, 2],
-      pad2: [50, 2],
+      is_redirecting4: [14, 1],
+      is_redirecting6: [15, 1],
+      listen4: [16, 4],
+      listen_port4: [20, 2],
+      listen_port6: [22, 2],
+      listen6: [24, 16],
+      nonce_addr: [40, 4],
+      nonce_port: [44, 2],
+      pad: [46, 2],
     },
   },
   counts: {
@@ -123,24 +121,19 @@ export function checkOf(seed: number, key: Uint8Array, value: Uint8Array): numbe
 }
 
 /** One record has no turns. */
-const rotateOf = ({ count, rotate }: KernelEntry): number => (count > 1 ? rotate : 0);
+const rotateOf = ({ count, rotate }: PlainAnswer): number => (count > 1 ? rotate : 0);
 
 /** Whether the kernel can hold it, and give its records in turn; else user space answers. */
-export function isForKernel(entry: KernelEntry): boolean {
-  const { name, rcode, count, tail } = entry;
+export function isForKernel(entry: PlainAnswer): boolean {
+  const { name, count, tail } = entry;
   const rotate = rotateOf(entry);
-  if (rcode !== 0 || tail.length === 0 || tail.length > kernelTailBytesMax) return false;
+  if (tail.length === 0 || tail.length > kernelTailBytesMax) return false;
   if (rotate % 2 !== 0 || (rotate !== 0 && rotate * count !== tail.length)) return false;
   return (nameToWire(name)?.length ?? Infinity) <= kernelNameBytesMax;
 }
 
-/** Undefined where it is not for the kernel. */
-export function encodeDnsAnswer(
-  entry: KernelEntry,
-  key: Uint8Array,
-  seed: number,
-): Uint8Array | undefined {
-  if (!isForKernel(entry)) return undefined;
+/** Of what isForKernel(). */
+export function encodeDnsAnswer(entry: PlainAnswer, key: Uint8Array, seed: number): Uint8Array {
   const { count, tail } = entry;
   const rotate = rotateOf(entry);
   const { bytes, fields } = dnsLayouts.answer;
@@ -182,7 +175,6 @@ export interface KernelConfig {
   readonly netns: bigint;
   readonly ingress: number;
   readonly udpSizeMax: number;
-  readonly isRecursive: boolean;
   readonly listen4: KernelListen | undefined;
   readonly listen6: KernelListen | undefined;
   readonly nonce: { readonly address: Uint8Array; readonly port: number } | undefined;
@@ -196,7 +188,6 @@ export function encodeDnsConfig(config: KernelConfig): Uint8Array {
   view.setBigUint64(fields.netns[0], config.netns, true);
   view.setUint32(fields.ingress[0], config.ingress, true);
   view.setUint16(fields.udp_size_max[0], config.udpSizeMax, true);
-  view.setUint8(fields.is_recursive[0], Number(config.isRecursive));
   view.setUint8(fields.is_redirecting4[0], Number(listen4?.isRedirecting ?? false));
   view.setUint8(fields.is_redirecting6[0], Number(listen6?.isRedirecting ?? false));
   view.setUint16(fields.listen_port4[0], listen4?.port ?? 0);
@@ -226,9 +217,9 @@ export interface KernelCounts {
 
 /** The values of all CPUs, one behind the other. */
 export function decodeDnsCounts(value: Uint8Array): KernelCounts {
-  const { bytes } = dnsLayouts.counts;
+  const { bytes, fields } = dnsLayouts.counts;
   const view = new DataView(value.buffer, value.byteOffset, value.byteLength);
-  const sum = (offset: number): number => {
+  const sum = ([offset]: readonly [number, number]): number => {
     let total = 0;
     for (let at = offset; at < value.length; at += bytes) {
       total += Number(view.getBigUint64(at, true));
@@ -236,13 +227,13 @@ export function decodeDnsCounts(value: Uint8Array): KernelCounts {
     return total;
   };
   return {
-    answered4: sum(0),
-    answered6: sum(8),
-    unknown: sum(16),
-    unfit: sum(24),
-    tooBig: sum(32),
-    others: sum(40),
-    torn: sum(48),
-    strangers: sum(56),
+    answered4: sum(fields.answered4),
+    answered6: sum(fields.answered6),
+    unknown: sum(fields.unknown),
+    unfit: sum(fields.unfit),
+    tooBig: sum(fields.too_big),
+    others: sum(fields.others),
+    torn: sum(fields.torn),
+    strangers: sum(fields.strangers),
   };
 }

@@ -3,7 +3,7 @@
  * room there, or no shape for it, is left to user space; what had no room comes in as others go.
  */
 import { encodeDnsAnswer, encodeDnsKey, isForKernel } from './kernel-abi.ts';
-import type { KernelEntry } from './zone.ts';
+import type { PlainAnswer } from './zone.ts';
 
 /** Keys and values one behind the other, as the batch operations take them. Deleted first. */
 export interface TableWrites {
@@ -20,12 +20,12 @@ function joined(parts: readonly Uint8Array[]): Uint8Array {
   return all;
 }
 
-function isSame(x: KernelEntry, y: KernelEntry): boolean {
+function isSame(x: PlainAnswer, y: PlainAnswer): boolean {
   if (x.count !== y.count || x.rotate !== y.rotate || x.tail.length !== y.tail.length) return false;
   return x.tail === y.tail || x.tail.every((byte, i) => byte === y.tail[i]);
 }
 
-function keyOf({ name, type }: KernelEntry): Uint8Array {
+function keyOf({ name, type }: PlainAnswer): Uint8Array {
   const key = encodeDnsKey(name, type);
   if (key === undefined) throw new Error(`bug: ${name} is too long for the kernel`);
   return key;
@@ -34,8 +34,8 @@ function keyOf({ name, type }: KernelEntry): Uint8Array {
 export class KernelTable {
   readonly #entriesMax: number;
   /** Name → type → what the kernel has; not as it has it: keys and values are some 700 bytes. */
-  readonly #held = new Map<string, Map<number, KernelEntry>>();
-  readonly #left = new Map<string, Map<number, KernelEntry>>();
+  readonly #held = new Map<string, Map<number, PlainAnswer>>();
+  readonly #left = new Map<string, Map<number, PlainAnswer>>();
   readonly #seed: number;
   #used = 0;
 
@@ -56,18 +56,18 @@ export class KernelTable {
   }
 
   /** Of `names` (absent: of all) the kernel shall have exactly `entries`. */
-  plan(names: Iterable<string> | undefined, entries: Iterable<KernelEntry>): TableWrites {
-    const wanted = new Map<string, Map<number, KernelEntry>>();
+  plan(names: Iterable<string> | undefined, entries: Iterable<PlainAnswer>): TableWrites {
+    const wanted = new Map<string, Map<number, PlainAnswer>>();
     for (const entry of entries) {
       if (!isForKernel(entry)) continue;
-      const types = wanted.get(entry.name) ?? new Map<number, KernelEntry>();
+      const types = wanted.get(entry.name) ?? new Map<number, PlainAnswer>();
       wanted.set(entry.name, types.set(entry.type, entry));
     }
     const all = names ?? [...this.#held.keys(), ...this.#left.keys(), ...wanted.keys()];
     const touched = new Set(all);
     const deleted: Uint8Array[] = [];
     for (const name of touched) this.#drop(name, wanted.get(name), deleted);
-    const written: KernelEntry[] = [];
+    const written: PlainAnswer[] = [];
     for (const name of touched) this.#put(name, wanted.get(name) ?? new Map(), written);
     if (deleted.length > 0) {
       for (const [name, waiting] of this.#left) {
@@ -75,18 +75,18 @@ export class KernelTable {
         this.#put(name, waiting, written);
       }
     }
-    const keys = written.map(keyOf);
-    const values = written.map((entry, i) => this.#valueOf(entry, keys[i]));
-    return { deleted: joined(deleted), keys: joined(keys), values: joined(values) };
+    const pairs = written.map((entry) => {
+      const key = keyOf(entry);
+      return { key, value: encodeDnsAnswer(entry, key, this.#seed) };
+    });
+    return {
+      deleted: joined(deleted),
+      keys: joined(pairs.map(({ key }) => key)),
+      values: joined(pairs.map(({ value }) => value)),
+    };
   }
 
-  #valueOf(entry: KernelEntry, key: Uint8Array = keyOf(entry)): Uint8Array {
-    const value = encodeDnsAnswer(entry, key, this.#seed);
-    if (value === undefined) throw new Error(`bug: ${entry.name} is not for the kernel`);
-    return value;
-  }
-
-  #drop(name: string, wanted: Map<number, KernelEntry> | undefined, deleted: Uint8Array[]): void {
+  #drop(name: string, wanted: Map<number, PlainAnswer> | undefined, deleted: Uint8Array[]): void {
     this.#left.delete(name);
     const held = this.#held.get(name);
     for (const [type, entry] of held ?? []) {
@@ -98,10 +98,10 @@ export class KernelTable {
     if (held?.size === 0) this.#held.delete(name);
   }
 
-  #put(name: string, wanted: Map<number, KernelEntry>, written: KernelEntry[]): void {
-    const left = new Map<number, KernelEntry>();
+  #put(name: string, wanted: Map<number, PlainAnswer>, written: PlainAnswer[]): void {
+    const left = new Map<number, PlainAnswer>();
     for (const [type, entry] of wanted) {
-      const held = this.#held.get(name) ?? new Map<number, KernelEntry>();
+      const held = this.#held.get(name) ?? new Map<number, PlainAnswer>();
       const before = held.get(type);
       if (before === undefined && this.#used >= this.#entriesMax) {
         left.set(type, entry);

@@ -12,8 +12,6 @@ import { encodeData } from './rdata.ts';
 import { makeRrset, RECORD_HEADER_BYTES, recordBytes, type Rrset } from './rrset.ts';
 import type { Zone } from './zone.ts';
 
-export { refusal } from './packet.ts';
-
 export interface ResolveOptions {
   readonly transport: 'udp' | 'tcp';
   readonly udpSizeMax: number;

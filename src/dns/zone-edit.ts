@@ -59,7 +59,7 @@ export class ZoneEdit {
 
   fixed(name: string, fixed: Fixed): void {
     this.#write(name, (entry) => {
-      entry.fixed = fixed;
+      entry.write({ fixed });
     });
   }
 
@@ -120,7 +120,7 @@ export class ZoneEdit {
   #eachOf(member: Member, change: (list: readonly Member[]) => readonly Member[]): void {
     for (const name of new Set([member.fullName, `${member.id}.node.${this.#base.domain}`]))
       this.#write(name, (entry) => {
-        entry.members = undefinedIfEmpty(change(entry.members ?? []));
+        entry.write({ members: undefinedIfEmpty(change(entry.members ?? [])) });
       });
     for (const address of member.addresses)
       this.#point(address, (it) => ({ ...it, members: change(it.members) }));
@@ -130,7 +130,8 @@ export class ZoneEdit {
     const name = (before ?? after)?.name ?? '';
     this.#write(name, (entry) => {
       const others = without(entry.records ?? [], (it) => it === before);
-      entry.records = undefinedIfEmpty(after === undefined ? others : [...others, after]);
+      const records = undefinedIfEmpty(after === undefined ? others : [...others, after]);
+      entry.write({ records });
     });
   }
 
@@ -161,7 +162,7 @@ export class ZoneEdit {
     const parent = this.#parentOf(name);
     if (parent !== undefined) this.#writable(parent).children += 1;
     if (parent === `addr.${this.#base.domain}`)
-      entry.address = addressOfLabel(name.slice(0, name.indexOf('.')));
+      entry.write({ address: addressOfLabel(name.slice(0, name.indexOf('.'))) });
     return entry;
   }
 

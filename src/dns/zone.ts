@@ -17,10 +17,10 @@ import { makeSoa, type Soa } from './soa.ts';
 import { wholePointer, ZoneEdit, type ShortPointer } from './zone-edit.ts';
 
 export {
-  kernelEntries,
-  kernelEntry,
+  plainAnswers,
+  plainAnswer,
   zoneEntries,
-  type KernelEntry,
+  type PlainAnswer,
   type ZoneEntry,
 } from './entries.ts';
 export type { UserRecord } from './rows.ts';
@@ -117,7 +117,7 @@ export class Zone implements ZoneBase {
     const records = loopbackName(name)?.records ?? [];
     if (records.length === 0 || isWithin(name, this.domain)) return undefined;
     const entry = new Entry(name, this);
-    entry.records = records;
+    entry.write({ records });
     return entry;
   }
 
@@ -125,7 +125,7 @@ export class Zone implements ZoneBase {
     const address = addressOfLabel(name.slice(0, -this.#addressEnd.length));
     if (address === undefined) return undefined;
     const entry = new Entry(name, this);
-    entry.address = address;
+    entry.write({ address });
     return entry;
   }
 
@@ -136,8 +136,7 @@ export class Zone implements ZoneBase {
     const pointer = address === undefined ? undefined : this.pointers.get(address);
     if (pointer === undefined) return undefined;
     const entry = new Entry(name, this);
-    entry.records = there?.records;
-    entry.pointer = wholePointer(pointer);
+    entry.write({ records: there?.records, pointer: wholePointer(pointer) });
     return entry;
   }
 

@@ -28,8 +28,8 @@ import {
 import type { ForwardSettings, ForwardStats } from '../forward/types.ts';
 import {
   buildZone,
-  kernelEntries,
-  kernelEntry,
+  plainAnswers,
+  plainAnswer,
   zoneEntries,
   type NodeFacts,
   type UserRecord,
@@ -105,7 +105,7 @@ export class Dns implements DnsEngine {
       answer: (message, asker) =>
         this.#kernel?.probeAnswer(message, asker.client) ??
         this.#answering.answer(message, this.#asDirect(asker)),
-      known: { udpSizeMax, lookup: (name, type) => kernelEntry(this.#current(), name, type) },
+      known: { udpSizeMax, lookup: (name, type) => plainAnswer(this.#current(), name, type) },
       log,
     });
     this.#forwarder = new Forwarder(this.#settings(), log);
@@ -157,7 +157,7 @@ export class Dns implements DnsEngine {
     const addresses = Object.values(networkInterfaces()).flatMap((list = []) =>
       list.map(({ address }) => address),
     );
-    if (this.#allowed.own(addresses)) this.#server.udp.allow(this.#allowed.bytes);
+    if (this.#allowed.setOwn(addresses)) this.#server.udp.allow(this.#allowed.bytes);
     const { upstreams } = this.#options.config;
     const stamp = upstreams === undefined ? hostUpstreamsStamp() : 'configured';
     if (stamp === this.#stamp) return;
@@ -311,7 +311,6 @@ export class Dns implements DnsEngine {
     const kernel = KernelDns.start({
       listen: config.listen,
       udpSizeMax: config.udpSizeMax,
-      isRecursive: true,
       entriesMax: kernelEntriesMax,
       cgroup,
       pins,
@@ -331,7 +330,7 @@ export class Dns implements DnsEngine {
     const names = [...this.#current().names.keys()];
     for (let at = 0; at < names.length; at += NAMES_A_TURN) {
       const some = names.slice(at, at + NAMES_A_TURN);
-      kernel.apply(some, kernelEntries(this.#current(), some));
+      kernel.apply(some, plainAnswers(this.#current(), some));
       await nextTurn();
       if (this.#isClosed) return;
     }
@@ -374,7 +373,7 @@ export class Dns implements DnsEngine {
     this.#stale = undefined;
     this.#server.udp.changed(zone.touched);
     const names = zone.touched === 'all' ? undefined : zone.touched;
-    this.#kernel?.apply(names, kernelEntries(zone, names));
+    this.#kernel?.apply(names, plainAnswers(zone, names));
     return zone;
   }
 

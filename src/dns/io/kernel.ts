@@ -32,7 +32,7 @@ import {
 } from '../kernel-abi.ts';
 import { dnsHooks } from '../kernel-hooks.ts';
 import { KernelTable } from '../kernel-table.ts';
-import type { KernelEntry } from '../zone.ts';
+import type { PlainAnswer } from '../zone.ts';
 import { closeSocket, probe, probeAnswer } from './kernel-probe.ts';
 import {
   addressBytes,
@@ -54,8 +54,6 @@ export interface KernelDnsOptions {
   readonly listen: readonly HostPort[];
   /** Bytes of an answer over UDP, at most. */
   readonly udpSizeMax: number;
-  /** Whether the server forwards for local clients: RA. */
-  readonly isRecursive: boolean;
   /** Names and types in the table. */
   readonly entriesMax: number;
   readonly cgroup: Cgroup;
@@ -225,7 +223,7 @@ export class KernelDns {
    * Of `names` (absent: of all names) the kernel answers exactly `entries` when this returns. The
    * server must know them already: what goes away here is asked there.
    */
-  apply(names: Iterable<string> | undefined, entries: Iterable<KernelEntry>): void {
+  apply(names: Iterable<string> | undefined, entries: Iterable<PlainAnswer>): void {
     if (this.#isClosed) return;
     const { deleted, keys, values } = this.#table.plan(names, entries);
     try {
@@ -466,7 +464,7 @@ export class KernelDns {
   }
 
   #write(nonce?: { readonly address: Uint8Array; readonly port: number }): void {
-    const { udpSizeMax, isRecursive } = this.#options;
+    const { udpSizeMax } = this.#options;
     const listen = (family: Family): KernelListen | undefined => {
       const at = this.#clientsOf(family);
       if (at === undefined || this.#isForgeable) return undefined;
@@ -481,7 +479,6 @@ export class KernelDns {
         netns: this.#netns,
         ingress: this.#ingress,
         udpSizeMax,
-        isRecursive,
         listen4: listen(4),
         listen6: listen(6),
         nonce,

@@ -10,14 +10,14 @@ import { DnsThread, type DnsCounts, type DnsQuestion } from '../../../addon/inde
 import type { HostPort } from '../../cluster/address.ts';
 import { DURATION_BOUNDS_S } from '../counters.ts';
 import { nameFromWire, nameToWire } from '../names.ts';
-import type { KernelEntry } from '../zone.ts';
+import type { PlainAnswer } from '../zone.ts';
 import type { Drop, Listener, ListenerHooks, ServerLimits } from './listener.ts';
 
 export interface UdpOptions {
   /** Bytes of an answer to a client with EDNS. */
   readonly udpSizeMax: number;
   /** What a name of ours is answered with, as the zone is now. */
-  readonly lookup: (name: string, type: number) => KernelEntry | undefined;
+  readonly lookup: (name: string, type: number) => PlainAnswer | undefined;
 }
 
 interface Place {

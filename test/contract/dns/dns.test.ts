@@ -205,7 +205,7 @@ function answering(
   const asked: Query[] = [];
   const counters = new DnsCounters();
   const allowed = new Allowed([]);
-  allowed.own(['127.0.0.1']);
+  allowed.setOwn(['127.0.0.1']);
   const ask = (query: Query): Promise<Asked> => {
     asked.push(query);
     const bytes = packet.encode({ type: 'response', id: query.id, ...say(query) });

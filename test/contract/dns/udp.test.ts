@@ -9,8 +9,9 @@ import { UdpServer } from '../../../src/dns/io/udp.ts';
 import { nameToWire } from '../../../src/dns/names.ts';
 import { RCODE } from '../../../src/dns/numbers.ts';
 import { readQuery } from '../../../src/dns/query.ts';
-import { refusal, resolve } from '../../../src/dns/resolver.ts';
-import { kernelEntries, kernelEntry, type Zone } from '../../../src/dns/zone.ts';
+import { refusal } from '../../../src/dns/packet.ts';
+import { resolve } from '../../../src/dns/resolver.ts';
+import { plainAnswers, plainAnswer, type Zone } from '../../../src/dns/zone.ts';
 import { blockUntilRead } from '../../harness/dns-thread.ts';
 import { eventually, patience } from '../../harness/eventually.ts';
 import { alike, plainKey } from '../../system/servers/dns-alike.ts';
@@ -51,7 +52,7 @@ class Running {
     this.say = (message, { server }) => answerOf(this.zone, message, server);
     this.udp = new UdpServer({
       udpSizeMax: UDP_SIZE_MAX,
-      lookup: (name, type) => kernelEntry(this.zone, name, type),
+      lookup: (name, type) => plainAnswer(this.zone, name, type),
     });
     t.after(() => this.udp.close());
     this.udp.allow(LOCAL);
@@ -105,7 +106,7 @@ test(`the thread and the resolver answer ${COUNT.toLocaleString('en')} questions
   const port = ports.get(V4) ?? 0;
   const known = new Set<string>();
   const teacher = await client(t, port);
-  for (const { name, type } of kernelEntries(zone)) {
+  for (const { name, type } of plainAnswers(zone)) {
     known.add(`${name} ${type}`);
     const wire = nameToWire(name) ?? assert.fail(name);
     await ask(teacher, Uint8Array.of(0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, ...wire, 0, type, 0, 1));

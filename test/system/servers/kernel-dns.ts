@@ -14,8 +14,9 @@ import { KernelDns } from '../../../src/dns/io/kernel.ts';
 import { dnsLayouts } from '../../../src/dns/kernel-abi.ts';
 import { RCODE } from '../../../src/dns/numbers.ts';
 import { readQuery } from '../../../src/dns/query.ts';
-import { refusal, resolve } from '../../../src/dns/resolver.ts';
-import { kernelEntries, type Zone } from '../../../src/dns/zone.ts';
+import { refusal } from '../../../src/dns/packet.ts';
+import { resolve } from '../../../src/dns/resolver.ts';
+import { plainAnswers, type Zone } from '../../../src/dns/zone.ts';
 import { createLogger } from '../../../src/telemetry/io/log.ts';
 import { patience } from '../../harness/eventually.ts';
 import { zoneOf, type Words } from '../../unit/dns/zones.ts';
@@ -50,7 +51,6 @@ pins.prepare();
 const kernel = KernelDns.start({
   listen,
   udpSizeMax: UDP_SIZE_MAX,
-  isRecursive: true,
   entriesMax: Number(entries),
   cgroup: openCgroup(cgroup),
   pins,
@@ -133,7 +133,7 @@ async function churn(kernelDns: KernelDns, end: AbortSignal): Promise<void> {
   const names = CHURNED.map((name) => `${name}.zerohop.internal`);
   const zones = Array.from({ length: ANSWERS ** 2 }, (_, i) => {
     const next = churned(Math.floor(i / ANSWERS), i % ANSWERS);
-    return { next, entries: names.map((name) => [...kernelEntries(next, [name])]) };
+    return { next, entries: names.map((name) => [...plainAnswers(next, [name])]) };
   });
   changes = 0;
   while (!end.aborted) {
@@ -152,16 +152,16 @@ async function obey(kernelDns: KernelDns, order: Order): Promise<unknown> {
     case 'everything':
     case 'zone':
       zone = order.do === 'zone' ? zoneOf(order.words) : everything();
-      kernelDns.apply(undefined, kernelEntries(zone));
+      kernelDns.apply(undefined, plainAnswers(zone));
       await kernelDns.check();
       return kernelDns.status();
     case 'change':
       zone = zoneOf(order.words);
-      kernelDns.apply(order.names, kernelEntries(zone, order.names));
+      kernelDns.apply(order.names, plainAnswers(zone, order.names));
       return kernelDns.status();
     case 'alike': {
       const before = kernelDns.counters();
-      const known = new Set([...kernelEntries(zone)].map(({ name, type }) => `${name} ${type}`));
+      const known = new Set([...plainAnswers(zone)].map(({ name, type }) => `${name} ${type}`));
       const found = await alike(order, addresses, known, answer);
       const after = kernelDns.counters();
       const counted = Object.entries(after).map(([key, count]) => [

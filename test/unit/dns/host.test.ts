@@ -91,12 +91,12 @@ test('who may ask for names of others: the blocks, and the addresses that this h
     ),
     [true, true, false, true, false, false, false],
   );
-  allowed.own(['10.0.0.7', 'fe80::1%eth0']);
+  allowed.setOwn(['10.0.0.7', 'fe80::1%eth0']);
   assert.deepEqual(
     ['10.0.0.7', 'fe80::1%eth0', 'fe80::2%eth0'].map((client) => allowed.has(client)),
     [true, true, false],
   );
-  allowed.own([]);
+  allowed.setOwn([]);
   assert.equal(allowed.has('10.0.0.7'), false, 'not any more');
 });
 

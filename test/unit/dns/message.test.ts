@@ -3,7 +3,8 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import * as packet from 'dns-packet';
 import { readQuery } from '../../../src/dns/query.ts';
-import { refusal, resolve } from '../../../src/dns/resolver.ts';
+import { refusal } from '../../../src/dns/packet.ts';
+import { resolve } from '../../../src/dns/resolver.ts';
 import { ask, OPTIONS, question, queryOf, tell, zoneOf } from './zones.ts';
 
 const backends = (count: number): string[] =>

@@ -8,7 +8,7 @@ import fc from 'fast-check';
 import { buildCatalog } from '../../../src/catalog/catalog.ts';
 import { servicesBetween, type CatalogContext } from '../../../src/catalog/context.ts';
 import { isWithin } from '../../../src/dns/names.ts';
-import { buildZone, kernelEntries, zoneEntries, type NodeFacts } from '../../../src/dns/zone.ts';
+import { buildZone, plainAnswers, zoneEntries, type NodeFacts } from '../../../src/dns/zone.ts';
 import type { Zone, ZoneSources } from '../../../src/dns/zone.ts';
 import { applyChanges, EMPTY_SNAPSHOT } from '../../../src/state/changes.ts';
 import type { Change, DnsRecord, StateSnapshot } from '../../../src/state/records.ts';
@@ -122,7 +122,7 @@ function picture(zone: Zone): unknown {
 
 function kernelPicture(zone: Zone): Map<string, string> {
   return new Map(
-    [...kernelEntries(zone)]
+    [...plainAnswers(zone)]
       .map(
         ({ name, type, tail }) => [`${name} ${type}`, Buffer.from(tail).toString('hex')] as const,
       )

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { TYPE } from '../../../src/dns/numbers.ts';
-import { kernelEntries, zoneEntries, type Zone } from '../../../src/dns/zone.ts';
+import { plainAnswers, zoneEntries, type Zone } from '../../../src/dns/zone.ts';
 import { ask, brief, queryOf, question, resolved, zoneOf, type Words } from './zones.ts';
 
 /** `NAME TYPE DATA`, `… (hidden: WHY)`, of names that end in `.NAME.zerohop.internal` or are it. */
@@ -186,7 +186,7 @@ describe('zoneEntries()', () => {
   });
 });
 
-describe('kernelEntries()', () => {
+describe('plainAnswers()', () => {
   const zone = zoneOf({
     services: {
       web: {
@@ -205,7 +205,7 @@ describe('kernelEntries()', () => {
   });
 
   test('are the addresses that fit into any answer', () => {
-    const said = [...kernelEntries(zone)].map(
+    const said = [...plainAnswers(zone)].map(
       ({ name, type, count, rotate }) =>
         `${name} ${type === TYPE.A ? 'A' : 'AAAA'} ${count} ${rotate}`,
     );
@@ -221,7 +221,7 @@ describe('kernelEntries()', () => {
   });
 
   test('have the bytes that the resolver answers with', () => {
-    for (const entry of kernelEntries(zone)) {
+    for (const entry of plainAnswers(zone)) {
       const type = entry.type === TYPE.A ? 'A' : 'AAAA';
       const answer = resolved(zone, entry.name, type);
       assert.ok(answer.kind === 'answer');
@@ -235,7 +235,7 @@ describe('kernelEntries()', () => {
   test('can be asked for by name', () => {
     const names = ['web.zerohop.internal', 'nobody.zerohop.internal', 'ready.zerohop.internal'];
     assert.deepEqual(
-      [...kernelEntries(zone, names)].map(({ name, type }) => `${name} ${type}`),
+      [...plainAnswers(zone, names)].map(({ name, type }) => `${name} ${type}`),
       ['web.zerohop.internal 1', 'web.zerohop.internal 28'],
     );
   });
