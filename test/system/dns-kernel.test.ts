@@ -17,6 +17,7 @@ import {
 } from '../harness/dns-kernel.ts';
 import { eventually, patience } from '../harness/eventually.ts';
 import { TestHost } from '../harness/host.ts';
+import { testSeed } from '../harness/random.ts';
 import { question, type Words } from '../unit/dns/zones.ts';
 import type { DnsStatusAnswer } from '../../src/api/dns-schemas.ts';
 
@@ -38,8 +39,7 @@ test(`the kernel and user space answer ${COUNT.toLocaleString('en')} questions a
   await using host = await TestHost.create();
   const { server } = await Server.start(host);
   await server.obeys({ do: 'everything' });
-  const seed = Number(process.env['ZEROHOP_SEED'] ?? Date.now() % 1_000_000);
-  t.diagnostic(`ZEROHOP_SEED=${seed}`);
+  const seed = testSeed(t);
   for (const [i, checksums] of ['left to hardware', 'written and read'].entries()) {
     if (i === 1) await checksumsCount(host);
     const order = { do: 'alike', count: COUNT / 2, seed: seed + i } as const;

@@ -14,6 +14,7 @@ import { resolve } from '../../../src/dns/resolver.ts';
 import { plainAnswers, plainAnswer, type Zone } from '../../../src/dns/zone.ts';
 import { blockUntilRead } from '../../harness/dns-thread.ts';
 import { eventually, patience } from '../../harness/eventually.ts';
+import { testSeed } from '../../harness/random.ts';
 import { alike, plainKey } from '../../system/servers/dns-alike.ts';
 import { everything } from '../../system/servers/dns-questions.ts';
 import { DOMAIN, OPTIONS, question, tell, zoneOf } from '../../unit/dns/zones.ts';
@@ -98,8 +99,7 @@ const addressesOf = (bytes: Uint8Array): string[] =>
 const COUNT = 100_000 / patience;
 
 test(`the thread and the resolver answer ${COUNT.toLocaleString('en')} questions alike, most of them broken or odd`, async (t) => {
-  const seed = Number(process.env['ZEROHOP_SEED'] ?? Date.now() % 1_000_000);
-  t.diagnostic(`ZEROHOP_SEED=${seed}`);
+  const seed = testSeed(t);
   const zone = everything();
   const running = new Running(t, zone, [V4, '::1']);
   const { udp, ports, asked } = running;

@@ -1,6 +1,6 @@
 /**
  * What anybody may send: nothing throws, an answer is never answered, each answer is whole,
- * belongs to its question and fits. The seed is random; ZEROHOP_TEST_SEED is the first one,
+ * belongs to its question and fits. ZEROHOP_TEST_SEED is the first seed (random.ts),
  * a failure names its own.
  */
 import assert from 'node:assert/strict';
@@ -8,10 +8,10 @@ import { test } from 'node:test';
 import * as packet from 'dns-packet';
 import { readQuery } from '../../../src/dns/query.ts';
 import { resolve } from '../../../src/dns/resolver.ts';
-import { Dice } from '../../harness/random.ts';
+import { Dice, testSeed } from '../../harness/random.ts';
 import { OPTIONS, question, zoneOf } from './zones.ts';
 
-const first = Number(process.env['ZEROHOP_TEST_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
+const first = testSeed();
 const RUNS = 1500;
 
 const zone = zoneOf({
