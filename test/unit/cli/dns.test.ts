@@ -138,6 +138,12 @@ test('how the resolver stands, and exit code 1 where it does not listen', async 
     'cache      2 answers, 300 B of 16.0 MiB; 4 hits, 3 not there',
     'dropped    2 malformed',
   ]);
+  const why = 'not over IPv6: this host has no IPv6';
+  engine.dns.state = { ...engine.dns.state, kernel: { state: 'active', why, entries: 3 } };
+  assert.equal(
+    (await dns('status')).out.split('\n')[3],
+    `kernel     answers by itself (3 answers prepared); ${why}`,
+  );
   assert.deepEqual(JSON.parse((await dns('status', '--json')).out), engine.dns.state);
 });
 
