@@ -433,3 +433,29 @@ test('with an agent: a service resolves in the kernel when its command returns, 
   assert.equal(await doctor(), 'possible; no agent has put it in place');
   assert.doesNotMatch(await host.ip('-o', 'link'), /zerohop0/);
 });
+
+test('with an agent: IPv6 that comes when it runs is answered in the kernel too', async () => {
+  await using host = await TestHost.create();
+  const ipv6 = async (value: boolean): Promise<void> => {
+    const off = `net.ipv6.conf.all.disable_ipv6=${Number(!value)}`;
+    await host.output(['sysctl', '-q', '-w', off]);
+  };
+  await ipv6(false);
+  const listen = LOOPBACKS.map((at) => (at.includes(':') ? `[${at}]:53` : `${at}:53`));
+  const dns = { listen, upstreams: ['192.0.2.1'], timeoutMs: 100 };
+  await host.agent.start({ config: host.writeConfig({ dns }) });
+  const kernel = async (why: string | undefined): Promise<void> => {
+    await eventually(`the kernel answers, but ${why}`, async () => {
+      const status = (await host.api('GET', '/v1/dns/status')).json() as DnsStatusAnswer;
+      return status.kernel.state === 'active' && status.kernel.why === why;
+    });
+  };
+  await kernel('not over IPv6: this host has no IPv6');
+  await ipv6(true);
+  await kernel(undefined);
+  await host.must('service', 'add', 'web', '--port', '80', '--vip', '240.0.0.1');
+  for (const at of LOOPBACKS) says(await ask(host, WEB, 'A', { at }), webIs);
+  const rows = (await host.must('maps', 'dump', 'zh_dns_counts', '--json')).json();
+  const [{ answered4, answered6 }] = (rows as { entries: [Seen] }).entries;
+  assert.deepEqual([answered4, answered6], [1, 1]);
+});
