@@ -445,10 +445,12 @@ test('with an agent: IPv6 that comes when it runs is answered in the kernel too'
   const dns = { listen, upstreams: ['192.0.2.1'], timeoutMs: 100 };
   await host.agent.start({ config: host.writeConfig({ dns }) });
   const kernel = async (why: string | undefined): Promise<void> => {
-    await eventually(`the kernel answers, but ${why}`, async () => {
+    const isSo = async (): Promise<boolean> => {
       const status = (await host.api('GET', '/v1/dns/status')).json() as DnsStatusAnswer;
       return status.kernel.state === 'active' && status.kernel.why === why;
-    });
+    };
+    // It looks every 5 s.
+    await eventually(`the kernel answers, but ${why}`, isSo, { timeoutMs: 30_000 });
   };
   await kernel('not over IPv6: this host has no IPv6');
   await ipv6(true);
