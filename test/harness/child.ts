@@ -139,9 +139,12 @@ export function testEnvironment(extra: NodeJS.ProcessEnv = {}): NodeJS.ProcessEn
 }
 
 /** Runs a command to its end. Throws when it fails. */
-export async function run(command: readonly string[], options: SpawnOptions = {}): Promise<string> {
+export async function run(
+  command: readonly string[],
+  { timeoutMs = 120_000, ...options }: SpawnOptions & { readonly timeoutMs?: number } = {},
+): Promise<string> {
   const child = new Child(command, { input: '', ...options });
-  const { code, stdout, stderr } = await child.result(120_000);
+  const { code, stdout, stderr } = await child.result(timeoutMs);
   if (code !== 0) throw new Error(`${command.join(' ')}: exit code ${code}\n${stderr}${stdout}`);
   return stdout;
 }

@@ -41,6 +41,9 @@ function onPath(command: string): string {
   throw new Error(`${command} is not on the PATH`);
 }
 
+/** It compiles the addon: half a minute where nobody else computes. */
+const PACK_MS = 600_000;
+
 /** Packs a copy, since packing builds dist/ anew and other tests run from the checkout's. */
 async function pack(): Promise<string> {
   const copy = join(dir, 'copy');
@@ -48,7 +51,11 @@ async function pack(): Promise<string> {
   const present = [...FOLDERS, ...FILES].filter((name) => existsSync(join(checkout, name)));
   await run(['cp', '-a', ...present, copy], { cwd: checkout });
   symlinkSync(join(checkout, '.node'), join(copy, '.node'));
-  const options = { cwd: copy, env: testEnvironment({ npm_config_offline: 'true' }) };
+  const options = {
+    cwd: copy,
+    env: testEnvironment({ npm_config_offline: 'true' }),
+    timeoutMs: PACK_MS,
+  };
   await run(['npm', 'pack', '--pack-destination', dir], options);
   const name = readdirSync(dir).find((file) => file.endsWith('.tgz'));
   assert.ok(name !== undefined, 'npm pack made no tarball');
