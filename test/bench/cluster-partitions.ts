@@ -1,5 +1,6 @@
 /** Partitions at random, deaths and killed agents, while all hosts write and connect: what fails, what is lost. */
 import assert from 'node:assert/strict';
+import { cpus } from 'node:os';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { TestCluster } from '../harness/cluster.ts';
 import { Dialler, type Failure } from '../harness/dialling.ts';
@@ -25,12 +26,13 @@ import { ms, type Section } from './report.ts';
 export interface PartitionsEffort {
   readonly hosts: number;
   readonly seconds: number;
+  /** Each host writes so often, on average. */
+  readonly writeEveryMs: number;
 }
 
 const DIAL_EVERY_MS = 50;
 /** A failed connect is one without an answer for so long. */
 const DIAL_WAIT_MS = 3000;
-const WRITE_EVERY_MS = 1500;
 const LOOK_EVERY_MS = 20;
 const GROUPS_MAX = 3;
 /** Of the hosts, dead at a time. */
@@ -195,6 +197,20 @@ function judged(
   return { afterMs, strange };
 }
 
+/** What part of the time of all CPUs of this machine somebody used since: where all of it, the hosts wait for each other. */
+function busySince(): () => number {
+  const read = (): { idle: number; all: number } => {
+    const times = cpus().map((cpu) => cpu.times);
+    const idle = times.reduce((sum, one) => sum + one.idle, 0);
+    return { idle, all: times.flatMap((one) => Object.values(one)).reduce((a, b) => a + b, 0) };
+  };
+  const before = read();
+  return () => {
+    const now = read();
+    return 1 - (now.idle - before.idle) / (now.all - before.all);
+  };
+}
+
 /** Until catalog, keys and maps are equal on all; throws when they stay different. */
 async function converge(cluster: TestCluster): Promise<number> {
   const start = performance.now();
@@ -222,12 +238,14 @@ export async function partitions(effort: PartitionsEffort, dice: Dice): Promise<
   using storm = new Storm(cluster, dice);
   for (const at of cluster.places) await storm.dialFrom(at);
   const writers = new Writers(cluster, dice);
-  await writers.start(WRITE_EVERY_MS);
+  const busyPart = busySince();
+  await writers.start(effort.writeEveryMs);
   const end = performance.now() + effort.seconds * 1000;
   while (performance.now() < end) {
     await storm.step();
     await pause(1000 + dice.below(4000));
   }
+  const busy = busyPart();
   await writers.stop();
   await storm.heal();
   for (const at of cluster.places) if (!cluster.living.includes(at)) await storm.revive(at);
@@ -250,6 +268,7 @@ export async function partitions(effort: PartitionsEffort, dice: Dice): Promise<
     ],
     notes: [
       `${storm.attempts} connects of the clients that lived to the end, ${failures.length} failed; ${storm.skipped} not tried.`,
+      `Each host writes every ${effort.writeEveryMs} ms. All CPUs of this machine were ${Math.round(100 * busy)} % busy meanwhile.`,
       `Looked at every ${LOOK_EVERY_MS} ms. Equal everywhere ${ms(convergedMs)} after the end.`,
       `${writers.acknowledged} writes acknowledged, ${lost.length} lost.${lost
         .slice(0, 5)

@@ -1,6 +1,7 @@
 /**
  * node test/bench/cluster.ts [--only propagation|cost|large|deaths|partitions]… [--hosts N] [--sizes 3,10,25]
- *   [--samples N] [--deaths N] [--stops N] [--cuts N] [--minutes N] [--seed N] [--json FILE]
+ *   [--samples N] [--deaths N] [--stops N] [--cuts N] [--minutes N] [--write-ms N] [--seed N]
+ *   [--json FILE]
  *
  * Real agents on hosts of test/harness, joined by one bridge; needs root and a
  * build. Prints tables, and says which of the wanted figures are there. All
@@ -28,13 +29,14 @@ const { values } = parseArgs({
     stops: { type: 'string', default: '10' },
     cuts: { type: 'string', default: '10' },
     minutes: { type: 'string', default: '5' },
+    'write-ms': { type: 'string', default: '1500' },
     seed: { type: 'string', default: String(Date.now() % 2 ** 32) },
     json: { type: 'string' },
   },
 });
 
 function count(
-  name: 'hosts' | 'samples' | 'deaths' | 'stops' | 'cuts' | 'seed',
+  name: 'hosts' | 'samples' | 'deaths' | 'stops' | 'cuts' | 'write-ms' | 'seed',
   text = values[name],
 ): number {
   if (/^\d+$/.test(text)) return Number(text);
@@ -61,7 +63,11 @@ const measures: Record<(typeof NAMES)[number], () => Promise<Section>> = {
   large: () => large({ services: 10_000, backendsEach: 10, samples: 30 }),
   deaths: () =>
     deaths({ hosts, deaths: count('deaths'), stops: count('stops'), cuts: count('cuts') }, dice),
-  partitions: () => partitions({ hosts, seconds: Number(values.minutes) * 60 }, dice),
+  partitions: () =>
+    partitions(
+      { hosts, seconds: Number(values.minutes) * 60, writeEveryMs: count('write-ms') },
+      dice,
+    ),
 };
 
 const at = machine();
