@@ -18,7 +18,7 @@ import type { MessageOf, NodeId, Peer } from './types.ts';
 
 interface Suspicion {
   readonly since: number;
-  /** The same in real time. */
+  /** When it began, in real time. */
   readonly sinceReal: number;
   /** Others that do not hear it either. */
   readonly confirmed: Set<NodeId>;
@@ -149,12 +149,16 @@ export class Detector {
     this.#links.delete(id);
   }
 
+  /** More when this node is slow itself. */
   #timeoutMs(link: Link): number {
+    return this.#retransmitMs(link) * (1 + this.#health);
+  }
+
+  /** RFC 6298's retransmission timeout. */
+  #retransmitMs({ smoothMs, varianceMs }: Link): number {
     const { pingTimeoutMinMs, pingTimeoutMaxMs } = this.#config;
-    // RFC 6298's retransmission timeout, and more when this node is slow itself
-    const rto = link.smoothMs < 0 ? 5 * pingTimeoutMinMs : link.smoothMs + 4 * link.varianceMs;
-    const bounded = Math.max(pingTimeoutMinMs, Math.min(pingTimeoutMaxMs, rto));
-    return bounded * (1 + this.#health);
+    const rto = smoothMs < 0 ? 5 * pingTimeoutMinMs : smoothMs + 4 * varianceMs;
+    return Math.max(pingTimeoutMinMs, Math.min(pingTimeoutMaxMs, rto));
   }
 
   #suspicionMs(link: Link, suspicion: Suspicion, now: number): number {
@@ -185,7 +189,7 @@ export class Detector {
     const end = suspicion.since + this.#suspicionMs(link, suspicion, now);
     const { suspicionMinMs, suspicionConfirmations } = this.#config;
     if (suspicion.confirmed.size < suspicionConfirmations) return end;
-    const least = Math.max(suspicionMinMs, 2 * this.#timeoutMs(link));
+    const least = Math.max(suspicionMinMs, 2 * this.#retransmitMs(link));
     return Math.min(end, this.#clock.own(suspicion.sinceReal + 2 * least));
   }
 
@@ -250,7 +254,7 @@ export class Detector {
     const since = Math.max(now, link.heardAt + 2 * this.#timeoutMs(link));
     const suspicion: Suspicion = {
       since,
-      sinceReal: this.#clock.real(since),
+      sinceReal: this.#clock.real(now),
       confirmed: new Set(),
       askers: new Map(),
       unanswered: new Map(),
@@ -433,8 +437,11 @@ export class Detector {
       link.varianceMs = rttMs / 2;
       return;
     }
-    link.varianceMs = 0.75 * link.varianceMs + 0.25 * Math.abs(link.smoothMs - rttMs); // RFC 6298
-    link.smoothMs = 0.875 * link.smoothMs + 0.125 * rttMs;
+    // RFC 6298, but what gets better counts four times as much: one slow answer (of a moment when both were busy, as
+    // when a link is made) would keep a dead neighbour a suspect for seconds, and that for half a minute of good pings
+    const errorMs = Math.abs(link.smoothMs - rttMs);
+    link.varianceMs += (errorMs - link.varianceMs) * (errorMs < link.varianceMs ? 0.75 : 0.25);
+    link.smoothMs += (rttMs - link.smoothMs) * (rttMs < link.smoothMs ? 0.5 : 0.125);
   }
 
   #adjustHealth(by: number): void {
