@@ -437,11 +437,8 @@ export class Detector {
       link.varianceMs = rttMs / 2;
       return;
     }
-    // RFC 6298, but what gets better counts four times as much: one slow answer (of a moment when both were busy, as
-    // when a link is made) would keep a dead neighbour a suspect for seconds, and that for half a minute of good pings
-    const errorMs = Math.abs(link.smoothMs - rttMs);
-    link.varianceMs += (errorMs - link.varianceMs) * (errorMs < link.varianceMs ? 0.75 : 0.25);
-    link.smoothMs += (rttMs - link.smoothMs) * (rttMs < link.smoothMs ? 0.5 : 0.125);
+    link.varianceMs = 0.75 * link.varianceMs + 0.25 * Math.abs(link.smoothMs - rttMs); // RFC 6298
+    link.smoothMs = 0.875 * link.smoothMs + 0.125 * rttMs;
   }
 
   #adjustHealth(by: number): void {
