@@ -63,15 +63,20 @@ export class Agent {
   /** Starts the agent and waits until its API answers. */
   async start(options: AgentOptions = {}): Promise<void> {
     const child = this.launch(options);
-    await eventually(
-      'an answer of the agent',
-      async () => {
-        if (!child.running) return 'ended';
-        const answer = await this.#host.api('GET', '/v1/status');
-        return answer.status === 200;
-      },
-      { timeoutMs: READY_MS, everyMs: 5 },
-    );
+    try {
+      await eventually(
+        'an answer of the agent',
+        async () => {
+          if (!child.running) return 'ended';
+          const answer = await this.#host.api('GET', '/v1/status');
+          return answer.status === 200;
+        },
+        { timeoutMs: READY_MS, everyMs: 5 },
+      );
+    } catch (error) {
+      const message = error instanceof Error ? error.message : String(error);
+      throw new Error(`${message}; it said:\n${this.output}`, { cause: error });
+    }
     if (!child.running) throw new Error(`the agent ended at once:\n${child.stderr}${child.stdout}`);
   }
 
