@@ -3,6 +3,7 @@
  * resolver and the CLI read. Built from state and from what is known of the
  * other nodes; knows nothing of the kernel. See README.md.
  */
+import { familyOfText, type Family } from '../net/ip.ts';
 import { BucketMap } from '../state/bucket-map.ts';
 import type { BackendRecord, BackendState, Protocol, StateSnapshot } from '../state/records.ts';
 import type { ServicePort, ServiceRecord } from '../state/records.ts';
@@ -47,11 +48,6 @@ export interface Catalog {
   readonly vipIndex: VipIndex;
 }
 
-type Family = 4 | 6;
-
-/** Of canonical text. */
-const familyOf = (address: string): Family => (address.includes(':') ? 6 : 4);
-
 /**
  * Of each family that has a VIP, as each is a frontend of its own: when all that
  * would take connections are down, none of those is.
@@ -65,7 +61,7 @@ function failedOpen(
   for (const family of families) {
     const takers = [...backends.keys()].filter((i) => {
       const { address, state, weight } = backends[i] as BackendRecord;
-      return state === 'active' && weight > 0 && familyOf(address) === family;
+      return state === 'active' && weight > 0 && familyOfText(address) === family;
     });
     if (takers.every((i) => downs[i] !== undefined)) for (const i of takers) open.add(i);
   }
@@ -75,10 +71,10 @@ function failedOpen(
 /** Those of a port that connects to the service's VIPs are given to now. */
 export function takersOf(service: CatalogService, port: CatalogPort): CatalogBackend[] {
   const vips = service.vips.filter((vip) => isServed(service, vip, port));
-  const families = new Set(vips.map(familyOf));
+  const families = new Set(vips.map(familyOfText));
   return port.backends.filter(
     ({ address, state, weight, down }) =>
-      state === 'active' && weight > 0 && down === undefined && families.has(familyOf(address)),
+      state === 'active' && weight > 0 && down === undefined && families.has(familyOfText(address)),
   );
 }
 
@@ -112,7 +108,7 @@ function serviceOf(
   vipIndex: VipIndex,
 ): CatalogService {
   const { vips, lost } = vipIndex.outcomes.get(name) ?? { vips: recorded };
-  const families = new Set(vips.map(familyOf));
+  const families = new Set(vips.map(familyOfText));
   return {
     name,
     vips,

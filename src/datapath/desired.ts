@@ -6,7 +6,7 @@
  */
 import type { CatalogBackend, CatalogPort, CatalogService } from '../catalog/catalog.ts';
 import { isServed } from '../catalog/conflicts.ts';
-import { familyOf, parseIp } from '../net/ip.ts';
+import { familyOf, familyOfText, parseIp } from '../net/ip.ts';
 import type { IpBytes } from '../net/ip.ts';
 import { bytesToKey, encodeVipKey, protocolNumber } from './abi.ts';
 import type { BackendState } from '../state/records.ts';
@@ -39,11 +39,10 @@ function ipOf(address: string): IpBytes {
 function targetsOf(backends: readonly CatalogBackend[], family: 4 | 6): Target[] {
   const targets: Target[] = [];
   for (const backend of backends) {
-    const ip = ipOf(backend.address);
-    if (familyOf(ip) !== family) continue;
-    const { port, weight } = backend;
+    const { address, port, weight } = backend;
+    if (familyOfText(address) !== family) continue;
     const state = backend.down === undefined ? backend.state : 'down';
-    targets.push({ address: bytesToKey(ip), port, weight, state });
+    targets.push({ address: bytesToKey(ipOf(address)), port, weight, state });
   }
   return targets;
 }

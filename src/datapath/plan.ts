@@ -22,10 +22,11 @@ import {
   layoutVersion,
   noSuchPort,
 } from './abi.ts';
+import type { ServiceEntry } from './abi.ts';
 import { columnsOf, differs, endpointKey, stateNumber } from './compare.ts';
 import { anyPortKey, claimedKeys, isAnyPort } from './desired.ts';
 import type { Frontend, Target } from './desired.ts';
-import { GroupBuilder, valueBytes } from './tables.ts';
+import { GroupBuilder } from './tables.ts';
 import type { Member, TableName, Tables, WriteGroup } from './tables.ts';
 import { backendText, reasonText } from './text.ts';
 import type { Reason } from './text.ts';
@@ -196,8 +197,7 @@ export class Planner {
       throw error;
     }
     if (revision !== this.tables.revision || draft.builders.size > 0) {
-      const meta = encodeMeta({ magic: layoutMagic, layout: layoutVersion, revision });
-      add(draft, 'meta', 0, meta);
+      encodeMeta({ magic: layoutMagic, layout: layoutVersion, revision }, add(draft, 'meta', 0));
     }
     const groups = phases.flatMap(([phase]) => draft.builders.get(phase)?.build() ?? []);
     const writes = groups.reduce(
@@ -320,11 +320,11 @@ export class Planner {
     if (index === undefined) throw this.#full('services', this.#serviceIndices.resting);
     draft.takenServices.push(index);
     const { service, port, key } = frontend;
-    add(draft, 'name', index, encodeName({ service, port }));
-    add(draft, 'serviceStats', index, new Uint8Array(valueBytes.svc_stats));
+    encodeName({ service, port }, add(draft, 'name', index));
+    add(draft, 'serviceStats', index); // zero
     const gen = (this.tables.service(index).gen + 1) & 0xffff;
     this.#writeSet(draft, frontend, index, gen, []);
-    add(draft, 'vip', key, encodeU32(index));
+    encodeU32(index, add(draft, 'vip', key));
     draft.indexChanges.push({ frontend: key, index, service });
     if (replaced === undefined) {
       bump(draft.vipDelta, key.slice(0, 16), 1);
@@ -378,7 +378,8 @@ export class Planner {
     const usable = targets.some((t) => t.state === 'active' && t.weight > 0);
     const key = decodeVipKey(keyToBytes(frontend.key));
     const count = usable ? ids.length : 0;
-    add(draft, 'service', index, encodeService({ key, members: ids.length, base, count, gen }));
+    const entry = { key, members: ids.length, base, count, gen };
+    encodeService(entry, add(draft, 'service', index));
   }
 
   #writeSlots(
@@ -396,12 +397,8 @@ export class Planner {
       const column = columns[i] ?? { threshold: 0, alias: i };
       const alias = ids[column.alias] ?? id;
       const weight = targets[i]?.weight ?? 0;
-      add(
-        draft,
-        'slot',
-        base + i,
-        encodeSlot({ backend: id, alias, threshold: column.threshold, gen, weight }),
-      );
+      const slot = { backend: id, alias, threshold: column.threshold, gen, weight };
+      encodeSlot(slot, add(draft, 'slot', base + i));
     }
     return base;
   }
@@ -411,7 +408,7 @@ export class Planner {
     if (id === undefined) throw this.#full('backends', this.#backendIds.resting);
     draft.takenBackends.push(id);
     const before = this.tables.backend(id).incarnation;
-    if (before > 0) add(draft, 'backendStats', id, new Uint8Array(valueBytes.bk_stats));
+    if (before > 0) add(draft, 'backendStats', id); // zero
     this.#writeBackend(draft, id, index, target, (before + 1) >>> 0);
     return id;
   }
@@ -425,17 +422,13 @@ export class Planner {
   ): void {
     const addr = keyToBytes(target.address);
     const { port } = target;
-    add(
-      draft,
-      'backend',
-      id,
-      encodeBackend({ addr, port, state: stateNumber(target), service, incarnation }),
-    );
+    const entry = { addr, port, state: stateNumber(target), service, incarnation };
+    encodeBackend(entry, add(draft, 'backend', id));
   }
 
   #freeBackend(draft: Draft, id: number): void {
     const entry = this.tables.backend(id);
-    add(draft, 'backendGone', id, encodeBackend({ ...entry, state: backendState.free }));
+    encodeBackend({ ...entry, state: backendState.free }, add(draft, 'backendGone', id));
     draft.freedBackends.push(id);
   }
 
@@ -451,7 +444,7 @@ export class Planner {
   /** After nobody refers to it: the entry loses its key, its backends are free. */
   #clearService(draft: Draft, index: number): void {
     const entry = this.tables.service(index);
-    add(draft, 'serviceGone', index, noService(entry.gen));
+    encodeService(noService(entry.gen), add(draft, 'serviceGone', index));
     const members = this.#membersOf(index);
     for (const { id } of members) this.#freeBackend(draft, id);
     if (ownsBlock(entry, members)) draft.freedBlocks.push(entry.base);
@@ -493,7 +486,8 @@ export class Planner {
           .some((byte) => byte !== 0)
       ) {
         draft.reasons.push({ key: undefined, who, what: `service index ${index} was left over` });
-        add(draft, 'serviceGone', index, noService(this.tables.service(index).gen));
+        const none = noService(this.tables.service(index).gen);
+        encodeService(none, add(draft, 'serviceGone', index));
       }
     }
     for (let id = 0; id < backends.high; id++) {
@@ -527,7 +521,7 @@ export class Planner {
           who: 'the VIP itself',
           what: 'its other ports were not refused',
         });
-        add(draft, 'vip', key, encodeU32(noSuchPort));
+        encodeU32(noSuchPort, add(draft, 'vip', key));
       }
       if (!wanted && present !== undefined) {
         draft.reasons.push({ key, who: 'the VIP itself', what: 'not wanted' });
@@ -550,9 +544,9 @@ function ownsBlock(entry: { readonly members: number }, members: readonly Member
 }
 
 /** An entry without a key; the next owner's sets are counted on from `gen`. */
-function noService(gen: number): Uint8Array {
+function noService(gen: number): ServiceEntry {
   const key = { addr: new Uint8Array(16), port: 0, protocol: 0 };
-  return encodeService({ key, members: 0, base: 0, count: 0, gen });
+  return { key, members: 0, base: 0, count: 0, gen };
 }
 
 function newDraft(revision: number, now: number): Draft {
@@ -572,14 +566,15 @@ function newDraft(revision: number, now: number): Draft {
   };
 }
 
-function add(draft: Draft, phase: Phase, key: number | string, value?: Uint8Array): void {
+/** The value goes into what this returns, as GroupBuilder has it. */
+function add(draft: Draft, phase: Phase, key: number | string): Uint8Array {
   let builder = draft.builders.get(phase);
   if (builder === undefined) {
     const [, table, kind] = phases.find(([name]) => name === phase) as (typeof phases)[number];
     builder = new GroupBuilder(table, kind);
     draft.builders.set(phase, builder);
   }
-  builder.add(key, value);
+  return builder.add(key);
 }
 
 function bump(counts: Map<string, number>, key: string, delta: number): void {

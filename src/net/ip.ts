@@ -10,18 +10,30 @@ export type IpBytes = Uint8Array;
 
 export type Family = 4 | 6;
 
-function parseV4(text: string): number[] | undefined {
-  const parts = text.split('.');
-  if (parts.length !== 4) return undefined;
-  const bytes: number[] = [];
-  for (const part of parts) {
-    // "010" is octal to some parsers and decimal to others: refuse it.
-    if (!/^(0|[1-9][0-9]{0,2})$/.test(part)) return undefined;
-    const value = Number(part);
-    if (value > 255) return undefined;
-    bytes.push(value);
+/** Into `bytes`, from 12 on. By hand: a host with 100,000 backends reads each several times. */
+function readV4(text: string, bytes: IpBytes): boolean {
+  let at = 12;
+  let value = -1;
+  for (let i = 0; i <= text.length; i++) {
+    const digit = text.charCodeAt(i) - 48;
+    if (digit >= 0 && digit <= 9) {
+      // "010" is octal to some parsers and decimal to others: refuse it.
+      if (value === 0) return false;
+      value = Math.max(value, 0) * 10 + digit;
+      if (value > 255) return false;
+    } else if (value >= 0 && at < 16 && (i === text.length || text[i] === '.')) {
+      bytes[at++] = value;
+      value = -1;
+    } else {
+      return false;
+    }
   }
-  return bytes;
+  return at === 16;
+}
+
+function parseV4(text: string): Uint8Array | undefined {
+  const bytes = new Uint8Array(16);
+  return readV4(text, bytes) ? bytes.subarray(12) : undefined;
 }
 
 function parseGroups(text: string): number[] | undefined {
@@ -60,12 +72,9 @@ function parseV6(text: string): number[] | undefined {
 export function parseIp(text: string): IpBytes | undefined {
   const bytes = new Uint8Array(16);
   if (!text.includes(':')) {
-    const v4 = parseV4(text);
-    if (v4 === undefined) return undefined;
     bytes[10] = 0xff;
     bytes[11] = 0xff;
-    bytes.set(v4, 12);
-    return bytes;
+    return readV4(text, bytes) ? bytes : undefined;
   }
   const groups = parseV6(text);
   if (groups === undefined) return undefined;
@@ -81,6 +90,9 @@ export function familyOf(ip: IpBytes): Family {
   for (let i = 0; i < 10; i++) if (ip[i] !== 0) return 6;
   return ip[10] === 0xff && ip[11] === 0xff ? 4 : 6;
 }
+
+/** The same of canonical text. */
+export const familyOfText = (address: string): Family => (address.includes(':') ? 6 : 4);
 
 function longestZeroRun(groups: readonly number[]): { start: number; length: number } {
   let best = { start: -1, length: 1 };
