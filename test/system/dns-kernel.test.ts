@@ -434,6 +434,48 @@ test('with an agent: a service resolves in the kernel when its command returns, 
   assert.doesNotMatch(await host.ip('-o', 'link'), /zerohop0/);
 });
 
+test('with an agent: of many changes at once the kernel says nothing old, and has them a little later', async () => {
+  await using host = await TestHost.create();
+  const dns = { upstreams: ['192.0.2.1'], timeoutMs: 100 };
+  await host.agent.start({ config: host.writeConfig({ dns }) });
+  const kernel = async (): Promise<DnsStatusAnswer['kernel']> =>
+    ((await host.api('GET', '/v1/dns/status')).json() as DnsStatusAnswer).kernel;
+  await eventually('the kernel answers', async () => (await kernel()).state === 'active');
+  const others = (await kernel()).entries;
+  const SERVICES = 4000;
+  const vip = (n: number, block: number): string => `240.${block}.${n >> 8}.${n & 255}`;
+  const all = async (block: number): Promise<void> => {
+    const documents = Array.from({ length: SERVICES }, (_, n) => ({
+      kind: 'service',
+      name: `s${n}`,
+      vips: [vip(n, block)],
+      ports: [{ port: 80 }],
+    }));
+    const { status, text } = await host.api('POST', '/v1/apply', { documents });
+    assert.equal(status, 200, text);
+  };
+  // The last ones first: the kernel has them last.
+  const asked = Array.from({ length: 8 }, (_, n) => SERVICES - 1 - n * 499);
+  const saysAll = async (block: number): Promise<void> => {
+    for (const n of asked) {
+      const name = `s${n}.zerohop.internal`;
+      says(await ask(host, name), { answers: [`${name} 5 A ${vip(n, block)}`], rcode: 'NOERROR' });
+    }
+  };
+  const filled = async (): Promise<void> =>
+    await eventually(
+      'the kernel has all',
+      async () => (await kernel()).entries >= others + SERVICES,
+    );
+  for (const block of [1, 2, 3]) {
+    await all(block);
+    await saysAll(block);
+    if (block < 3) await filled();
+  }
+  await host.must('service', 'rm', `s${asked[5]}`);
+  says(await ask(host, `s${asked[5]}.zerohop.internal`), { answers: [], rcode: 'NXDOMAIN' });
+});
+
 test('with an agent: IPv6 that comes when it runs is answered in the kernel too', async () => {
   await using host = await TestHost.create();
   const ipv6 = async (value: boolean): Promise<void> => {

@@ -72,6 +72,9 @@ export interface DnsOptions {
 const SERVICES_A_TURN = 200;
 const NAMES_A_TURN = 100;
 
+/** With more at once the kernel first forgets them, and has them a turn at a time: some 100 ms. A guess. */
+const NAMES_AT_ONCE = 2000;
+
 /** Of the API's own questions: as from a program of this host. */
 const LOCAL_CLIENT = '127.0.0.1';
 
@@ -87,6 +90,9 @@ export class Dns implements DnsEngine {
   #stale: Set<string> | 'all' | undefined = 'all';
   #isScheduled = false;
   #kernel: KernelDns | undefined;
+  /** Names that the kernel leaves to us until it has what is true of them now. */
+  readonly #unfilled = new Set<string>();
+  #filling: Promise<void> | undefined;
   /** Why the kernel answers nothing. */
   #whyNoKernel: string | undefined;
   #warming: Promise<void> | undefined;
@@ -256,6 +262,7 @@ export class Dns implements DnsEngine {
     // First: warming up waits for its questions, which an end makes pointless.
     this.#kernel?.close();
     await this.#warming;
+    await this.#filling;
     await this.#server.close();
     this.#forwarder.close();
   }
@@ -327,13 +334,9 @@ export class Dns implements DnsEngine {
     this.#kernel = kernel;
     await this.#server.also(kernel.listen);
     if (this.#isClosed) return;
-    const names = [...this.#current().names.keys()];
-    for (let at = 0; at < names.length; at += NAMES_A_TURN) {
-      const some = names.slice(at, at + NAMES_A_TURN);
-      kernel.apply(some, plainAnswers(this.#current(), some));
-      await nextTurn();
-      if (this.#isClosed) return;
-    }
+    for (const name of this.#current().names.keys()) this.#unfilled.add(name);
+    await this.#fillSoon(kernel);
+    if (this.#isClosed) return;
     await kernel.enable();
   }
 
@@ -372,9 +375,39 @@ export class Dns implements DnsEngine {
     this.#zone = zone;
     this.#stale = undefined;
     this.#server.udp.changed(zone.touched);
-    const names = zone.touched === 'all' ? undefined : zone.touched;
-    this.#kernel?.apply(names, plainAnswers(zone, names));
+    if (this.#kernel !== undefined) this.#tellKernel(this.#kernel, zone);
     return zone;
+  }
+
+  /** When this returns it answers nothing of the zone before. */
+  #tellKernel(kernel: KernelDns, zone: Zone): void {
+    const { touched, names } = zone;
+    if (touched !== 'all' && touched.size <= NAMES_AT_ONCE) {
+      kernel.apply(touched, plainAnswers(zone, touched));
+      return;
+    }
+    kernel.apply(touched === 'all' ? undefined : touched, []);
+    for (const name of touched === 'all' ? names.keys() : touched) this.#unfilled.add(name);
+    void this.#fillSoon(kernel);
+  }
+
+  #fillSoon(kernel: KernelDns): Promise<void> {
+    this.#filling ??= this.#fill(kernel)
+      .catch((error: unknown) => {
+        this.#options.log.error({ error }, 'bug: the kernel answers fewer names than it could');
+      })
+      .finally(() => (this.#filling = undefined));
+    return this.#filling;
+  }
+
+  async #fill(kernel: KernelDns): Promise<void> {
+    while (this.#unfilled.size > 0) {
+      await nextTurn();
+      if (this.#isClosed) return;
+      const names = [...take(this.#unfilled, NAMES_A_TURN)];
+      for (const name of names) this.#unfilled.delete(name);
+      kernel.apply(names, plainAnswers(this.#current(), names));
+    }
   }
 
   #sources(): ZoneSources {
