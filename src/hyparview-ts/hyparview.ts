@@ -22,6 +22,8 @@ interface Pending {
 
 export interface MembershipHooks {
   linkUp(peer: Peer, now: number): void;
+  /** A neighbour asks to be one: it had lost its end, and what was sent to it since. */
+  linkAgain(peer: Peer, now: number): void;
   linkDown(peer: Peer, reason: DownReason, now: number): void;
 }
 
@@ -224,7 +226,11 @@ export class HyParView {
   /** Puts a peer into the active view; somebody else has to go when it is full. */
   link(peer: Peer, now: number, reason: DownReason = 'replaced'): void {
     this.#pending.delete(peer.id);
-    if (peer.id === this.self.id || this.active.has(peer.id)) return;
+    if (peer.id === this.self.id) return;
+    if (this.active.has(peer.id)) {
+      this.#hooks.linkAgain(peer, now);
+      return;
+    }
     while (this.active.size >= this.config.activeMax) {
       const victim = this.active.choose(this.random);
       if (victim === undefined) return;

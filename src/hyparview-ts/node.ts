@@ -73,6 +73,10 @@ export class Node {
     const effects = this.#effects;
     this.views = new HyParView(self, this.config, random, effects, {
       linkUp: (peer, now) => this.#linkUp(peer, now),
+      linkAgain: (peer, now) => {
+        this.tree.linkUp(peer, now);
+        this.members.spread.linkUp(peer.id);
+      },
       linkDown: (peer, reason, now) => this.#linkDown(peer, reason, now),
     });
     const { active } = this.views;

@@ -93,6 +93,7 @@ export class Plumtree {
 
   linkUp(peer: Peer, now: number): void {
     this.#lazy.delete(peer.id);
+    this.#queues.delete(peer.id); // all of it is in the cache
     this.#announceCache(peer, now);
   }
 

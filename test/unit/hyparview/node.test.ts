@@ -82,6 +82,21 @@ test('a full node refuses a neighbour of low priority and takes one of high', ()
   assert.deepEqual([ask(false), ask(true)], [false, true]);
 });
 
+test('a neighbour that asks to be one had lost its end: it is told what it missed, once', () => {
+  const subject = new PaperSubject();
+  subject.link('a');
+  subject.node.handle(
+    { type: 'broadcast', payload: Uint8Array.of(7), priority: 'normal' },
+    subject.now,
+  );
+  subject.link('a', 'a');
+  const told = sent(subject.run(DEFAULTS.lazyMs), 'ihave');
+  assert.deepEqual(
+    told.map(({ to, message }) => [to, message.announcements.length]),
+    [['a', 1]],
+  );
+});
+
 test('a failed neighbour is replaced from the passive view at once, and told to nobody as passive', () => {
   const subject = new PaperSubject();
   subject.link('a', 'b');
