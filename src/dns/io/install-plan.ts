@@ -8,6 +8,8 @@ export interface Plan {
   /** Run after the edits, if there are any. */
   readonly command?: readonly string[];
   readonly warnings?: readonly string[];
+  /** Looks at what came of it, with warnings; rejects where that was bad and is taken back. */
+  readonly check?: () => Promise<readonly string[]>;
 }
 
 export interface Edit {

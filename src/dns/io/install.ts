@@ -4,7 +4,6 @@
  * servers that were there go on answering while the agent does not. Looks at what is in the files
  * each time, and keeps no other record; what others wrote stays as it is.
  */
-import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { formatAddress, type HostPort } from '../../cluster/address.ts';
 import type { VipPools } from '../../catalog/vips.ts';
@@ -14,15 +13,10 @@ import { reverseZones } from '../reverse.ts';
 import { isSymlink, readText, remove, targetOf, writeText } from './etc-file.ts';
 import { RESOLV_CONF } from './host-upstreams.ts';
 import type { Edit, InstallMethod, Plan } from './install-plan.ts';
+import { backResolved, planDropIn } from './install-resolved.ts';
+import { run } from './install-run.ts';
 import { BACKUP, hashOf, planResolvConf, planResolvConfBack } from './resolv-conf-file.ts';
-import {
-  dropInText,
-  globalServers,
-  isResolvedAsked,
-  isStubLinked,
-  RESOLVED_DROP_IN,
-  RESOLVED_RESTART,
-} from './resolved.ts';
+import { globalServers, isResolvedAsked, isStubLinked, RESOLVED_DROP_IN } from './resolved.ts';
 
 export interface InstallOptions {
   /** Where the agent listens (dns.listen). */
@@ -30,6 +24,8 @@ export interface InstallOptions {
   readonly domain: string;
   /** Names of VIPs are asked of us too. */
   readonly pools: VipPools;
+  /** Whom the agent asks for other names (dns.upstreams); undefined: what this host has. */
+  readonly upstreams?: readonly HostPort[] | undefined;
   /** Beside systemd-resolved: every name is asked of us first, and of that one where we do not answer. */
   readonly all?: boolean;
   /** Looks and plans, and changes nothing. */
@@ -50,13 +46,10 @@ const DEBIAN_RUN_DIRS = ['/run/resolvconf/', '/etc/resolvconf/run/'];
 const RESOLVCONF_UPDATE = ['resolvconf', '-u'];
 const NSSWITCH = '/etc/nsswitch.conf';
 const DNS_PORT = 53;
-/** A guess: systemctl waits for resolved, which starts in less than a second. */
-const COMMAND_TIMEOUT_MS = 30_000;
-const PATH = `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`;
 
 /** Rejects with ProblemError where nothing could be done; what is done already is right as it is. */
 export async function install(options: InstallOptions): Promise<InstallReport> {
-  return await carryOut(plansFor(options), options.dryRun === true);
+  return await carryOut(await plansFor(options), options.dryRun === true);
 }
 
 /** All of ours, however it came there. */
@@ -82,11 +75,11 @@ export function installed(): { readonly methods: readonly InstallMethod[]; probl
   return { methods };
 }
 
-function plansFor(options: InstallOptions): Plan[] {
+async function plansFor(options: InstallOptions): Promise<Plan[]> {
   if (isResolvedAsked() || existsSync(RESOLVED_DROP_IN)) {
     const global = globalServers();
     if (global.length === 0) {
-      const own = planResolved(options);
+      const own = await planResolved(options);
       if (options.all !== true) return [own];
       return [own, planFile(options, nssWarnings())];
     }
@@ -99,16 +92,15 @@ function plansFor(options: InstallOptions): Plan[] {
   return [planFile(options, [])];
 }
 
-function planResolved({ listen, domain, pools }: InstallOptions): Plan {
-  const zones = [pools.v4, pools.v6].flatMap((pool) => reverseZones(pool));
-  const text = dropInText(addressFor(listen, false), [domain, ...zones]);
-  const step = `${RESOLVED_DROP_IN}: systemd-resolved asks the agent for names under ${domain}`;
-  const isThere = readText(RESOLVED_DROP_IN) === text;
-  return {
-    method: 'resolved',
-    edits: isThere ? [] : [{ step, apply: () => writeText(RESOLVED_DROP_IN, text) }],
-    command: RESOLVED_RESTART,
-  };
+function planResolved(options: InstallOptions): Promise<Plan> {
+  const { listen, domain, pools, upstreams } = options;
+  const address = addressFor(listen, false);
+  return planDropIn({
+    address,
+    domains: [domain, ...[pools.v4, pools.v6].flatMap((pool) => reverseZones(pool))],
+    isOwn: (host) => [address, ...listen].some((own) => own.host === host),
+    hasUpstreams: upstreams !== undefined,
+  });
 }
 
 function planFile(options: InstallOptions, warnings: readonly string[]): Plan {
@@ -151,12 +143,6 @@ function ownLinesIn(path: string, lines: readonly string[], what: string): Edit[
   return [{ step: `${path}: ${what}`, apply: () => writeText(path, after) }];
 }
 
-function backResolved(): Plan | undefined {
-  if (!existsSync(RESOLVED_DROP_IN)) return undefined;
-  const edit = { step: `${RESOLVED_DROP_IN}: removed`, apply: () => remove(RESOLVED_DROP_IN) };
-  return { method: 'resolved', edits: [edit], command: RESOLVED_RESTART };
-}
-
 function backOpenresolv(): Plan | undefined {
   return backOwnLines('openresolv', OPENRESOLV_CONF);
 }
@@ -189,24 +175,14 @@ async function carryOut(plans: readonly Plan[], dryRun: boolean): Promise<Instal
       if (!dryRun) apply();
       steps.push(step);
     }
-    if (plan.command === undefined || plan.edits.length === 0) continue;
-    const problem = dryRun ? undefined : await run(plan.command);
-    steps.push(plan.command.join(' '));
-    if (problem !== undefined) warnings.push(problem);
+    if (plan.command !== undefined && plan.edits.length > 0) {
+      const problem = dryRun ? undefined : await run(plan.command);
+      steps.push(plan.command.join(' '));
+      if (problem !== undefined) warnings.push(problem);
+    }
+    if (!dryRun) warnings.push(...((await plan.check?.()) ?? []));
   }
   return { methods: plans.map(({ method }) => method), steps, warnings: [...new Set(warnings)] };
-}
-
-/** What went wrong, for people. */
-function run([file = '', ...args]: readonly string[]): Promise<string | undefined> {
-  return new Promise((resolve) => {
-    const options = { timeout: COMMAND_TIMEOUT_MS, env: { ...process.env, PATH } };
-    execFile(file, args, options, (error, _stdout, stderr) => {
-      if (error === null) return resolve(undefined);
-      const said = stderr.trim() || error.message;
-      resolve(`${[file, ...args].join(' ')} failed (${said}): run it by hand, or nothing changes`);
-    });
-  });
 }
 
 /** What the host is to ask. resolv.conf(5) has no ports. */

@@ -15,6 +15,7 @@ import { basename, join } from 'node:path';
 import { formatAddress, type HostPort } from '../../cluster/address.ts';
 import { readText, targetOf } from './etc-file.ts';
 import { RESOLV_CONF } from './host-upstreams.ts';
+import { outputOf } from './install-run.ts';
 import { readResolvConf } from '../resolv-conf.ts';
 
 /** Later in the order of names than what a package or a person is likely to have. */
@@ -56,10 +57,42 @@ export function globalServers(): readonly string[] {
     for (const line of (readText(path) ?? '').split('\n')) {
       const value = /^\s*DNS\s*=(.*)$/.exec(line)?.[1];
       if (value === undefined) continue;
-      const words = value.split(/\s+/).filter((word) => word !== '');
+      const words = wordsOf(value);
       servers = words.length === 0 ? [] : [...servers, ...words];
     }
   return servers;
+}
+
+export interface ResolvedList {
+  /** Absent: the global list. */
+  readonly link?: string;
+  readonly words: readonly string[];
+}
+
+/**
+ * What it has now, for each link and for all (resolvectl(1)): its files of links say of themselves
+ * that they are not to be read. Without FallbackDNS. undefined: it cannot be asked.
+ */
+export async function listsOf(
+  what: 'dns' | 'domain',
+): Promise<readonly ResolvedList[] | undefined> {
+  const output = await outputOf(['resolvectl', '--no-pager', what]);
+  if (output === undefined) return undefined;
+  const lists: { link?: string; words: string[] }[] = [];
+  for (const line of output.split('\n')) {
+    const [, title, link, rest = line] = HEADING.exec(line) ?? [];
+    if (title !== undefined) lists.push({ ...(link === undefined ? {} : { link }), words: [] });
+    // Long lists go on in the next line.
+    lists.at(-1)?.words.push(...wordsOf(rest));
+  }
+  return lists;
+}
+
+/** `Link 2 (eth0): …`, `Global: …`, and what later versions may have. */
+const HEADING = /^(Link \d+ \(([^)]*)\)|[A-Z][^:]*):(.*)$/;
+
+function wordsOf(text: string): string[] {
+  return text.split(/\s+/).filter((word) => word !== '');
 }
 
 export function dropInText(address: HostPort, domains: readonly string[]): string {

@@ -45,12 +45,10 @@ class Tree {
   constructor(t: TestContext, files: Readonly<Record<string, string>>) {
     t.after(() => rmSync(this.root, { recursive: true, force: true }));
     for (const dir of ['etc', 'run', 'bin', 'log']) mkdirSync(join(this.root, dir));
+    // What the programs that it runs would do is mostly not the matter here: that they are run, and after the files.
+    for (const name of ['systemctl', 'resolvconf'])
+      this.write(`bin/${name}`, `#!/bin/sh\necho "${name} $*" >>${this.root}/log/commands\n`);
     for (const [path, text] of Object.entries(files)) this.write(path, text);
-    // What the programs that it runs would do is not the matter here: that they are run, and after the files.
-    for (const name of ['systemctl', 'resolvconf']) {
-      const script = `#!/bin/sh\necho "${name} $*" >>${this.root}/log/commands\n`;
-      writeFileSync(join(this.root, 'bin', name), script, { mode: 0o755 });
-    }
   }
 
   at(path: string): string {
@@ -60,6 +58,7 @@ class Tree {
   write(path: string, text: string): void {
     mkdirSync(dirname(this.at(path)), { recursive: true });
     writeFileSync(this.at(path), text);
+    if (path.startsWith('bin/')) chmodSync(this.at(path), 0o755);
   }
 
   read(path: string): string {
@@ -340,6 +339,65 @@ test('systemd-resolved: a drop-in sends it to us for our names, and nothing else
   assert.deepEqual((await tree.run('uninstall')).installed, { methods: [] });
   assert.deepEqual(tree.etc(), before);
   assert.deepEqual(tree.commands, [RESTARTED, RESTARTED]);
+});
+
+/** As resolved does it: servers of links and of our drop-in, and its fallbacks while there are none. */
+function restartOfResolved({ links }: { readonly links: string }): string {
+  return `#!/bin/sh
+    echo "systemctl $*" >>/run/commands
+    ours=$(sed -n 's/^DNS=/nameserver /p' /${DROP_IN} 2>/dev/null)
+    all=$(printf '%s\n%s' "$ours" '${links}' | grep .) || all='nameserver 192.0.2.99'
+    echo "$all" >/run/systemd/resolve/resolv.conf\n`;
+}
+
+test('systemd-resolved that lives on FallbackDNS: the drop-in is taken out again, and it is told why', async (t) => {
+  const tree = withResolved(t, {
+    'run/systemd/resolve/resolv.conf': 'nameserver 192.0.2.99\n',
+    'bin/systemctl': restartOfResolved({ links: '' }),
+  });
+  const before = tree.etc();
+  const { problems = [] } = await tree.run('install', { all: true });
+  assert.match(problems[0]?.message ?? '', /has only FallbackDNS \(192\.0\.2\.99\)/);
+  assert.match(problems[0]?.hint ?? '', /^set dns\.upstreams .* or give a link/);
+  assert.deepEqual(tree.etc(), before);
+  assert.equal(tree.read('run/systemd/resolve/resolv.conf'), 'nameserver 192.0.2.99\n');
+  assert.equal(tree.read('run/commands'), `${RESTARTED}\n${RESTARTED}\n`);
+
+  tree.write('bin/systemctl', restartOfResolved({ links: 'nameserver 192.0.2.5' }));
+  const beside = await tree.run('install');
+  assert.deepEqual([beside.upstreams, beside.warnings], [['192.0.2.5'], []]);
+  tree.write('bin/systemctl', restartOfResolved({ links: '' }));
+  tree.write('run/systemd/resolve/resolv.conf', `nameserver ${OURS}\n`);
+  const again = await tree.run('install');
+  assert.match(again.problems?.[0]?.message ?? '', /only FallbackDNS \(192\.0\.2\.99\)/);
+  assert.deepEqual(tree.etc(), before, 'also one that was there');
+});
+
+test('systemd-resolved that lives on FallbackDNS: nothing is written where it says so itself', async (t) => {
+  const tree = withResolved(t, {
+    'run/systemd/resolve/resolv.conf': 'nameserver 192.0.2.99\n',
+    'bin/resolvectl': '#!/bin/sh\necho Global:\necho "Link 2 (eth0):"\n',
+    'bin/systemctl': restartOfResolved({ links: '' }),
+  });
+  const before = tree.etc();
+  for (const options of [{}, { dryRun: true }]) {
+    const { problems = [] } = await tree.run('install', options);
+    assert.match(problems[0]?.message ?? '', /has only FallbackDNS \(192\.0\.2\.99\)/);
+  }
+  assert.deepEqual([tree.etc(), existsSync(tree.at('run/commands'))], [before, false]);
+
+  const { warnings = [] } = await tree.run('install', {
+    upstreams: [{ host: '192.0.2.1', port: 53 }],
+  });
+  assert.match(warnings.join(), /while the agent is down, this host resolves nothing/);
+  assert.match(tree.read(DROP_IN), /^DNS=127\.0\.0\.55$/m);
+});
+
+test('systemd-resolved with no server yet: the drop-in stays, and it is told', async (t) => {
+  const tree = withResolved(t, { 'run/systemd/resolve/resolv.conf': '# none\n' });
+  const { warnings = [] } = await tree.run('install');
+  assert.match(warnings.join(), /until a link has servers, names of others fail/);
+  assert.match(tree.read(DROP_IN), /^DNS=127\.0\.0\.55$/m);
 });
 
 test('systemd-resolved with --all: resolv.conf names us before the stub, and is the symlink again afterwards', async (t) => {
