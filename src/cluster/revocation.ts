@@ -1,13 +1,14 @@
-// Who is no longer trusted: a set that only grows until its entries are of no use any more, and merges the same way in
-// any order (a state-based CRDT: Shapiro et al. 2011, "A comprehensive study…", 3.3.1). An entry names a node, which no
-// signer serves again, or one certificate by its serial, as after a stolen key of a node that lives on.
+// Who is no longer trusted: a set that only grows, and merges the same way in any order (a state-based CRDT: Shapiro et
+// al. 2011, "A comprehensive study…", 3.3.1). An entry names a node, which no signer serves again, or one certificate by
+// its serial, as after a stolen key of a node that lives on. None is dropped when it has ended: a wall clock that is
+// ahead for a moment would let somebody in.
 
 export interface Revocation {
   readonly kind: 'node' | 'serial';
   /** A node id, or a serial in upper-case hex as Node prints it. */
   readonly id: string;
   readonly revokedAtMs: number;
-  /** When the last certificate that it concerns has ended: the entry may go. */
+  /** When the last certificate that it concerns has ended. */
   readonly untilMs: number;
   readonly reason: string;
 }
@@ -51,13 +52,6 @@ export class Revocations {
   /** Why this certificate is refused; undefined when it is not. */
   find(nodeId: string, serial: string): Revocation | undefined {
     return this.node(nodeId) ?? this.#entries.get(`serial:${serial}`);
-  }
-
-  /** Forgets what concerns no certificate any more; `marginMs` is for clocks that are apart. */
-  prune(nowMs: number, marginMs: number): void {
-    for (const [key, { untilMs }] of this.#entries) {
-      if (untilMs + marginMs < nowMs) this.#entries.delete(key);
-    }
   }
 
   /** In one order everywhere. */

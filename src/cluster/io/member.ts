@@ -13,7 +13,7 @@ import { documentOf, type Changed, type Write } from '../../state/replica/replic
 import { NODE_KEY } from '../../state/replica/schema.ts';
 import { writeGone, writeRevocation } from '../departures.ts';
 import { Ephemeral } from '../ephemeral.ts';
-import { NODE_VALIDITY_MS, SKEW_MS } from '../lifetime.ts';
+import { NODE_VALIDITY_MS } from '../lifetime.ts';
 import { Liveness } from '../liveness.ts';
 import { isNodeId } from '../names.ts';
 import { explain } from '../notices.ts';
@@ -496,7 +496,6 @@ export class Member {
     if (this.#key.problem !== undefined) this.#key.look();
     this.#tellOfSelf();
     this.#lookAtPools();
-    this.#revocations.prune(this.#clock.wallMs(), SKEW_MS);
     this.#cancelLook = this.#clock.after(LOOK_MS, () => this.#look());
   }
 

@@ -21,7 +21,7 @@ import {
   type LedgerEntry,
 } from '../ledger.ts';
 import { addressKey, Limiter, type Rate } from '../limiter.ts';
-import { NODE_VALIDITY_MS, validityFrom } from '../lifetime.ts';
+import { NODE_VALIDITY_MS, SKEW_MS, validityFrom } from '../lifetime.ts';
 import { drawNodeId } from '../names.ts';
 import type { Revocation } from '../revocation.ts';
 import {
@@ -247,7 +247,8 @@ export class Signer {
     const authority = ask();
     if (authority === undefined) return { refused: 'no-signer' };
     const { signRequest } = await import('./certificates.ts');
-    const validity = validityFrom(clock.wallMs(), validityMs ?? NODE_VALIDITY_MS);
+    const nowMs = clock.wallMs();
+    const validity = validityFrom(nowMs, validityMs ?? NODE_VALIDITY_MS);
     const name = { clusterId: authority.clusterId, nodeId };
     let certPem: string;
     try {
@@ -261,7 +262,8 @@ export class Signer {
         caPem: authority.certPem,
         ...(signer && { caKeyPem: authority.keyPem }),
         peers: peers(),
-        revocations: revocations(),
+        // All that ever were are in the state, and would not fit in here for ever.
+        revocations: revocations().filter(({ untilMs }) => untilMs + SKEW_MS >= nowMs),
       },
     };
   }

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { parseAddress } from '../../../src/cluster/address.ts';
 import { systemClock } from '../../../src/cluster/io/clock.ts';
+import { joinCluster } from '../../../src/cluster/io/joining.ts';
 import { documentOf, Replica } from '../../../src/state/replica/replica.ts';
 import { NODE_KEY, readNode } from '../../../src/state/replica/schema.ts';
 import { eventually } from '../../harness/eventually.ts';
@@ -45,6 +46,36 @@ test('each life counts higher than the one before, also when the clock was set b
   await host.start({ clock: back });
   assert.equal(lived(host), first + 2);
   assert.equal(statSync(memoryOf(host)).mode & 0o777, 0o600);
+});
+
+test('who is revoked stays so when the clock is months ahead for a moment', async () => {
+  const hosts = cluster();
+  const host = await hosts.found('a');
+  const out = await hosts.join('b', host);
+  await eventually('both to be there', () => alive(host) === 2, SLOW);
+  const { id: revoked } = out;
+  host.member.revoke(revoked, 'stolen');
+  await out.stop(false);
+  await host.stop(true);
+  let aheadMs = 100 * DAY_MS;
+  // What a member looks after now and then it does at its start, too.
+  await host.start({ clock: { ...systemClock, wallMs: () => Date.now() + aheadMs } });
+  aheadMs = 0;
+  assert.equal(host.member.status().revocations, 1);
+  const word = host.member.issueToken(60_000, false).token;
+  const joined = await joinCluster(host.member.address, word, systemClock);
+  assert.deepEqual(
+    joined.revocations.map(({ id }) => id),
+    [revoked],
+  );
+  aheadMs = 31 * DAY_MS;
+  const later = host.member.issueToken(60_000, false).token;
+  const after31Days = await joinCluster(host.member.address, later, {
+    ...systemClock,
+    wallMs: () => Date.now() + aheadMs,
+  });
+  assert.deepEqual(after31Days.revocations, [], 'no certificate of it is good any more');
+  assert.equal(host.member.status().revocations, 1);
 });
 
 test('a member whose peers are all away goes on asking for them', async () => {
