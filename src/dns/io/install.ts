@@ -63,16 +63,21 @@ export async function uninstall(options: { readonly dryRun?: boolean }): Promise
 export function installed(): { readonly methods: readonly InstallMethod[]; problem?: string } {
   const has = (path: string): boolean => withoutOwnLines(readText(path) ?? '').mark !== undefined;
   const methods: InstallMethod[] = [];
+  const problems: string[] = [];
   if (existsSync(RESOLVED_DROP_IN)) methods.push('resolved');
   if (has(OPENRESOLV_CONF)) methods.push('openresolv');
   if (has(DEBIAN_HEAD)) methods.push('resolvconf');
   if (has(RESOLV_CONF) && !methods.includes('resolvconf')) methods.push('resolv.conf');
   else if (existsSync(BACKUP) && !methods.includes('resolvconf'))
-    return {
-      methods,
-      problem: `${RESOLV_CONF} was rewritten by another program and does not name this agent any more: run \`zerohop dns install\` again, or \`zerohop dns uninstall\``,
-    };
-  return { methods };
+    problems.push(
+      `${RESOLV_CONF} was rewritten by another program and does not name this agent any more: run \`zerohop dns install\` again, or \`zerohop dns uninstall\``,
+    );
+  const global = methods.includes('resolved') ? globalServers() : [];
+  if (global.length > 0)
+    problems.push(
+      `systemd-resolved has servers for all links since (${global.join(' ')}), and asks the agent for some names only, whatever they are: run \`zerohop dns install\` again`,
+    );
+  return { methods, ...(problems.length === 0 ? {} : { problem: problems.join('; ') }) };
 }
 
 async function plansFor(options: InstallOptions): Promise<Plan[]> {
@@ -84,7 +89,10 @@ async function plansFor(options: InstallOptions): Promise<Plan[]> {
       return [own, planFile(options, nssWarnings())];
     }
     const why = `systemd-resolved has servers for all links (${global.join(' ')}): ours among them would be asked for some names and not for others, so ${RESOLV_CONF} names it before systemd-resolved`;
-    return [planFile(options, [why, ...nssWarnings()])];
+    const file = planFile(options, [why, ...nssWarnings()]);
+    // They may have come after our drop-in.
+    const back = backResolved();
+    return back === undefined ? [file] : [{ ...back, method: file.method }, file];
   }
   if (existsSync(OPENRESOLV_CONF) && isGenerated('resolvconf')) return [planOpenresolv(options)];
   if (DEBIAN_RUN_DIRS.some((dir) => targetOf(RESOLV_CONF).startsWith(dir)))
@@ -182,7 +190,8 @@ async function carryOut(plans: readonly Plan[], dryRun: boolean): Promise<Instal
     }
     if (!dryRun) warnings.push(...((await plan.check?.()) ?? []));
   }
-  return { methods: plans.map(({ method }) => method), steps, warnings: [...new Set(warnings)] };
+  const methods = [...new Set(plans.map(({ method }) => method))];
+  return { methods, steps, warnings: [...new Set(warnings)] };
 }
 
 /** What the host is to ask. resolv.conf(5) has no ports. */

@@ -429,6 +429,28 @@ test('systemd-resolved with servers for all links: ours is not put among them', 
   assert.deepEqual(tree.etc(), before);
 });
 
+test('systemd-resolved that has servers for all links since: status tells, and our drop-in is taken back', async (t) => {
+  const tree = withResolved(t);
+  const before = tree.etc();
+  await tree.run('install');
+  tree.write('etc/systemd/resolved.conf', '[Resolve]\nDNS=192.0.2.77\n');
+  const { installed } = await tree.run('look');
+  assert.deepEqual(installed.methods, ['resolved']);
+  assert.match(installed.problem ?? '', /has servers for all links since \(192\.0\.2\.77\)/);
+  const again = await tree.run('install');
+  assert.deepEqual(
+    [again.methods, again.installed],
+    [['resolv.conf'], { methods: ['resolv.conf'] }],
+  );
+  assert.equal(existsSync(tree.at(DROP_IN)), false);
+  assert.equal(ours(tree.read('etc/resolv.conf')), BLOCK + STUB_TEXT);
+  assert.deepEqual(tree.commands, [RESTARTED, RESTARTED]);
+  assert.deepEqual((await tree.run('install')).steps, []);
+  await tree.run('uninstall');
+  unlinkSync(tree.at('etc/systemd/resolved.conf'));
+  assert.deepEqual(tree.etc(), before);
+});
+
 test('openresolv: lines at the end of its settings, which are kept', async (t) => {
   const settings = 'resolv_conf=/etc/resolv.conf\nname_servers=192.0.2.3';
   const tree = new Tree(t, {
