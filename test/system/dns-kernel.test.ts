@@ -462,7 +462,7 @@ test('with an agent: of many changes at once the kernel says nothing old, and ha
       says(await ask(host, name), { answers: [`${name} 5 A ${vip(n, block)}`], rcode: 'NOERROR' });
     }
   };
-  const filled = async (): Promise<void> =>
+  const filled = async (): Promise<unknown> =>
     await eventually(
       'the kernel has all',
       async () => (await kernel()).entries >= others + SERVICES,

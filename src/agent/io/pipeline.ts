@@ -4,6 +4,7 @@
  * answered is both. What other hosts wrote comes in at changed() and what is
  * known of them at reachability() and unhealthy(): stored already, it is applied as it is.
  */
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { buildCatalog, type Catalog } from '../../catalog/catalog.ts';
 import { servicesBetween, type CatalogContext } from '../../catalog/context.ts';
 import type { Outcome, SubmitOptions } from '../../api/engine.ts';
@@ -35,6 +36,10 @@ const waitingRetryMs = 30_000;
 
 /** Changes at once that leave enough garbage to be worth a collection. A guess. */
 const burstChanges = 1000;
+
+/** Some 50 to 100 ms of work each, with ten backends a service. Guesses. */
+const changesATurn = 5000;
+const servicesATurn = 500;
 
 /** Of what was stored while the rules do not fit. */
 const NOT_APPLIED: Problem = {
@@ -447,22 +452,31 @@ export class Pipeline {
     if (changed.length >= burstChanges) releaseMemorySoon();
   }
 
+  /** The same, while everything else has its turn. */
+  async #followInTurns(): Promise<void> {
+    while (this.#pending.length > changesATurn) {
+      this.#dirty.mark(this.state.follow(this.#pending.splice(0, changesATurn)));
+      if (this.#pending.length <= changesATurn) releaseMemorySoon();
+      await nextTurn();
+    }
+    this.#follow();
+  }
+
   async #integrate(): Promise<void> {
     this.#isWoken = false;
     if (this.#waiting !== undefined) return await this.#beginAgain(this.#waiting);
     if (this.#kernel === undefined) return;
     try {
-      this.#follow();
+      await this.#followInTurns();
       const context = this.#contextNow();
       this.#dirty.add(servicesBetween(this.state.snapshot(), this.#context, context));
       this.#context = context;
-      const names = this.#dirty.fitting;
       try {
-        if (names.length > 0 || this.#dirty.isAcl) await this.#apply(names, this.#dirty.isAcl);
+        await this.#applyInTurns();
         if (this.#dirty.unfit.size === 0) this.#problem = undefined;
       } catch (error) {
         if (!(error instanceof ProblemError)) throw error;
-        await this.#applySome(names, error);
+        await this.#applySome(this.#dirty.fitting, error);
       }
     } catch (error) {
       this.#problem = `what other hosts wrote is not in the kernel: ${whyText(error)}`;
@@ -485,13 +499,29 @@ export class Pipeline {
     }
   }
 
-  /** These services, and with `withAcls` the rules, as they are now: all, or with a ProblemError nothing. */
-  async #apply(names: readonly string[], withAcls: boolean): Promise<void> {
+  /** All that fits; rules before the services that they are for. */
+  async #applyInTurns(): Promise<void> {
+    for (;;) {
+      const names = this.#dirty.fitting;
+      const isLast = names.length <= servicesATurn;
+      if (names.length > 0 || this.#dirty.isAcl)
+        await this.#apply(names.slice(0, servicesATurn), this.#dirty.isAcl, isLast);
+      if (isLast) return;
+      await nextTurn();
+    }
+  }
+
+  /**
+   * These services, and with `withAcls` the rules, as they are now: all, or with a ProblemError nothing.
+   * Where others are still to come the kernel's revision stays what it was.
+   */
+  async #apply(names: readonly string[], withAcls: boolean, isLast = true): Promise<void> {
     const snapshot = this.state.snapshot();
-    const catalog = buildCatalog(snapshot, this.#context, {
+    const built = buildCatalog(snapshot, this.#context, {
       catalog: this.#catalog,
       touched: names,
     });
+    const catalog = isLast ? built : { ...built, revision: this.#catalog.revision };
     // Before the plan: what is written while it is made is for the next one.
     const acls = withAcls ? this.#dirty.takeAcls() : undefined;
     this.#dirty.settle(names);

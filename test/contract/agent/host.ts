@@ -19,6 +19,12 @@ export class FakeKernel {
   services = new Map<string, CatalogService>();
   /** Names of the services of each plan. */
   readonly plans: (readonly string[])[] = [];
+  /** What is in force after each. */
+  readonly applied: {
+    readonly revision: number;
+    readonly services: number;
+    readonly rules: number;
+  }[] = [];
   servicesMax = Infinity;
   backendsMax = Infinity;
   rulesMax = Infinity;
@@ -81,6 +87,8 @@ export class FakeKernel {
         if (this.isRefusing) throw new Error('EPERM');
         this.services = next;
         if (acls !== undefined) this.rules = [...snapshot.acls.keys()];
+        const [services, rules] = [next.size, this.rules.length];
+        this.applied.push({ revision: catalog.revision, services, rules });
       },
     };
   }

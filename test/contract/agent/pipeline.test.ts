@@ -8,7 +8,7 @@ import { ALL_REACHABLE } from '../../../src/agent/io/pipeline.ts';
 import { writeService } from '../../../src/state/replica/schema.ts';
 import { eventually } from '../../harness/eventually.ts';
 import { AgentHost, Stranger, tell } from './host.ts';
-import { backend, put, service } from './records.ts';
+import { backend, close, put, service } from './records.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'zerohop-pipeline-'));
 after(() => rmSync(root, { recursive: true, force: true }));
@@ -95,6 +95,37 @@ test('of a thousand services that do not fit as many are planned as there is roo
   tell(host, stranger.commit([{ ...put('s1', 1) }]));
   await eventually('a plan', () => host.kernel.plans.length > plans);
   assert.deepEqual(host.kernel.plans[plans], ['s1']);
+  await host.close();
+});
+
+test("of many changes at once some are applied at a time, rules first; the revision is the last ones'", async () => {
+  const host = newHost();
+  await host.start();
+  const before = host.pipeline.catalog.revision;
+  const many = Array.from({ length: 1200 }, (_, i) => ({
+    ...service(`s${i}`, 1),
+    vips: [`240.1.${i >> 8}.${i & 255}`],
+  }));
+  const stranger = new Stranger();
+  tell(
+    host,
+    stranger.commit([
+      ...many.map((one) => ({ kind: 'put-service' as const, service: one })),
+      ...many.flatMap(({ name }) =>
+        Array.from({ length: 5 }, (_, i) => backend(name, `10.0.0.${i + 1}`)),
+      ),
+      close('nobody', 's1199'),
+    ]),
+  );
+  await host.pipeline.settled();
+  const { revision } = host.state.snapshot();
+  assert.deepEqual(host.kernel.applied, [
+    { revision: before, services: 500, rules: 1 },
+    { revision: before, services: 1000, rules: 1 },
+    { revision, services: 1200, rules: 1 },
+  ]);
+  assert.ok(revision > before);
+  assert.equal(host.kernel.takers('s1199').length, 5);
   await host.close();
 });
 
