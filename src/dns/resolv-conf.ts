@@ -46,18 +46,70 @@ export function withOwnLines(rest: string, { lines, mark, at }: OwnLines): strin
 
 /** What others wrote, and our mark; undefined: there is nothing of ours. */
 export function withoutOwnLines(text: string): { rest: string; mark: string | undefined } {
+  const lines = text.split('\n');
   const kept: string[] = [];
   let mark: string | undefined;
-  let isOurs = false;
-  for (const line of text.split('\n')) {
+  for (let at = 0; at < lines.length; at++) {
+    const line = lines[at] ?? '';
     if (line.startsWith(BEGIN)) {
-      isOurs = true;
       mark = line.slice(BEGIN.length).trim().split(' ')[0] ?? '';
-    } else if (line === END) isOurs = false;
-    else if (line.startsWith(ASIDE)) kept.push(line.slice(ASIDE.length));
-    else if (!isOurs) kept.push(line);
+      at = lastOwn(lines, at);
+    } else if (line.startsWith(ASIDE)) kept.push(line.slice(ASIDE.length));
+    else if (line.trimEnd() !== END) kept.push(line);
   }
   return { rest: kept.join('\n'), mark };
+}
+
+const OWN_OPTIONS = /^options timeout:1 attempts:2( |$)/;
+
+/** The lines that we write, each once, in whichever file. */
+const OWN = [
+  /^nameserver \S+$/,
+  OWN_OPTIONS,
+  /^name_servers="\S+ \$name_servers"$/,
+  /^resolv_conf_local_only=NO$/,
+  /^resolv_conf_options="timeout:1 attempts:2 \$resolv_conf_options"$/,
+];
+
+/** Of those from the mark at `begin` on. Where somebody took out the second mark: no more than we write. */
+function lastOwn(lines: readonly string[], begin: number): number {
+  const marks = (line: string): boolean => line.trimEnd() === END || line.startsWith(BEGIN);
+  const end = lines.findIndex((line, at) => at > begin && marks(line));
+  if (lines[end]?.trimEnd() === END) return end;
+  let left = OWN;
+  let last = begin;
+  for (const line of lines.slice(begin + 1)) {
+    const which = left.find((own) => own.test(line.trimEnd()));
+    if (which === undefined) break;
+    left = left.filter((own) => own !== which);
+    last++;
+  }
+  return last;
+}
+
+/**
+ * Our server where a file names it first, but not between our marks: another program wrote it anew
+ * and kept what it understood. `before` is what it said without us.
+ */
+export function serverWithoutMarks(
+  text: string,
+  { before, isHere }: { before: string; isHere: (host: string) => boolean },
+): string | undefined {
+  const [first, ...others] = readResolvConf(text).nameservers;
+  const known = readResolvConf(before).nameservers;
+  if (first === undefined || known.includes(first)) return undefined;
+  if (text.split('\n').some((line) => OWN_OPTIONS.test(line))) return first;
+  const isWhole = known.length > 0 && known.join(' ') === others.join(' ');
+  return isWhole && isHere(first) ? first : undefined;
+}
+
+export function withoutServer(text: string, server: string): string {
+  const isOurs = (line: string): boolean =>
+    OWN_OPTIONS.test(line) || readResolvConf(line).nameservers.includes(server);
+  return text
+    .split('\n')
+    .filter((line) => !isOurs(line))
+    .join('\n');
 }
 
 /** Our server first and the others after it, so that they answer where ours does not. */

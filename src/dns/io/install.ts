@@ -15,7 +15,13 @@ import { RESOLV_CONF } from './host-upstreams.ts';
 import type { Edit, InstallMethod, Plan } from './install-plan.ts';
 import { backResolved, planDropIn } from './install-resolved.ts';
 import { run } from './install-run.ts';
-import { BACKUP, hashOf, planResolvConf, planResolvConfBack } from './resolv-conf-file.ts';
+import {
+  BACKUP,
+  hashOf,
+  planResolvConf,
+  planResolvConfBack,
+  unmarkedServer,
+} from './resolv-conf-file.ts';
 import { globalServers, isResolvedAsked, isStubLinked, RESOLVED_DROP_IN } from './resolved.ts';
 
 export interface InstallOptions {
@@ -68,10 +74,16 @@ export function installed(): { readonly methods: readonly InstallMethod[]; probl
   if (has(OPENRESOLV_CONF)) methods.push('openresolv');
   if (has(DEBIAN_HEAD)) methods.push('resolvconf');
   if (has(RESOLV_CONF) && !methods.includes('resolvconf')) methods.push('resolv.conf');
-  else if (existsSync(BACKUP) && !methods.includes('resolvconf'))
+  else if (existsSync(BACKUP) && !methods.includes('resolvconf')) {
+    const server = unmarkedServer();
+    const what =
+      server === undefined
+        ? 'does not name this agent any more'
+        : `names ${server} still, without the marks of our lines`;
     problems.push(
-      `${RESOLV_CONF} was rewritten by another program and does not name this agent any more: run \`zerohop dns install\` again, or \`zerohop dns uninstall\``,
+      `${RESOLV_CONF} was rewritten by another program and ${what}: run \`zerohop dns install\` again, or \`zerohop dns uninstall\``,
     );
+  }
   const global = methods.includes('resolved') ? globalServers() : [];
   if (global.length > 0)
     problems.push(

@@ -4,7 +4,8 @@
  */
 import { createHash } from 'node:crypto';
 import { existsSync, lstatSync } from 'node:fs';
-import { pointedAtUs, withoutOwnLines } from '../resolv-conf.ts';
+import { networkInterfaces } from 'node:os';
+import { pointedAtUs, serverWithoutMarks, withoutOwnLines, withoutServer } from '../resolv-conf.ts';
 import { copyOf, isSymlink, moveTo, readText, remove, replaceWith, writeText } from './etc-file.ts';
 import { RESOLV_CONF } from './host-upstreams.ts';
 import type { Plan } from './install-plan.ts';
@@ -23,18 +24,22 @@ export function planResolvConf(
   { replaceStub }: { readonly replaceStub: boolean },
 ): Plan {
   const before = readText(RESOLV_CONF);
-  const { rest, mark: known } = withoutOwnLines(before ?? '');
-  const mark = known ?? hashOf(before);
+  const { rest: others, mark: known } = withoutOwnLines(before ?? '');
+  const unmarked = known === undefined ? unmarkedServer() : undefined;
+  const rest = unmarked === undefined ? others : withoutServer(others, unmarked);
+  const mark = known ?? hashOf(unmarked === undefined ? before : rest);
   const after = pointedAtUs(rest, { address, mark });
+  // Where our lines are what it was before is kept already.
+  const isKept = known !== undefined || unmarked !== undefined;
   const apply = (): void => {
     // Without our lines it is what others wrote since: an older copy is of no use.
-    if (known === undefined) keepBackup(before === undefined || replaceStub);
+    if (!isKept) keepBackup(before === undefined || replaceStub);
     try {
       if (replaceStub) replaceWith(RESOLV_CONF, after);
       else writeText(RESOLV_CONF, after);
     } catch (error) {
       // Where the file is damaged the copy is all that is left of it.
-      if (known === undefined && readText(RESOLV_CONF) === before) remove(BACKUP);
+      if (!isKept && readText(RESOLV_CONF) === before) remove(BACKUP);
       throw error;
     }
   };
@@ -49,6 +54,20 @@ function keepBackup(isReplaced: boolean): void {
   else if (existsSync(RESOLV_CONF)) copyOf(RESOLV_CONF, BACKUP, 'the file');
 }
 
+/** Our server where the file names it without our marks; undefined: it does not. */
+export function unmarkedServer(): string | undefined {
+  const before = existsSync(BACKUP) ? readText(BACKUP) : undefined;
+  const text = readText(RESOLV_CONF) ?? '';
+  if (before === undefined || withoutOwnLines(text).mark !== undefined) return undefined;
+  return serverWithoutMarks(text, { before, isHere: isOfThisHost });
+}
+
+function isOfThisHost(host: string): boolean {
+  if (host.startsWith('127.') || host === '::1') return true;
+  const addresses = Object.values(networkInterfaces()).flatMap((list = []) => list);
+  return addresses.some(({ address }) => address === host);
+}
+
 /** undefined: nothing of ours is there. */
 export function planResolvConfBack(): Plan | undefined {
   const method = 'resolv.conf';
@@ -57,6 +76,11 @@ export function planResolvConfBack(): Plan | undefined {
   const hasBackup = lstatSync(BACKUP, { throwIfNoEntry: false }) !== undefined;
   if (mark === undefined) {
     if (!hasBackup) return undefined;
+    const server = unmarkedServer();
+    if (server !== undefined) {
+      const warning = `${RESOLV_CONF} was rewritten by another program since \`zerohop dns install\`, and still names ${server}, without the marks of our lines: it stays as it is; \`mv ${BACKUP} ${RESOLV_CONF}\` puts back what it was before`;
+      return { method, edits: [], warnings: [warning] };
+    }
     const step = `${BACKUP}: removed`;
     const warning = `${RESOLV_CONF} was rewritten by another program since \`zerohop dns install\`: it stays as it is`;
     return { method, edits: [{ step, apply: () => remove(BACKUP) }], warnings: [warning] };

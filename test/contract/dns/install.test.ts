@@ -171,6 +171,38 @@ test('resolv.conf: where another program wrote it anew it stays so, and status t
   assert.deepEqual(tree.etc(), { 'etc/resolv.conf': '644 nameserver 192.0.2.8\n' });
 });
 
+test('resolv.conf: where the mark at the end of our lines is gone the others stay, and are asked', async (t) => {
+  const tree = new Tree(t, { 'etc/resolv.conf': PLAIN });
+  const before = tree.etc();
+  await tree.run('install');
+  tree.write('etc/resolv.conf', tree.read('etc/resolv.conf').replace('# zerohop: end\n', ''));
+  assert.deepEqual((await tree.run('look')).upstreams, ['192.0.2.1', '192.0.2.2']);
+  assert.deepEqual((await tree.run('uninstall')).warnings, []);
+  assert.deepEqual(tree.etc(), before);
+});
+
+test('resolv.conf: where the marks of our lines are gone it is told, and the copy is kept', async (t) => {
+  const tree = new Tree(t, { 'etc/resolv.conf': PLAIN });
+  await tree.run('install');
+  const stripped = tree.read('etc/resolv.conf').replaceAll(/^#.*\n/gm, '');
+  tree.write('etc/resolv.conf', stripped);
+  const back = await tree.run('uninstall');
+  assert.match(
+    back.warnings?.join() ?? '',
+    /still names 127\.0\.0\.55, .*`mv \/etc\/resolv\.conf\.before-zerohop \/etc\/resolv\.conf`/,
+  );
+  assert.match(back.installed.problem ?? '', /names 127\.0\.0\.55 still/);
+  assert.deepEqual(tree.etc(), {
+    'etc/resolv.conf': `644 ${stripped}`,
+    'etc/resolv.conf.before-zerohop': `644 ${PLAIN}`,
+  });
+  const again = await tree.run('install');
+  assert.deepEqual(again.installed, { methods: ['resolv.conf'] });
+  assert.equal(ours(tree.read('etc/resolv.conf')), BLOCK + PLAIN.replace('# by hand\n', ''));
+  await tree.run('uninstall');
+  assert.deepEqual(tree.etc(), { 'etc/resolv.conf': `644 ${PLAIN}` });
+});
+
 test('resolv.conf: `rotate` is set aside while we are first, and what else it says is kept', async (t) => {
   const text = 'nameserver 192.0.2.1\noptions rotate edns0\n';
   const tree = new Tree(t, { 'etc/resolv.conf': text });

@@ -6,7 +6,9 @@ import { frame, FrameReader } from '../../../src/dns/frames.ts';
 import {
   pointedAtUs,
   readResolvConf,
+  serverWithoutMarks,
   withoutOwnLines,
+  withoutServer,
   withOwnLines,
 } from '../../../src/dns/resolv-conf.ts';
 import { reverseZones } from '../../../src/dns/reverse.ts';
@@ -56,6 +58,41 @@ test('whatever a resolv.conf says, our lines come out of it as they went in, and
       assert.equal(pointedAtUs(text, { address: '127.0.0.55', mark: 'word' }), pointed);
     }),
   );
+});
+
+test('without the mark at their end no more than our lines is ours', () => {
+  fc.assert(
+    fc.property(anyText, (text) => {
+      const pointed = pointedAtUs(text, { address: '127.0.0.55', mark: 'word' });
+      const cut = pointed.replace('# zerohop: end\n', '');
+      assert.deepEqual(withoutOwnLines(cut), { rest: text, mark: 'word' });
+    }),
+  );
+  const two = 'nameserver 192.0.2.1\nnameserver 192.0.2.2\n';
+  const begin = '# zerohop: begin word (x)\nnameserver 127.0.0.55\n';
+  assert.deepEqual(withoutOwnLines(begin + two), { rest: two, mark: 'word' });
+  const shell = `name_servers="127.0.0.55 $name_servers"\nresolv_conf_local_only=NO\n`;
+  const lines = [...shell.trim().split('\n'), 'name_servers="192.0.2.1 $name_servers"'];
+  const made = withOwnLines('', { lines: lines.slice(0, 2), mark: 'word', at: 'end' });
+  assert.deepEqual(withoutOwnLines(made.replace('# zerohop: end', lines[2] ?? '')), {
+    rest: `${lines[2]}\n`,
+    mark: 'word',
+  });
+});
+
+test('our server is known without our marks by our options, or before the very servers that were there', () => {
+  const isHere = (host: string): boolean => host === '127.0.0.55';
+  const found = (text: string, before: string): string | undefined =>
+    serverWithoutMarks(text, { before, isHere });
+  const before = 'search a.example\nnameserver 192.0.2.1\n';
+  const kept = 'nameserver 127.0.0.55\nnameserver 192.0.2.1\n';
+  assert.equal(found(kept, before), '127.0.0.55');
+  assert.equal(found(kept, kept), undefined, 'it was there before');
+  assert.equal(found(kept.replace('127.0.0.55', '192.0.2.8'), before), undefined, 'not ours');
+  assert.equal(found('nameserver 127.0.0.55\n', before), undefined, 'one of somebody else');
+  const options = 'nameserver 192.0.2.8\noptions timeout:1 attempts:2 edns0\n';
+  assert.equal(found(options, before), '192.0.2.8');
+  assert.equal(withoutServer(`${options}${before}`, '192.0.2.8'), before);
 });
 
 test('lines at the end of a file come out of it, but for the end of its last line', () => {
