@@ -80,6 +80,8 @@ export interface Attempt extends Due {
   flight: Flight | undefined;
   /** Its flight has ended with an answer. */
   isAnswered: boolean;
+  /** TCP: the one before it had no answer. */
+  readonly isAgain: boolean;
   /** It took longer than its upstream usually does. */
   isLate: boolean;
   /** It counts as failed already, although its flight still waits for it. */

@@ -144,6 +144,8 @@ export class Races {
     if (!attempt.isLate) {
       attempt.isLate = true;
       if (isWatched) standing.late(nowMs, sentMs);
+      const isLost = attempt.transport === 'tcp' && attempt.flight !== undefined;
+      if (isLost && !attempt.isAgain) return this.#sendAgain(attempt);
       if (nowMs < failedMs) return this.#options.deadlines.set(attempt, failedMs);
     }
     this.#judge(attempt);
@@ -259,14 +261,15 @@ export class Races {
   }
 
   /** One more attempt to the same upstream; who is not waited for is looked into now and then only. */
-  #follow(attempt: Attempt, cause: Cause): void {
+  #follow(attempt: Attempt, cause: Cause, isAgain = false): void {
     const { flight, standing } = attempt;
     if (flight === undefined) {
       const isTooSoon = this.#nowMs - standing.lookMs < LOOK_MS;
       if (isTooSoon) return standing.failed(this.#nowMs);
       standing.lookMs = this.#nowMs;
     }
-    const next = this.#send(flight, attempt.question, standing, cause, attempt.hasEdns);
+    const { question, hasEdns } = attempt;
+    const next = this.#send(flight, question, standing, cause, hasEdns, isAgain);
     if (next === undefined) {
       if (flight !== undefined) this.#settle(flight);
       return;
@@ -275,11 +278,21 @@ export class Races {
     if (flight !== undefined) this.#settle(flight);
   }
 
+  /** The connection may have died without a word; it gets no questions once this one has ended, so a new one does. */
+  #sendAgain(attempt: Attempt): void {
+    this.#end(attempt, 'timeout');
+    this.#follow(attempt, attempt.cause, true);
+  }
+
   #tryNext(flight: Flight, isByTimer: boolean): boolean {
     if (isByTimer && flight.tries >= TRIES_MAX) return false;
     let standing = flight.ranked[flight.next];
     if (standing === undefined) {
-      const silent = flight.ranked.filter((one) => !flight.losses.has(one));
+      // Over UDP it would say the same as before it was asked over TCP.
+      const byTcp = [...flight.pending].filter(({ transport }) => transport === 'tcp');
+      const isSilent = (one: Standing): boolean =>
+        !flight.losses.has(one) && !byTcp.some((attempt) => attempt.standing === one);
+      const silent = flight.ranked.filter(isSilent);
       standing = silent[(flight.next - flight.ranked.length) % Math.max(1, silent.length)];
     }
     flight.next += 1;
@@ -299,6 +312,7 @@ export class Races {
     standing: Standing,
     cause: Cause,
     hasEdns: boolean,
+    isAgain = false,
   ): Attempt | undefined {
     if (!this.#makeRoom()) return undefined;
     const nowMs = this.#nowMs;
@@ -323,6 +337,7 @@ export class Races {
       isWatched: cause !== 'race' || standing.isWatchable,
       flight,
       isAnswered: false,
+      isAgain,
       isLate: false,
       isJudged: false,
       mismatches: 0,

@@ -90,7 +90,7 @@ export class Forwarder {
         this.#run({ kind: 'failed', attempt, why }),
     };
     this.#udp = new UdpAttempts(events);
-    this.#tcp = new TcpAttempts(events);
+    this.#tcp = new TcpAttempts(events, this.#clock);
   }
 
   /** Never rejects. */

@@ -45,6 +45,28 @@ function forwarderTo(
   return Object.assign(forwarder, { [Symbol.dispose]: () => forwarder.close() });
 }
 
+/** Time that passes when it is told to. */
+class HeldClock {
+  #nowMs = 0;
+  readonly #timers = new Set<{ readonly atMs: number; readonly run: () => void }>();
+
+  readonly now = (): number => this.#nowMs;
+
+  readonly after = (ms: number, run: () => void): (() => void) => {
+    const timer = { atMs: this.#nowMs + ms, run };
+    this.#timers.add(timer);
+    return () => void this.#timers.delete(timer);
+  };
+
+  advance(ms: number): void {
+    this.#nowMs += ms;
+    for (const timer of this.#timers) {
+      if (timer.atMs > this.#nowMs || !this.#timers.delete(timer)) continue;
+      timer.run();
+    }
+  }
+}
+
 async function restsEmpty(forwarder: Forwarder): Promise<void> {
   await eventually('no open socket', () => forwarder.open.sockets === 0);
   const { attempts, flights, waiting, queued } = forwarder.stats();
@@ -194,6 +216,50 @@ test('what was asked on a kept connection that ends is asked once more on a new 
   isHangingUp = true;
   assert.deepEqual(dataOf(await ask(forwarder, 'b.example')), ['10.0.0.1']);
   assert.equal(server.connections, 2);
+});
+
+test('a kept connection that died without a word gets one question, and the next one a new connection', async () => {
+  const dead = new Set<number>();
+  await using server = await UpstreamServer.start(({ bytes, transport, port, reply }) => {
+    if (transport === 'udp') return reply(replyTo(bytes, { flags: 0x200 }));
+    if (!dead.has(port)) answering('10.0.0.1')({ bytes, reply } as Received);
+  });
+  using forwarder = forwarderTo([server], { timeoutMs: 4000 });
+  await ask(forwarder, 'a.example');
+  const [first] = server.received.filter(({ transport }) => transport === 'tcp');
+  dead.add(first?.port ?? 0);
+  assert.deepEqual(dataOf(await ask(forwarder, 'b.example')), ['10.0.0.1']);
+  assert.deepEqual(dataOf(await ask(forwarder, 'c.example')), ['10.0.0.1']);
+  const ports = server.received.filter(({ transport }) => transport === 'tcp');
+  const [x, y, z] = ports.slice(1).map(({ port }) => port === first?.port);
+  assert.deepEqual([x, y, z, ports.length], [true, false, false, 4]);
+  assert.equal(server.connections, 2);
+  const bound = { timeoutMs: 2000 }; // before it would be for being idle
+  await eventually('the dead one is closed', () => forwarder.open.connections === 1, bound);
+});
+
+test('a connection is idle from when something was heard, whatever is written to it', async () => {
+  const held: Received[] = [];
+  let isSilent = false;
+  await using server = await UpstreamServer.start((received) => {
+    const { bytes, transport, reply } = received;
+    if (transport === 'udp') reply(replyTo(bytes, { flags: 0x200 }));
+    else if (isSilent) held.push(received);
+    else answering('10.0.0.1')(received);
+  });
+  const clock = new HeldClock();
+  using forwarder = forwarderTo([server], PATIENT, { clock });
+  await ask(forwarder, 'a.example');
+  isSilent = true;
+  clock.advance(4000);
+  const asked = ask(forwarder, 'b.example');
+  await eventually('it is asked', () => held.length === 1);
+  clock.advance(999);
+  assert.equal(forwarder.open.connections, 1);
+  isSilent = false;
+  clock.advance(1);
+  await eventually('it is asked once more on a new one', () => server.connections === 2);
+  assert.deepEqual(dataOf(await asked), ['10.0.0.1']);
 });
 
 test('an answer of 60,000 bytes comes through', async () => {

@@ -330,6 +330,41 @@ test('where TCP fails after a truncated answer another upstream is asked', () =>
   assert.deepEqual([dataOf(answer), atMs - askedMs], [['10.0.0.3'], 6]);
 });
 
+test('a silent TCP attempt is made once more, and the same upstream is not asked by UDP meanwhile', () => {
+  let byTcp = 0;
+  const world = worldOf({
+    [A]: ({ bytes, transport }) => {
+      if (transport === 'udp') return [{ afterMs: 2, bytes: replyTo(bytes, { flags: 0x200 }) }];
+      byTcp += 1;
+      if (byTcp === 1) return [];
+      return [{ afterMs: 2, bytes: replyTo(bytes, { answers: [a(nameOf(bytes), '10.0.0.1')] }) }];
+    },
+  });
+  const { asked: answer, atMs, askedMs } = world.resolve(queryFor('big.example'));
+  assert.deepEqual(
+    answer.attempts.map(({ transport, result }) => [transport, result]),
+    [
+      ['udp', 'truncated'],
+      ['tcp', 'timeout'],
+      ['tcp', 'good'],
+    ],
+  );
+  assert.equal(atMs - askedMs, 2 + 2000 / 8 + 2, 'an eighth of the bound is late');
+});
+
+test('where TCP is silent for good it is tried twice, and those who are silent by UDP are asked again', () => {
+  const world = worldOf({
+    [A]: ({ bytes, transport }) =>
+      transport === 'udp' ? [{ afterMs: 2, bytes: replyTo(bytes, { flags: 0x200 }) }] : [],
+    [B]: silent,
+  });
+  assert.equal(world.resolve(queryFor('big.example')).asked.rcode, 2);
+  const sent = world.sends.map((one) => `${one.upstream} ${one.transport}`);
+  assert.equal(sent.filter((one) => one === `${A} tcp`).length, 2);
+  assert.equal(sent.filter((one) => one === `${A} udp`).length, 1);
+  assert.ok(sent.filter((one) => one === `${B} udp`).length > 1);
+});
+
 test('who does not understand EDNS is asked without it, and without it from then on', () => {
   const world = worldOf({
     [A]: ({ bytes }) => [
