@@ -9,7 +9,7 @@ import { readResolvConf, withoutOwnLines } from '../resolv-conf.ts';
 
 export const RESOLV_CONF = '/etc/resolv.conf';
 /** What resolved asks itself; resolv.conf names only its stub. */
-const RESOLVED_UPSTREAMS = '/run/systemd/resolve/resolv.conf';
+export const RESOLVED_UPSTREAMS = '/run/systemd/resolve/resolv.conf';
 const STUBS: ReadonlySet<string> = new Set(['127.0.0.53', '127.0.0.54']);
 const DNS_PORT = 53;
 /** A guess: more than anybody writes down. */

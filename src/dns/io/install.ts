@@ -15,6 +15,7 @@ import { RESOLV_CONF } from './host-upstreams.ts';
 import type { Edit, InstallMethod, Plan } from './install-plan.ts';
 import { backResolved, planDropIn } from './install-resolved.ts';
 import { run } from './install-run.ts';
+import { kubeletWarnings } from './install-warnings.ts';
 import {
   BACKUP,
   hashOf,
@@ -55,7 +56,12 @@ const DNS_PORT = 53;
 
 /** Rejects with ProblemError where nothing could be done; what is done already is right as it is. */
 export async function install(options: InstallOptions): Promise<InstallReport> {
-  return await carryOut(await plansFor(options), options.dryRun === true);
+  const plans = await plansFor(options);
+  const methods = plans.map(({ method }) => method);
+  const { host } = addressFor(options.listen, !methods.includes('resolved'));
+  const warnings = kubeletWarnings(host, methods);
+  const report = await carryOut(plans, options.dryRun === true);
+  return { ...report, warnings: [...report.warnings, ...warnings] };
 }
 
 /** All of ours, however it came there. */

@@ -483,6 +483,25 @@ test('systemd-resolved that has servers for all links since: status tells, and o
   assert.deepEqual(tree.etc(), before);
 });
 
+const KUBELET = 'mount -t tmpfs none /var/lib; mkdir /var/lib/kubelet';
+
+test('where kubelet is, it is told that pods cannot ask us, with a file for them', async (t) => {
+  const told = async (tree: Tree, options = {}, mounts = KUBELET): Promise<string> => {
+    const { warnings = [] } = await tree.run('install', options, mounts);
+    return warnings.filter((warning) => warning.includes('kubelet')).join();
+  };
+  const plain = new Tree(t, { 'etc/resolv.conf': PLAIN });
+  const copy =
+    /in a pod 127\.0\.0\.55 is .* such as a copy of \/etc\/resolv\.conf\.before-zerohop$/;
+  assert.match(await told(plain), copy);
+  assert.match(await told(plain), copy, 'a second time');
+  assert.equal(await told(plain, {}, ''), '');
+  assert.equal(await told(plain, { listen: [{ host: '192.0.2.7', port: 53 }] }), '');
+  assert.match(await told(withResolved(t)), /to a file that does not name it$/);
+  const global = withResolved(t, { 'etc/systemd/resolved.conf': '[Resolve]\nDNS=192.0.2.77\n' });
+  assert.match(await told(global), /such as \/run\/systemd\/resolve\/resolv\.conf$/);
+});
+
 test('openresolv: lines at the end of its settings, which are kept', async (t) => {
   const settings = 'resolv_conf=/etc/resolv.conf\nname_servers=192.0.2.3';
   const tree = new Tree(t, {
