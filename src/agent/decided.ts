@@ -1,5 +1,6 @@
 /** Changes that were decided here. */
-import type { Change } from '../state/records.ts';
+import type { Catalog } from '../catalog/catalog.ts';
+import type { Change, StateSnapshot } from '../state/records.ts';
 
 /** Makes nothing that was not there. */
 export function takesAway({ kind }: Change): boolean {
@@ -11,4 +12,20 @@ export function isSame(a: readonly Change[], b: readonly Change[]): boolean {
   if (a.length !== b.length) return false;
   const texts = new Set(a.map((change) => JSON.stringify(change)));
   return b.every((change) => texts.has(JSON.stringify(change)));
+}
+
+/** Services whose own VIPs another one has, with those that the Catalog gave them. */
+export function vipsToSettle(
+  { conflicts, services }: Catalog,
+  snapshot: StateSnapshot,
+): readonly Change[] {
+  const losers = new Set(
+    conflicts.flatMap(({ kind, services: [, loser] }) => (kind === 'reassigned' ? [loser] : [])),
+  );
+  return [...losers].flatMap((name): Change[] => {
+    const record = snapshot.services.get(name);
+    const vips = services.get(name)?.vips ?? [];
+    if (record === undefined || vips.length === 0) return [];
+    return [{ kind: 'put-service', service: { ...record, vips } }];
+  });
 }

@@ -94,12 +94,10 @@ export class ByteTable {
 
   /** Whether both read the same at every index. */
   equals(other: ByteTable): boolean {
-    const high = Math.max(this.#high, other.#high);
-    const at = high * this.valueBytes;
-    for (let i = 0; i < at; i++) {
-      const [a, b] = [i < this.end ? this.#bytes[i] : 0, i < other.end ? other.#bytes[i] : 0];
-      if (a !== b) return false;
-    }
+    const [short, long] = this.end < other.end ? [this, other] : [other, this];
+    const [these, those] = [short.#bytes, long.#bytes];
+    for (let i = 0; i < short.end; i++) if (these[i] !== those[i]) return false;
+    for (let i = short.end; i < long.end; i++) if (those[i] !== 0) return false;
     return true;
   }
 

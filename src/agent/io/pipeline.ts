@@ -14,14 +14,15 @@ import { decide, type Command } from '../../state/commands.ts';
 import { deadOrphans, deadOwners } from '../../state/io/owners.ts';
 import type { State } from '../../state/io/state.ts';
 import { ofNode } from '../../state/owners.ts';
-import { ProblemError, whyText, type Problem } from '../../state/problem.ts';
+import { ProblemError, whyText } from '../../state/problem.ts';
 import type { Rebase } from '../../state/replica/rebase.ts';
 import type { Change } from '../../state/records.ts';
 import type { Changed, Update, Write } from '../../state/replica/replica.ts';
 import type { Logger } from '../../telemetry/io/log.ts';
 import { releaseMemorySoon } from '../../telemetry/io/memory.ts';
-import { isSame, takesAway } from '../decided.ts';
+import { isSame, takesAway, vipsToSettle } from '../decided.ts';
 import { Dirty } from '../dirty.ts';
+import { isLimit, NOT_APPLIED, refusedByKernel } from '../refusals.ts';
 import { applyWhatFits, unfitText } from './fitting.ts';
 import type { HostKernel, NextState, PreparedState } from './host-kernel.ts';
 
@@ -40,13 +41,6 @@ const burstChanges = 1000;
 /** Some 50 to 100 ms of work each, with ten backends a service. Guesses. */
 const changesATurn = 5000;
 const servicesATurn = 500;
-
-/** Of what was stored while the rules do not fit. */
-const NOT_APPLIED: Problem = {
-  code: 'limit',
-  message: 'stored, and told to the other hosts; not in this kernel until the rules fit',
-  hint: 'see zerohop status',
-};
 
 /** What was written here: stored, and to be told to the other hosts. */
 export interface Written {
@@ -313,16 +307,8 @@ export class Pipeline {
    * them when that one goes. Every host would write the same.
    */
   async #settleVips(): Promise<void> {
-    const { conflicts, services } = this.#catalog;
-    const losers = new Set(
-      conflicts.flatMap(({ kind, services: [, loser] }) => (kind === 'reassigned' ? [loser] : [])),
-    );
-    const changes = [...losers].flatMap((name): Change[] => {
-      const record = this.state.snapshot().services.get(name);
-      const vips = services.get(name)?.vips ?? [];
-      if (record === undefined || vips.length === 0) return [];
-      return [{ kind: 'put-service', service: { ...record, vips } }];
-    });
+    const { conflicts } = this.#catalog;
+    const changes = vipsToSettle(this.#catalog, this.state.snapshot());
     if (changes.length === 0) return;
     try {
       await this.#commit(changes, false);
@@ -511,10 +497,7 @@ export class Pipeline {
     }
   }
 
-  /**
-   * These services, and with `withAcls` the rules, as they are now: all, or with a ProblemError nothing.
-   * Where others are still to come the kernel's revision stays what it was.
-   */
+  /** These services, and with `withAcls` the rules: all, or with a ProblemError nothing. The last bring the revision. */
   async #apply(names: readonly string[], withAcls: boolean, isLast = true): Promise<void> {
     const snapshot = this.state.snapshot();
     const built = buildCatalog(snapshot, this.#context, {
@@ -612,19 +595,4 @@ export class Pipeline {
     const hint = 'rules and services can be removed here, and added on other hosts';
     throw new ProblemError([{ code: 'limit', message, hint }]);
   }
-}
-
-/** Something has no room in the kernel's tables; nothing was changed. */
-function isLimit(error: unknown): error is ProblemError {
-  return error instanceof ProblemError && error.problems.some(({ code }) => code === 'limit');
-}
-
-function textOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
-}
-
-function refusedByKernel(error: unknown): ProblemError {
-  const message = `stored, but not in the kernel yet: ${textOf(error)}`;
-  const hint = 'the agent tries again in a second, and at every full check; see zerohop status';
-  return new ProblemError([{ code: 'kernel', message, hint }], { cause: error });
 }
