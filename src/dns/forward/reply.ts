@@ -46,6 +46,8 @@ const YXDOMAIN = 6; // a DNAME made the name too long
 const GOOD_RCODES: ReadonlySet<number> = new Set([RCODE.NOERROR, RCODE.NXDOMAIN, YXDOMAIN]);
 /** More than any resolver follows (unbound 11, BIND 17). */
 const CHAIN_MAX = 17;
+/** Of a signature's data (RFC 4034 section 3.1). */
+const SIGNER_AT = 18;
 /** RFC 2308 section 5 wants one to three hours at most. */
 const NEGATIVE_TTL_MAX = 3600;
 
@@ -109,12 +111,13 @@ function judge(flags: number, { answers, authorities }: Sections, sent: Sent): R
   const wanted = answers.filter((record) => ofClass(record) && isWanted(record, chain, type, sent));
   if (wanted.length === 0 && answers.length > 0) return loss('unrelated', rcode);
   const isAnswered = wanted.some((record) => record.type === type || type === TYPE.ANY);
-  const proof = isAnswered ? [] : negativeProof(authorities.filter(ofClass), chain, sent);
-  const soa = proof.find((record) => record.type === TYPE.SOA);
+  const authority = authorities.filter(ofClass);
+  const soa = isAnswered ? undefined : soaOf(authority, chain);
+  const proof = proofOf(authority, wanted, soa, sent);
   if (wanted.length === 0 && soa === undefined && isLame(flags, authorities))
     return loss('lame', rcode);
   const isAuthentic = (flags & 0x0020) !== 0;
-  const ttl = ttlOf(isAnswered, wanted, soa);
+  const ttl = ttlOf(isAnswered, wanted, proof, soa);
   const proved = soa === undefined ? proof : proof.map((record) => capped(record, ttl));
   const packed = pack(sent.question, {
     rcode,
@@ -160,23 +163,41 @@ function isWanted(record: Record, chain: ReadonlySet<string>, type: number, sent
   return [kind, record.type, TYPE.ANY].includes(type) || kind === TYPE.CNAME;
 }
 
-function negativeProof(
-  authorities: readonly Record[],
-  chain: ReadonlySet<string>,
-  sent: Sent,
-): Record[] {
+function soaOf(authorities: readonly Record[], chain: ReadonlySet<string>): Record | undefined {
   const isOfZone = (zone: string): boolean => [...chain].some((name) => isWithin(name, zone));
-  const soas = authorities.filter(({ type, key }) => type === TYPE.SOA && isOfZone(key));
-  const [soa] = soas;
-  if (soa === undefined) return [];
-  if (!sent.isDnssecOk) return [soa];
-  const signed = new Set<number>([TYPE.SOA, FOREIGN_TYPE.NSEC, FOREIGN_TYPE.NSEC3]);
+  return authorities.find(({ type, key }) => type === TYPE.SOA && isOfZone(key));
+}
+
+/**
+ * The SOA, and for who checks it that names are not there: also beside an answer, where a wildcard was
+ * expanded (RFC 4035 section 3.1.3.3), and of each zone that the answer leads through.
+ */
+function proofOf(
+  authorities: readonly Record[],
+  wanted: readonly Record[],
+  soa: Record | undefined,
+  { isDnssecOk }: Sent,
+): Record[] {
+  if (!isDnssecOk) return soa === undefined ? [] : [soa];
+  const zones = new Set(wanted.flatMap((record) => signerOf(record) ?? []));
+  if (soa !== undefined) zones.add(soa.key);
   const isProof = (record: Record): boolean => {
     const { type, data, key } = record;
     const kind = type === FOREIGN_TYPE.RRSIG ? u16(data, 0) : type;
-    return isWithin(key, soa.key) && signed.has(kind) && (type !== TYPE.SOA || record === soa);
+    if (kind === TYPE.SOA) return record === soa || (type !== TYPE.SOA && key === soa?.key);
+    const isDenial = kind === FOREIGN_TYPE.NSEC || kind === FOREIGN_TYPE.NSEC3;
+    return isDenial && [...zones].some((zone) => isWithin(key, zone));
   };
   return authorities.filter(isProof);
+}
+
+/** The zone that a signature says it is of, if what it signs is in it. */
+function signerOf({ type, key, data }: Record): string | undefined {
+  if (type !== FOREIGN_TYPE.RRSIG) return undefined;
+  const signer = readName(data, SIGNER_AT);
+  if (signer === undefined) return undefined;
+  const zone = nameKey(signer.wire);
+  return isWithin(key, zone) ? zone : undefined;
 }
 
 /** Nothing answered: a referral, or somebody who does not resolve for us. */
@@ -189,8 +210,14 @@ function isLame(flags: number, authorities: readonly Record[]): boolean {
   );
 }
 
-function ttlOf(isAnswered: boolean, wanted: readonly Record[], soa: Record | undefined): number {
-  const ttls = wanted.map(({ ttl }) => ttl);
+function ttlOf(
+  isAnswered: boolean,
+  wanted: readonly Record[],
+  proof: readonly Record[],
+  soa: Record | undefined,
+): number {
+  const denials = proof.filter(({ type }) => type !== TYPE.SOA);
+  const ttls = [...wanted, ...denials].map(({ ttl }) => ttl);
   if (!isAnswered) {
     if (soa === undefined) return 0; // RFC 2308 section 5: without SOA it is not kept
     const minimum = saneTtl(u32(soa.data, soa.data.length - 4));

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import dnsPacket from 'dns-packet';
-import type { Answer } from 'dns-packet';
+import type { Answer, RecordType } from 'dns-packet';
 import { pack } from '../../../src/dns/forward/pack.ts';
 import { matchReply, readReply, type Reading, type Sent } from '../../../src/dns/forward/reply.ts';
 import { isWithin, nameKey, readName, recase, u16 } from '../../../src/dns/forward/wire.ts';
@@ -137,29 +137,31 @@ test('a referral and an answer by who does not resolve are lame; an authoritativ
   assert.equal(authoritative.kind, 'good');
 });
 
+const rrsig = (name: string, typeCovered: RecordType, signersName = 'example'): Answer => ({
+  type: 'RRSIG',
+  name,
+  ttl: 60,
+  data: {
+    typeCovered,
+    algorithm: 13,
+    labels: 2,
+    originalTTL: 60,
+    expiration: 2,
+    inception: 1,
+    keyTag: 1,
+    signersName,
+    signature: Buffer.from('00', 'hex'),
+  },
+});
+
+const nsec: Answer = {
+  type: 'NSEC',
+  name: 'w.example',
+  ttl: 60,
+  data: { nextDomain: 'x.example', rrtypes: ['A'] },
+};
+
 test('signatures and denials are kept for those who can check them', () => {
-  const rrsig = (name: string, typeCovered: 'A' | 'SOA'): Answer => ({
-    type: 'RRSIG',
-    name,
-    ttl: 60,
-    data: {
-      typeCovered,
-      algorithm: 13,
-      labels: 2,
-      originalTTL: 60,
-      expiration: 2,
-      inception: 1,
-      keyTag: 1,
-      signersName: 'example',
-      signature: Buffer.from('00', 'hex'),
-    },
-  });
-  const nsec: Answer = {
-    type: 'NSEC',
-    name: 'w.example',
-    ttl: 60,
-    data: { nextDomain: 'x.example', rrtypes: ['A'] },
-  };
   const positive = { answers: [a('www.example', '10.0.0.1'), rrsig('www.example', 'A')] };
   assert.equal(kept('www.example', positive).length, 1);
   assert.equal(kept('www.example', positive, true).length, 2);
@@ -177,6 +179,61 @@ test('signatures and denials are kept for those who can check them', () => {
     'example SOA',
     'example RRSIG',
     'w.example NSEC',
+  ]);
+});
+
+test("that nothing but a wildcard has the name is kept beside the wildcard's answer, of its zone alone", () => {
+  const wildcard = {
+    answers: [a('x.example', '10.0.0.1'), rrsig('x.example', 'A')],
+    authorities: [
+      nsec,
+      rrsig('w.example', 'NSEC'),
+      { ...nsec, name: 'w.test' },
+      rrsig('w.test', 'NSEC', 'test'),
+      soa('example', 30),
+      { type: 'NS', name: 'example', ttl: 60, data: 'ns.example' } as Answer,
+      rrsig('example', 'NS'),
+    ],
+  };
+  assert.deepEqual(kept('x.example', wildcard), ['x.example A 10.0.0.1']);
+  const all = ['x.example A 10.0.0.1', 'x.example RRSIG', 'w.example NSEC', 'w.example RRSIG'];
+  assert.deepEqual(kept('x.example', wildcard, true), all);
+  const brief = { ...wildcard, authorities: [{ ...nsec, ttl: 20 }] };
+  const reading = read(sentFor('x.example', 'A', true), brief);
+  assert.equal(reading.kind === 'good' && reading.packed.ttl, 20, 'it counts for how long');
+  const foreign = {
+    ...wildcard,
+    answers: [a('x.example', '10.0.0.1'), rrsig('x.example', 'A', 'test')],
+  };
+  assert.equal(kept('x.example', foreign, true).length, 2, 'who signs is above what is signed');
+});
+
+test('where CNAMEs lead through zones the denials of each are kept', () => {
+  const options = {
+    rcode: 3,
+    answers: [
+      { type: 'CNAME', name: 'x.example', data: 'n.other', ttl: 60 } as Answer,
+      rrsig('x.example', 'CNAME'),
+    ],
+    authorities: [
+      nsec,
+      rrsig('w.example', 'NSEC'),
+      soa('other', 60),
+      rrsig('other', 'SOA', 'other'),
+      soa('example', 60),
+      rrsig('example', 'SOA'),
+      { ...nsec, name: 'm.other' },
+      { ...nsec, name: 'm.third' },
+    ],
+  };
+  assert.deepEqual(kept('x.example', options, true), [
+    'x.example CNAME n.other',
+    'x.example RRSIG',
+    'w.example NSEC',
+    'w.example RRSIG',
+    'other SOA',
+    'other RRSIG',
+    'm.other NSEC',
   ]);
 });
 
