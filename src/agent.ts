@@ -193,10 +193,16 @@ export class Agent implements Engine {
   }
 }
 
+const COPIED =
+  'state.db is not the file that it was (a restored backup, or moved to another disk): what this ' +
+  'host writes from now on has a new id, and what it lacks comes from the other members';
+
 /** A member of a cluster whose state is damaged gets it back from the others, if there are any. */
 function openState(config: Config, log: Logger): State {
   try {
-    return State.open(config.dataDir);
+    const state = State.open(config.dataDir);
+    if (state.isCopy) log.warn({ dataDir: config.dataDir }, COPIED);
+    return state;
   } catch (error) {
     if (!(error instanceof StoreError) || error.reason !== 'damaged') throw error;
     if (!hasOthers(config, log)) throw error;

@@ -75,7 +75,10 @@ export class State {
     const beginning = { node: LOCAL_NODE, writer: drawWriter(), nowMs };
     const { store, updates } = Store.open(directory, beginning);
     try {
-      const { node, writer, clock } = store.meta;
+      const { node, clock } = store.meta;
+      // Others may know what the file lacks: no place in a log is given out twice. Stored with the
+      // first write, so that an id that wrote nothing costs nothing.
+      const writer = store.isCopy ? drawnBut(store.meta.writer, drawWriter) : store.meta.writer;
       return new State(store, Replica.open({ node, writer }, { clock, updates }), drawWriter);
     } catch (error) {
       store.close();
@@ -110,6 +113,11 @@ export class State {
   /** LOCAL_NODE, or the id that a cluster gave. */
   get node(): string {
     return this.#replica.node;
+  }
+
+  /** The file was put in the place of the one it was: what is written here has a new writer id. */
+  get isCopy(): boolean {
+    return this.#store.isCopy;
   }
 
   get replica(): Replica {
@@ -284,12 +292,11 @@ export class State {
   }
 
   /**
-   * Another writer, and maybe another node, in one durable step: for a join, a leave, and a directory
-   * that was set back. `replica`, `view` and `kv` are others afterwards. StoreError: nothing changed.
+   * Another writer, and maybe another node, in one durable step: for a join and a leave. `replica`,
+   * `view` and `kv` are others afterwards. StoreError: nothing changed.
    */
   rebase(options: Rebase): Viewed {
-    let writer = this.#drawWriter();
-    while (writer === this.#replica.writer) writer = this.#drawWriter();
+    const writer = drawnBut(this.#replica.writer, this.#drawWriter);
     const replica = rebased(options.from ?? this.#replica, writer, options);
     const { view, viewed } = this.#view.replaced(replica);
     const revision = Math.max(this.#store.meta.revision, viewed.snapshot.revision);
@@ -312,13 +319,20 @@ export class State {
     // keep() counts ahead.
     if (this.#store.isOpen && this.#store.meta.revision !== revision) {
       try {
-        this.#store.write({ meta: { ...this.#store.meta, revision }, append: [] });
+        const meta = { ...this.#meta(this.#replica.clockState(), 0), revision };
+        this.#store.write({ meta, append: [] });
       } catch {
         // The revision that is there is a higher one: as good.
       }
     }
     this.#store.close();
   }
+}
+
+function drawnBut(writer: number, draw: () => number): number {
+  let drawn = draw();
+  while (drawn === writer) drawn = draw();
+  return drawn;
 }
 
 /** Removals of what nobody sees any more are left to its node, which knows as well that the port is gone. */

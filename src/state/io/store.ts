@@ -71,6 +71,12 @@ CREATE TABLE updates (
 PRAGMA user_version = ${SCHEMA_VERSION};
 `;
 
+/** Of which file this is the content. Beside the tables of the schema: older versions leave it alone. */
+const PLACE = `
+CREATE TABLE IF NOT EXISTS place (birth TEXT NOT NULL, crc INTEGER NOT NULL) STRICT;
+DELETE FROM place;
+`;
+
 /** What there is one of. */
 export interface Meta {
   readonly revision: number;
@@ -163,6 +169,24 @@ function lockHolder(file: string): string | undefined {
   } catch {
     return undefined;
   }
+}
+
+/**
+ * When the file was made, to the nanosecond: a copy has another time, and nothing else changes it.
+ * Not its inode or device: some file systems number them anew at each mount. undefined: not known.
+ */
+function birthOf(file: string): string | undefined {
+  const { birthtimeNs, ctimeNs } = statSync(file, { bigint: true });
+  // Where statx(2) is not to be had, libuv gives the time of the last change instead.
+  return birthtimeNs > 0n && birthtimeNs !== ctimeNs ? String(birthtimeNs) : undefined;
+}
+
+/** As it was when the file was last written; undefined: not known, or damaged, which does no harm. */
+function birthIn(db: DatabaseSync): string | undefined {
+  if (firstValue(db, "SELECT count(*) FROM sqlite_master WHERE name = 'place'") !== 1)
+    return undefined;
+  const { birth, crc } = db.prepare('SELECT birth, crc FROM place').get() ?? {};
+  return typeof birth === 'string' && crc === crc32(birth) ? birth : undefined;
 }
 
 function createFile(file: string, { node, writer }: Beginning): void {
@@ -264,6 +288,8 @@ function bringUpToDate(db: DatabaseSync, from: number, file: string, beginning: 
 
 export class Store {
   readonly file: string;
+  /** The content was last written to another file: a restored backup, or moved to another disk. */
+  readonly isCopy: boolean;
   readonly #db: DatabaseSync;
   readonly #insert: StatementSync;
   readonly #setMeta: StatementSync;
@@ -274,10 +300,15 @@ export class Store {
   #seq = 0;
   /** As open() sets it. */
   #syncs = true;
+  /** To be written with the next step. */
+  #birth: string | undefined;
 
   private constructor(file: string, db: DatabaseSync) {
     this.file = file;
     this.#db = db;
+    const [birth, before] = [birthOf(file), birthIn(db)];
+    this.isCopy = birth !== undefined && before !== undefined && birth !== before;
+    this.#birth = birth === before ? undefined : birth;
     this.#insert = db.prepare('INSERT INTO updates VALUES (?, ?, ?, ?, ?, ?, ?)');
     this.#setMeta = db.prepare(
       'UPDATE meta SET revision = ?, clock = ?, node = ?, writer = ?, row_count = ?, row_crcs = ?, crc = ?',
@@ -368,6 +399,7 @@ export class Store {
         extents.set(update.document, grown(extents.get(update.document) ?? NO_ROWS, row));
       }
       this.#setMeta.run(...metaRow(meta, all));
+      this.#setPlace();
       this.#db.exec('COMMIT');
     } catch (error) {
       // SQLite rolls back by itself after some errors (full disk among them).
@@ -378,6 +410,13 @@ export class Store {
     this.#extents = extents;
     this.#all = all;
     this.#seq = seq;
+    this.#birth = undefined;
+  }
+
+  #setPlace(): void {
+    if (this.#birth === undefined) return;
+    this.#db.exec(PLACE);
+    this.#db.prepare('INSERT INTO place VALUES (?, ?)').run(this.#birth, crc32(this.#birth));
   }
 
   #syncEach(sync: boolean): void {

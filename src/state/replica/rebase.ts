@@ -1,6 +1,6 @@
 /**
- * A replica's entries as those of another writer: for a host that joins or leaves a cluster, or
- * whose data directory was set back, so that its writer id cannot be used on.
+ * A replica's entries as those of another writer: for a host that joins or leaves a cluster. Not for
+ * one that was set back: what others have changed or removed since would be said anew.
  *
  * Only what is read stays: of writes made at once, the newest. Never touches the old replica.
  */
