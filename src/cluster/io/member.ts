@@ -54,6 +54,8 @@ const LOOK_MS = 5000;
 const DRAIN_MS = 1000;
 const GOODBYE_MS = 300;
 const DRAIN_LOOK_MS = 5;
+/** One that leaves has ended its connections by then: see leave(). */
+const LEAVE_MS = 5000;
 
 export interface LeaveResult {
   /** Whether a neighbour was there to take the news; if not, others see a dead node until it is revoked. */
@@ -88,6 +90,7 @@ export class Member {
   #wasSetBack = false;
   #isLeaving = false;
   #cancelLook: (() => void) | undefined;
+  readonly #cancelCuts = new Set<() => void>();
   #stopped: Promise<void> | undefined;
 
   /** Resolves when it listens; others are found afterwards. Throws ProblemError. */
@@ -163,6 +166,7 @@ export class Member {
       saveLedger: (ledger) => vault.saveLedger(ledger),
       peers: () => [this.#overlay.self, ...this.#overlay.knownPeers()].slice(0, PEERS_MAX),
       revocations: () => this.#revocations.entries(),
+      isGone: (node) => this.#roll.isGone(node),
     });
   }
 
@@ -196,6 +200,7 @@ export class Member {
           clock: this.#clock,
           metrics: this.metrics,
           revocations: this.#revocations,
+          isGone: (node) => this.#roll.isGone(node),
           takers: new Map([[SIGN_PROTOCOL, (arrived) => this.#signer.take(arrived)]]),
         },
         random,
@@ -381,6 +386,7 @@ export class Member {
     }
     this.#replicator.stop();
     await this.#overlay.stop();
+    for (const cancel of this.#cancelCuts) cancel(); // until now others can leave
   }
 
   /** Leaves the cluster for good; nothing of its keys is kept. Throws with nothing changed. */
@@ -463,7 +469,9 @@ export class Member {
   }
 
   #follow(changed: readonly Changed[]): void {
-    this.#act(this.#roll.follow(changed, this.#clock.now()));
+    const followed = this.#roll.follow(changed, this.#clock.now());
+    this.#act(followed);
+    for (const node of followed.gone) this.#cut(node);
     this.#presence.watch();
     this.#isRecordNews ||= changed.some(({ key }) => key === NODE_KEY);
   }
@@ -482,6 +490,18 @@ export class Member {
       }
     }
     if (isReachability || gone.length > 0) this.#presence.tell();
+  }
+
+  /** One that leaves of itself is let out in order first, but not in again. */
+  #cut(node: string): void {
+    const { transport } = this.#overlay;
+    if (this.#roll.whyGone(node) !== 'left') return transport.cut(node);
+    const cancel = this.#clock.after(LEAVE_MS, () => {
+      this.#cancelCuts.delete(cancel);
+      transport.cut(node);
+    });
+    this.#cancelCuts.add(cancel);
+    return undefined;
   }
 
   #notice(notice: ReplicationNotice, from: string): void {

@@ -71,6 +71,8 @@ export interface SignerOptions {
   /** For a new node to begin with; up to PEERS_MAX. */
   readonly peers: () => readonly Peer[];
   readonly revocations: () => readonly Revocation[];
+  /** Whether a node is gone for good. */
+  readonly isGone: (nodeId: string) => boolean;
   readonly validityMs?: number;
   readonly limits?: Partial<SignerLimits>;
   readonly log?: ClusterLog;
@@ -233,8 +235,9 @@ export class Signer {
   }
 
   async #renew({ nodeId }: Authenticated, request: Uint8Array): Promise<SignAnswer> {
-    const isRevoked = this.#options.revocations().some(({ id }) => id === nodeId);
-    if (isRevoked) return { refused: 'request' };
+    const { revocations, isGone } = this.#options;
+    const isOut = isGone(nodeId) || revocations().some(({ id }) => id === nodeId);
+    if (isOut) return { refused: 'request' };
     return await this.#grant(request, nodeId, false);
   }
 

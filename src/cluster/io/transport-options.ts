@@ -66,6 +66,8 @@ export interface TransportOptions {
   readonly metrics?: Metrics;
   /** Who is out; grows while it runs (enforceRevocations). */
   readonly revocations?: Revocations;
+  /** Whether a node is gone for good: it is let in no more, whatever its certificate says. */
+  readonly isGone?: (id: string) => boolean;
   readonly log?: ClusterLog;
 }
 

@@ -149,13 +149,22 @@ export class Transport {
 
   /** Looks at every open connection again: call it when `revocations` has grown. */
   enforceRevocations(): void {
+    this.#cut(({ nodeId, serial }) => this.revocations.find(nodeId, serial) !== undefined);
+  }
+
+  /** Ends what is open with a node that is gone for good. */
+  cut(id: string): void {
+    this.#cut(({ nodeId }) => nodeId === id);
+  }
+
+  #cut(isOut: (who: Pick<Authenticated, 'nodeId' | 'serial'>) => boolean): void {
     for (const slot of this.#slots.values()) {
-      if (this.revocations.node(slot.id) === undefined) continue;
+      if (!isOut({ nodeId: slot.id, serial: '' })) continue;
       slot.cancel();
       if (slot.current === undefined) this.#giveUp(slot, 'it is revoked');
     }
     for (const link of this.#links) {
-      if (!this.#isRevoked(link.connection.peer)) continue;
+      if (!isOut(link.connection.peer)) continue;
       this.#log.warn({ peer: link.id }, 'cut the connection to a revoked node');
       link.connection.close('revoked', 'its certificate is revoked');
     }
@@ -230,8 +239,9 @@ export class Transport {
     return 'dropped';
   }
 
-  #isRevoked({ nodeId, serial }: Authenticated): boolean {
-    return this.revocations.find(nodeId, serial) !== undefined;
+  #isRevoked({ nodeId, serial }: Pick<Authenticated, 'nodeId' | 'serial'>): boolean {
+    const { isGone } = this.#options;
+    return this.revocations.find(nodeId, serial) !== undefined || isGone?.(nodeId) === true;
   }
 
   /** The newest address counts. */
@@ -260,7 +270,10 @@ export class Transport {
   #dial(slot: Slot): void {
     if (this.#stopping || slot.dial !== undefined) return;
     const { id, peer } = slot;
-    if (this.revocations.node(id) !== undefined) return this.#giveUp(slot, 'it is revoked');
+    if (this.#isRevoked({ nodeId: id, serial: '' })) {
+      // A connection that is there ends by itself, or by a cut.
+      return slot.current === undefined ? this.#giveUp(slot, 'it is revoked') : undefined;
+    }
     if (slot.current === undefined && this.#turnedAway.isWaiting(this.#clock.now()))
       return this.#giveUp(slot, 'the others turn this host away: they are asked again later');
     this.metrics.cluster_dials_total += 1;

@@ -442,7 +442,7 @@ test('a member gets its next certificate from a signer: same name, new key, and 
   assert.equal(node.metrics['cluster_renewals_total.granted'], 2);
 });
 
-test('nobody renews without a certificate, with a revoked one, or at a node that cannot sign', async () => {
+test('nobody renews without a certificate, with a revoked one, when gone for good, or at a node that cannot sign', async () => {
   const { node } = await start();
   const { request } = await createRequest();
   const { answer } = await ask(node, () => ({ type: 'renew', request }));
@@ -456,6 +456,12 @@ test('nobody renews without a certificate, with a revoked one, or at a node that
     reason: '',
   });
   assert.match(await refusal(renewIdentity(revoked, node.peer, systemClock)), /^cannot talk to/);
+  const gone = await cluster.identity();
+  const knowing = await start(cluster, { isGone: (id) => id === gone.nodeId });
+  assert.match(
+    await refusal(renewIdentity(gone, knowing.node.peer, systemClock)),
+    /does not renew the certificate: request$/,
+  );
   const without = await start(cluster, {
     identity: await cluster.identity(),
     authority: () => undefined,

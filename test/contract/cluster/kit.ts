@@ -156,6 +156,7 @@ export async function startSigner(
     readonly authority?: () => Authority | undefined;
     readonly limits?: ConstructorParameters<typeof Signer>[0]['limits'];
     readonly validityMs?: number;
+    readonly isGone?: (nodeId: string) => boolean;
     readonly save?: (ledger: Ledger) => void;
   } = {},
 ): Promise<SignerNode> {
@@ -173,6 +174,7 @@ export async function startSigner(
     },
     peers: () => [node.peer],
     revocations: () => node.transport.revocations.entries(),
+    isGone: options.isGone ?? (() => false),
     ...(limits !== undefined && { limits }),
     ...(validityMs !== undefined && { validityMs }),
   });

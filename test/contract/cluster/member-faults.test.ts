@@ -4,8 +4,9 @@ import { chmodSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } f
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { parseAddress } from '../../../src/cluster/address.ts';
-import { systemClock } from '../../../src/cluster/io/clock.ts';
-import { joinCluster } from '../../../src/cluster/io/joining.ts';
+import { systemClock, type Clock } from '../../../src/cluster/io/clock.ts';
+import { joinCluster, renewIdentity } from '../../../src/cluster/io/joining.ts';
+import { writeGone } from '../../../src/cluster/departures.ts';
 import { documentOf, Replica } from '../../../src/state/replica/replica.ts';
 import { NODE_KEY, readNode } from '../../../src/state/replica/schema.ts';
 import { eventually } from '../../harness/eventually.ts';
@@ -76,6 +77,63 @@ test('who is revoked stays so when the clock is months ahead for a moment', asyn
   });
   assert.deepEqual(after31Days.revocations, [], 'no certificate of it is good any more');
   assert.equal(host.member.status().revocations, 1);
+});
+
+test('who is gone for good is cut, let in no more and gets no certificate, also where no revocation says so', async () => {
+  const hosts = cluster();
+  const [a, b, c] = await hosts.three();
+  const copies = [b, c].map(({ vault }) => vault.identity());
+  const { key, value } = writeGone(b.id, 'revoked', new Date().toISOString());
+  a.write('shared', key, value);
+  await eventually(
+    'the cut',
+    () => a.member.metrics['cluster_connections_closed_total.revoked'] === 1,
+  );
+  await b.stop(false);
+  assert.deepEqual(await c.member.leave(), { told: true });
+  c.ended();
+  await eventually('the news', () => a.member.gone().has(c.id));
+  await eventually('the end of all links', () => a.member.status().neighbours.length === 0);
+  assert.equal(a.member.metrics['cluster_connections_closed_total.revoked'], 1);
+  assert.equal(a.member.status().revocations, 0);
+  const peer = { id: a.id, address: a.member.address, zone: '' };
+  for (const copy of copies) {
+    assert.ok(copy !== undefined);
+    await assert.rejects(renewIdentity(copy, peer, systemClock));
+    const again = await TestNode.start(copy);
+    strangers.push(again);
+    again.transport.keep(peer);
+    await eventually('the refusal', () => again.unreachable.length > 0);
+    assert.deepEqual(again.ups, []);
+  }
+});
+
+test('who says that it leaves, and stays, is cut all the same', async () => {
+  const hosts = cluster();
+  const host = await hosts.found('a');
+  await host.stop(true);
+  let isOver = (): void => undefined;
+  const clock: Clock = {
+    ...systemClock,
+    after(ms, run) {
+      const cancel = systemClock.after(ms, run);
+      if (ms !== 5000) return cancel;
+      isOver = () => {
+        cancel();
+        run();
+      };
+      return cancel;
+    },
+  };
+  await host.start({ clock });
+  const other = await hosts.join('b', host);
+  await eventually('both to be there', () => alive(host) === 2, SLOW);
+  const { key, value } = writeGone(other.id, 'left', new Date().toISOString());
+  host.write('shared', key, value);
+  assert.equal(host.member.metrics['cluster_connections_closed_total.revoked'], 0);
+  isOver();
+  await eventually('the cut', () => host.member.status().neighbours.length === 0);
+  assert.equal(host.member.metrics['cluster_connections_closed_total.revoked'], 1);
 });
 
 test('a member whose peers are all away goes on asking for them', async () => {
