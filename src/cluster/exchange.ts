@@ -4,7 +4,8 @@
  * lets the next ones go. So the slowest of sender, link and receiver sets the pace.
  *
  * A document is asked for at one peer at a time. An answer without use makes the next ask of this
- * peer for this document wait, twice as long each time. Never applies anything: `take` does.
+ * peer for this document wait, twice as long each time as long as nobody else brings something new.
+ * Never applies anything: `take` does.
  */
 import { LIMITS } from '../state/replica/limits.ts';
 import type { Replica, Update, Vector } from '../state/replica/replica.ts';
@@ -31,8 +32,10 @@ interface Answer {
 }
 
 interface Backoff {
-  count: number;
-  untilMs: number;
+  /** Ours then. */
+  readonly digest: string;
+  readonly count: number;
+  readonly untilMs: number;
 }
 
 interface Peer {
@@ -290,7 +293,7 @@ export class Exchange {
     const after = this.digest(document);
     // Also if they say the same as we do now: that can be said for ever.
     if (after === before) {
-      this.#fruitless(peer, document, nowMs);
+      this.#fruitless(peer, document, nowMs, this.#isRace(peer, document));
     } else {
       peer.backoffs.delete(document);
       peer.fruitless = 0;
@@ -312,13 +315,19 @@ export class Exchange {
     this.#assembled -= ask.bytes;
   }
 
-  #fruitless(peer: Peer, document: string, nowMs: number): void {
+  /** Others brought something since the last answer without use: it may be what this one would have. */
+  #isRace(peer: Peer, document: string): boolean {
+    const last = peer.backoffs.get(document);
+    return last !== undefined && last.digest !== this.digest(document);
+  }
+
+  #fruitless(peer: Peer, document: string, nowMs: number, isRace = false): void {
     const { backoffMs, backoffMsMax, wantedMax } = this.#host.config;
-    peer.fruitless += 1;
-    const count = (peer.backoffs.get(document)?.count ?? 0) + 1;
+    if (!isRace) peer.fruitless += 1;
+    const count = isRace ? 1 : (peer.backoffs.get(document)?.count ?? 0) + 1;
     peer.backoffs.delete(document);
     const untilMs = nowMs + Math.min(backoffMsMax, backoffMs * 2 ** (count - 1));
-    peer.backoffs.set(document, { count, untilMs });
+    peer.backoffs.set(document, { digest: this.digest(document), count, untilMs });
     if (peer.backoffs.size <= wantedMax) return;
     for (const [oldest] of peer.backoffs) {
       peer.backoffs.delete(oldest);

@@ -352,6 +352,44 @@ test('a peer that makes up ever other documents is asked once a second in the en
   assert.ok(asks >= 256 && asks <= 256 + 600, String(asks));
 });
 
+/** What a peer has comes by broadcast between ask and answer, each 300 ms for 10 minutes. */
+function race(isNews: boolean, answer: 'part' | 'none'): number {
+  const [one, other] = [new One('a'), new One('bb')];
+  one.give({ type: 'up', peer: 'bb' }, 0);
+  let asks = 0;
+  for (let i = 0; i < 2000; i++) {
+    const nowMs = i * 300;
+    const outputs = isNews ? other.write(`k${i % 5}`, `v${i}`, nowMs) : [];
+    const digest = isNews ? (other.replica.digest(SHARED) ?? '') : `0.0.${i}`;
+    const digests = [{ document: SHARED, digest }];
+    const [ask] = sent(one.tell('bb', { type: 'digests', digests, range: undefined }, nowMs));
+    for (const output of outputs)
+      if (output.type === 'broadcast')
+        one.give({ type: 'broadcast', origin: 'bb', bytes: output.bytes }, nowMs + 1);
+    if (ask?.type !== 'ask') continue;
+    asks += 1;
+    const { request, vector } = ask;
+    const update = other.replica.diff(vector);
+    assert.ok(update);
+    const total = update.bytes.length;
+    const part = { type: 'part', request, digest, total, offset: 0, ...update } as const;
+    one.tell('bb', answer === 'part' ? part : { type: 'none', request }, nowMs + 2);
+  }
+  return asks;
+}
+
+test('answers that a broadcast was faster than do not make a peer be asked less', () => {
+  assert.equal(race(true, 'part'), 2000);
+});
+
+test('answers without use do where nothing else came, and asks without an answer always', () => {
+  const asks = [race(false, 'part'), race(false, 'none'), race(true, 'none')];
+  assert.ok(
+    asks.every((count) => count <= 18),
+    asks.join(' '),
+  );
+});
+
 test('a peer that does not answer is given up, and another one asked', () => {
   const one = new One('a');
   for (const peer of ['p', 'q']) one.give({ type: 'up', peer }, 0);
