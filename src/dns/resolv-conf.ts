@@ -3,6 +3,7 @@
  * lines put in and taken out. What others wrote is never changed, but for `rotate`, which is set
  * aside: it would ask others for our names each other time.
  */
+import { canonicalIp } from '../net/ip.ts';
 
 const BEGIN = '# zerohop: begin';
 const END = '# zerohop: end';
@@ -22,11 +23,21 @@ export function readResolvConf(text: string): ResolvConf {
   const options: string[] = [];
   for (const line of text.split('\n')) {
     const [keyword, ...words] = line.split(/[ \t]+/);
-    if (keyword === 'nameserver' && words[0] !== undefined && words[0] !== '')
-      nameservers.push(words[0]);
+    // Up to a comment that follows at once, and without the CR of lines that end in CR LF.
+    const server = words[0]?.split(/[;#\r]/)[0] ?? '';
+    if (keyword === 'nameserver' && server !== '') nameservers.push(server);
     if (keyword === 'options') options.push(...words.filter((word) => word !== ''));
   }
   return { nameservers, options };
+}
+
+/** Canonical text of a server's address, with its `%scope`; undefined: it is no address. */
+export function serverAddress(text: string): string | undefined {
+  const at = text.indexOf('%');
+  if (at < 0) return canonicalIp(text);
+  const address = canonicalIp(text.slice(0, at));
+  const scope = text.slice(at);
+  return scope.length > 1 && address?.includes(':') === true ? address + scope : undefined;
 }
 
 export interface OwnLines {

@@ -5,7 +5,7 @@
  */
 import { readFileSync, statSync } from 'node:fs';
 import type { HostPort } from '../../cluster/address.ts';
-import { readResolvConf, withoutOwnLines } from '../resolv-conf.ts';
+import { readResolvConf, serverAddress, withoutOwnLines } from '../resolv-conf.ts';
 
 export const RESOLV_CONF = '/etc/resolv.conf';
 /** What resolved asks itself; resolv.conf names only its stub. */
@@ -22,7 +22,7 @@ export interface Paths {
 
 const PATHS: Paths = { resolvConf: RESOLV_CONF, resolved: RESOLVED_UPSTREAMS };
 
-/** `isOwn`: whether a server is ourselves. None where there is no file, or nothing else in it. */
+/** `isOwn`: whether a server, in canonical text, is ourselves. None where there is no file, or nothing else in it. */
 export function hostUpstreams(
   isOwn: (host: string, port: number) => boolean,
   paths: Paths = PATHS,
@@ -43,7 +43,8 @@ export function hostUpstreamsStamp({ resolvConf, resolved }: Paths = PATHS): str
 
 function nameserversOf(path: string): readonly string[] {
   try {
-    return readResolvConf(withoutOwnLines(readFileSync(path, 'utf8')).rest).nameservers;
+    const { nameservers } = readResolvConf(withoutOwnLines(readFileSync(path, 'utf8')).rest);
+    return nameservers.flatMap((server) => serverAddress(server) ?? []);
   } catch {
     return [];
   }

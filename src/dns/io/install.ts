@@ -8,7 +8,13 @@ import { existsSync } from 'node:fs';
 import { formatAddress, type HostPort } from '../../cluster/address.ts';
 import type { VipPools } from '../../catalog/vips.ts';
 import { ProblemError } from '../../state/problem.ts';
-import { NAMESERVERS_MAX, readResolvConf, withoutOwnLines, withOwnLines } from '../resolv-conf.ts';
+import {
+  NAMESERVERS_MAX,
+  readResolvConf,
+  serverAddress,
+  withoutOwnLines,
+  withOwnLines,
+} from '../resolv-conf.ts';
 import { reverseZones } from '../reverse.ts';
 import { isSymlink, readText, remove, targetOf, writeText } from './etc-file.ts';
 import { RESOLV_CONF } from './host-upstreams.ts';
@@ -124,7 +130,7 @@ function planResolved(options: InstallOptions): Promise<Plan> {
   return planDropIn({
     address,
     domains: [domain, ...[pools.v4, pools.v6].flatMap((pool) => reverseZones(pool))],
-    isOwn: (host) => [address, ...listen].some((own) => own.host === host),
+    isOwn: (host) => [address, ...listen].some((own) => serverAddress(own.host) === host),
     hasUpstreams: upstreams !== undefined,
   });
 }

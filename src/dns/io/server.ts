@@ -8,6 +8,7 @@ import { formatAddress, type HostPort } from '../../cluster/address.ts';
 import { DNS_LINK } from '../../net/own-link.ts';
 import type { Logger } from '../../telemetry/io/log.ts';
 import type { Asker } from '../asker.ts';
+import { serverAddress } from '../resolv-conf.ts';
 import {
   SERVER_LIMITS,
   type Answerer,
@@ -108,7 +109,9 @@ export class DnsServer {
 
   /** Whether this is one of its own addresses, listened at or only wanted. */
   isOwn(host: string, port: number): boolean {
-    const has = (at: HostPort): boolean => at.host === host && at.port === port;
+    const address = serverAddress(host) ?? host;
+    const has = (at: HostPort): boolean =>
+      at.port === port && (serverAddress(at.host) ?? at.host) === address;
     return [...this.#places.values()].some(({ at }) => has(at)) || this.bound.some(has);
   }
 

@@ -427,6 +427,24 @@ test('where the addresses of the host cannot be told for a while, they are follo
   assert.deepEqual(hosts(), ['127.0.55.4', '127.0.55.5']);
 });
 
+test('an address is our own however it is written', async (t) => {
+  const { server } = await listen(t, echo, {
+    listen: [
+      { host: '0:0:0:0:0:0:0:1', port: 0 },
+      { host: HOST, port: 0 },
+    ],
+  });
+  const [six = 0, four = 0] = server.bound.map(({ port }) => port);
+  assert.deepEqual(
+    ['::1', '0::1', '0:0:0:0:0:0:0:1', '::2', '::1%lo'].map((host) => server.isOwn(host, six)),
+    [true, true, true, false, false],
+  );
+  assert.deepEqual(
+    [HOST, `::ffff:${HOST}`, 'foo'].map((host) => server.isOwn(host, four)),
+    [true, true, false],
+  );
+});
+
 test('all addresses are as many listeners as the host has addresses, and follow them', async (t) => {
   let addresses: readonly string[] = ['127.0.55.4', '127.0.55.5', '::1'];
   const { server } = await listen(t, echo, {

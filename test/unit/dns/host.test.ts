@@ -1,11 +1,16 @@
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { Allowed } from '../../../src/dns/allow.ts';
 import { frame, FrameReader } from '../../../src/dns/frames.ts';
+import { hostUpstreams } from '../../../src/dns/io/host-upstreams.ts';
 import {
   pointedAtUs,
   readResolvConf,
+  serverAddress,
   serverWithoutMarks,
   withoutOwnLines,
   withoutServer,
@@ -42,6 +47,27 @@ test('resolv.conf is read as glibc reads it: keywords at the beginning of a line
     nameservers: ['192.0.2.1', 'fe80::1%eth0'],
     options: ['a', 'b', 'c'],
   });
+});
+
+test('a server ends at a comment or a CR, and is one however its address is written', () => {
+  const text = 'nameserver 192.0.2.1# why\nnameserver 192.0.2.2;\nnameserver 192.0.2.3\r\n';
+  const { nameservers } = readResolvConf(text);
+  assert.deepEqual(nameservers, ['192.0.2.1', '192.0.2.2', '192.0.2.3']);
+  const texts = ['0:0::1', 'FE80::0:1%eth0', '::ffff:192.0.2.1', '192.0.2.1'];
+  assert.deepEqual(texts.map(serverAddress), ['::1', 'fe80::1%eth0', '192.0.2.1', '192.0.2.1']);
+  for (const none of ['foo', '', '192.0.2', '192.0.2.1\r', '192.0.2.1%eth0', 'fe80::1%', '%eth0'])
+    assert.equal(serverAddress(none), undefined, none);
+});
+
+test('the servers of this host are addresses, each once, without the stub and ourselves', (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'zh-upstreams-'));
+  t.after(() => rmSync(directory, { recursive: true, force: true }));
+  const paths = { resolvConf: join(directory, 'one'), resolved: join(directory, 'two') };
+  const lines = ['0:0:0:0:0:0:0:1', 'foo', '192.0.2.9\r', '::ffff:127.0.0.53', '2001:DB8:0::1'];
+  writeFileSync(paths.resolvConf, lines.map((line) => `nameserver ${line}\n`).join(''));
+  writeFileSync(paths.resolved, 'nameserver 2001:db8::1\nnameserver fe80::0:1%2\n');
+  const hosts = hostUpstreams((host) => host === '::1', paths).map(({ host }) => host);
+  assert.deepEqual(hosts, ['192.0.2.9', '2001:db8::1', 'fe80::1%2']);
 });
 
 test('whatever a resolv.conf says, our lines come out of it as they went in, and we are asked first', () => {
