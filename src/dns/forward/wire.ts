@@ -115,7 +115,8 @@ export function writeQuestion(asked: UpstreamQuestion): Uint8Array {
   const end = HEADER_BYTES + asked.question.length;
   const bytes = new Uint8Array(end + (asked.hasEdns ? 11 : 0));
   put16(bytes, 0, asked.id);
-  put16(bytes, 2, 0x0100 | (asked.isCheckingDisabled ? 0x0010 : 0));
+  // RD, and AD: else it is said to those who set DO alone (RFC 6840 section 5.7).
+  put16(bytes, 2, 0x0120 | (asked.isCheckingDisabled ? 0x0010 : 0));
   put16(bytes, 4, 1);
   bytes.set(asked.question, HEADER_BYTES);
   if (asked.hasEdns) {

@@ -125,6 +125,25 @@ test('AD is for those who asked for it, RA is for all', () => {
   assert.equal(flags({ flags: 0x0110 }).toString(16), '8190');
 });
 
+test('an upstream that says AD to those alone who ask for it says it to us, whoever asks first', () => {
+  const world = worldOf(({ bytes }) => {
+    const flags = u16(bytes, 2) & 0x20;
+    return [
+      { afterMs: 1, bytes: replyTo(bytes, { flags, answers: [a(nameOf(bytes), '10.0.0.1', 5)] }) },
+    ];
+  });
+  const ask = (flags: number): [string, boolean] => {
+    const { asked } = world.resolve(queryFor('www.example', 'A', { flags }));
+    return [asked.from, (u16(asked.bytes, 2) & 0x20) !== 0];
+  };
+  assert.deepEqual(ask(0x0100), ['upstream', false]);
+  assert.deepEqual(ask(0x0120), ['cache', true]);
+  assert.deepEqual(ask(0x0100), ['cache', false]);
+  world.upstreams.clear();
+  world.pass(6000);
+  assert.deepEqual(ask(0x0100), ['stale', false]);
+});
+
 test('what is too large for the client is cut at a record, with TC; over TCP it is whole', () => {
   const many = (name: string): Answer[] =>
     Array.from({ length: 100 }, (_, i) => a(name, `10.0.0.${i}`));

@@ -389,7 +389,7 @@ test('who does not understand EDNS is asked without it, and without it from then
   );
 });
 
-test('the upstream is told 1232 bytes, and DO and CD as the client has them', () => {
+test('the upstream is told 1232 bytes, AD, and DO and CD as the client has them', () => {
   const world = worldOf({ [A]: answering('10.0.0.1') });
   world.resolve(queryFor('www.example'));
   const options = { edns: { isDnssecOk: true, udpSize: 4096 }, flags: 0x0110 };
@@ -399,7 +399,7 @@ test('the upstream is told 1232 bytes, and DO and CD as the client has them', ()
     Buffer.from(bytes.subarray(-11)).toString('hex'),
   ]);
   assert.deepEqual(tails, [
-    [0x0100, '00002904d0000000000000'],
-    [0x0110, '00002904d0000080000000'],
+    [0x0120, '00002904d0000000000000'],
+    [0x0130, '00002904d0000080000000'],
   ]);
 });
