@@ -8,7 +8,7 @@
  */
 import { unit, below, type Random } from '../hyparview-ts/random.ts';
 import type { Priority } from '../hyparview-ts/index.ts';
-import type { Replica, Update } from '../state/replica/replica.ts';
+import type { Changed, Replica, Update } from '../state/replica/replica.ts';
 import { Ephemeral, type Fact } from './ephemeral.ts';
 import { EMPTY_DIGEST, Exchange } from './exchange.ts';
 import {
@@ -50,6 +50,8 @@ export class Replication {
   readonly #isWelcome: (document: string) => boolean;
   readonly #exchange: Exchange;
   #out: ReplicationOutput[] = [];
+  /** What each update of this input changed. */
+  #changed: (readonly Changed[])[] = [];
   #nowMs = 0;
   #wallMs = 0;
   #queue: Update[] = [];
@@ -83,6 +85,7 @@ export class Replication {
     this.#wallMs = wallMs;
     this.#compareAtMs ??= this.#nextCompare();
     this.#dispatch(input);
+    this.#tellChanged();
     if (nowMs >= this.#compareAtMs) this.#compare();
     const ended = this.#ephemeral.expire(nowMs);
     if (ended.length > 0) this.#out.push({ type: 'facts', changed: ended });
@@ -102,7 +105,7 @@ export class Replication {
     switch (input.type) {
       case 'local':
         if (input.stored !== true) this.#storeOwn(input.updates);
-        if (input.changed.length > 0) this.#out.push({ type: 'changed', changed: input.changed });
+        this.#changed.push(input.changed);
         for (const update of input.updates) this.#enqueue(update);
         return;
       case 'fact':
@@ -196,9 +199,16 @@ export class Replication {
     // After a new epoch nothing that was stored of the document before fits.
     if (is('epoch')) this.#store([this.#replica.whole(document)], true);
     else this.#store([update], false);
-    if (received.changed.length > 0) this.#out.push({ type: 'changed', changed: received.changed });
+    this.#changed.push(received.changed);
     for (const carried of received.updates) this.#enqueue(carried);
     if (peer !== undefined) this.#news.set(document, peer);
+  }
+
+  /** At once: when the first of several updates is told, the replica holds them all. */
+  #tellChanged(): void {
+    const changed = merged(this.#changed.filter(({ length }) => length > 0));
+    this.#changed = [];
+    if (changed.length > 0) this.#out.push({ type: 'changed', changed });
   }
 
   /** A document of which something came that does not fit: asked for where it came from, or anywhere. */
@@ -372,6 +382,18 @@ const UNLIKE_ANY = '';
 
 /** 1 MiB of facts of the largest kind: what a broadcast may hold. */
 const FACTS_AT_ONCE = 200;
+
+/** What was before the first and is after the last; without what is again as it was. */
+function merged(all: readonly (readonly Changed[])[]): readonly Changed[] {
+  const [first = [], ...more] = all;
+  if (more.length === 0) return first;
+  const byKey = new Map<string, Changed>();
+  for (const one of [first, ...more].flat()) {
+    const name = `${one.document}\n${one.key}`;
+    byKey.set(name, { ...one, before: (byKey.get(name) ?? one).before });
+  }
+  return [...byKey.values()].filter(({ before, after }) => before !== after);
+}
 
 function chunks<T>(items: readonly T[], size: number): T[][] {
   const pieces: T[][] = [];

@@ -16,6 +16,8 @@ import {
 } from '../../../src/cluster/replication-wire.ts';
 import { Replication } from '../../../src/cluster/replication.ts';
 import { sfc32 } from '../../../src/hyparview-ts/random.ts';
+import { KvStore } from '../../../src/state/kv.ts';
+import { Kv, type KvOperation } from '../../../src/state/replica/kv.ts';
 import { Replica, SHARED, type Update } from '../../../src/state/replica/replica.ts';
 
 const WALL = 1_000_000;
@@ -92,6 +94,41 @@ test('what its caller stored is not stored again, and goes out as anything else'
   ]);
   const fresh = { updates: [one.replica.compact(SHARED)], changed: [], stored: true } as const;
   assert.deepEqual(types(one.give({ type: 'local', ...fresh }, 100)).slice(0, 1), ['broadcast']);
+});
+
+test('what several updates of one broadcast changed is told once, after all of them are stored', () => {
+  const [one, other] = [new One('a'), new One('bb')];
+  const kv = { own: new Kv(other.replica), here: new Kv(one.replica) };
+  const store = new KvStore({ kv: () => kv.here, exclusive: (work) => work(), write: () => [] });
+  const watched: unknown[] = [];
+  store.follow([], ({ path, before, after }) => watched.push([path[0], before, after]));
+  const does = (operation: KvOperation, nowMs: number): ReplicationOutput[] => {
+    const done = other.replica.transact(kv.own.writes([operation]), WALL + nowMs);
+    return other.give({ type: 'local', ...done }, nowMs);
+  };
+  const path = ['hits'];
+  const told = (outputs: readonly ReplicationOutput[], nowMs: number): void => {
+    for (const output of outputs) {
+      if (output.type !== 'broadcast') continue;
+      const heard = one.give({ type: 'broadcast', origin: 'bb', bytes: output.bytes }, nowMs);
+      const order = types(heard).filter((type) => type === 'store' || type === 'changed');
+      assert.deepEqual(order.indexOf('changed'), order.length - 1, order.join(' '));
+      for (const one of heard) if (one.type === 'changed') store.changed(one.changed);
+    }
+  };
+  told(does({ do: 'increment', path, by: 1 }, 0), 0);
+  for (const nowMs of [1, 2, 3]) does({ do: 'increment', path, by: 1 }, nowMs);
+  does({ do: 'enable', path: ['lock'] }, 4);
+  does({ do: 'disable', path: ['lock'] }, 5);
+  does({ do: 'set', path: ['leader'], value: 'x' }, 6);
+  does({ do: 'set', path: ['leader'], value: 'y' }, 7);
+  told(other.give({ type: 'timer' }, 20), 20);
+  const count = (value: number): unknown => ({ type: 'counter', value });
+  assert.deepEqual(watched, [
+    ['hits', undefined, count(1)],
+    ['hits', count(1), count(4)],
+    ['leader', undefined, { type: 'register', value: 'y' }],
+  ]);
 });
 
 test('facts beyond what a broadcast holds begin another one', () => {
