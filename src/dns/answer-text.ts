@@ -106,12 +106,14 @@ function dataText({ type, data }: Record): string {
       return `${numbers(3)} ${name(6)}`;
     case TYPE.TXT:
     case TYPE.HINFO:
-      return strings(data).map(quoted).join(' ');
+      return strings(data)
+        .map((bytes) => `"${escaped(bytes)}"`)
+        .join(' ');
     case TYPE.SOA:
       return soaText(data);
     case NUMBERS['CAA']: {
       const tag = data.subarray(2, 2 + (data[1] ?? 0));
-      return `${data[0]} ${latin1(tag)} ${quoted(latin1(data.subarray(2 + tag.length)))}`;
+      return `${data[0]} ${escaped(tag)} "${escaped(data.subarray(2 + tag.length))}"`;
     }
     default:
       return `\\# ${data.length} ${[...data].map((byte) => byte.toString(16).padStart(2, '0')).join('')}`;
@@ -131,21 +133,21 @@ function endOfName(data: Uint8Array, start: number): number {
   return at + 1;
 }
 
-function strings(data: Uint8Array): string[] {
-  const found: string[] = [];
+function strings(data: Uint8Array): Uint8Array[] {
+  const found: Uint8Array[] = [];
   for (let at = 0; at < data.length; at += (data[at] ?? 0) + 1)
-    found.push(latin1(data.subarray(at + 1, at + 1 + (data[at] ?? 0))));
+    found.push(data.subarray(at + 1, at + 1 + (data[at] ?? 0)));
   return found;
 }
 
-/** What is not visible ASCII as `\DDD`. */
-function latin1(bytes: Uint8Array): string {
+/** Quotes and backslashes as `\X`, what is not visible ASCII as `\DDD`. */
+function escaped(bytes: Uint8Array): string {
   return [...bytes]
-    .map((byte) =>
-      byte >= 0x20 && byte < 0x7f
-        ? String.fromCharCode(byte)
-        : `\\${String(byte).padStart(3, '0')}`,
-    )
+    .map((byte) => {
+      if (byte < 0x20 || byte >= 0x7f) return `\\${String(byte).padStart(3, '0')}`;
+      const character = String.fromCharCode(byte);
+      return character === '"' || character === '\\' ? `\\${character}` : character;
+    })
     .join('');
 }
 
