@@ -25,6 +25,7 @@ import {
 import type { Packed } from './pack.ts';
 import { Newest } from './newest.ts';
 import { Races } from './races.ts';
+import { labelOf } from './standing.ts';
 import type {
   Asked,
   AskOptions,
@@ -84,6 +85,8 @@ export class ForwardMachine {
   #out: ForwardOutput[] = [];
   #wakeMs: number | undefined;
   #nowMs = 0;
+  /** By zone: the upstreams that it has, or had last. */
+  #servers: ReadonlyMap<string, string>;
   /** When zones were given other upstreams. */
   #changedMs = -Infinity;
   #racing = 0;
@@ -102,6 +105,7 @@ export class ForwardMachine {
   constructor(settings: ForwardSettings, random: Random) {
     this.#random = random;
     this.#settings = settings;
+    this.#servers = serversOf(settings, new Map());
     this.#cache = new Cache(settings.cacheBytes, settings.staleSeconds);
     this.#races = new Races(
       {
@@ -143,9 +147,16 @@ export class ForwardMachine {
     return this.#take();
   }
 
-  /** Zones that changed may have other answers: nothing is kept then, and what is under way is for who asked it. */
+  /**
+   * Zones that changed may have other answers: nothing is kept then, and what is under way is for who
+   * asked it. A zone that has no upstreams for a while (the link is down) has not changed.
+   */
   update(settings: ForwardSettings): void {
-    const isSame = zonesText(settings) === zonesText(this.#settings);
+    const before = this.#servers;
+    const now = serversOf(settings, before);
+    const isSame =
+      now.size === before.size && [...now].every(([zone, text]) => before.get(zone) === text);
+    this.#servers = now;
     this.#settings = settings;
     this.#races.update(settings);
     this.#cache.limit(settings.cacheBytes, settings.staleSeconds);
@@ -363,7 +374,9 @@ export class ForwardMachine {
       this.#answerAll(flight, { packed, storedMs: this.#nowMs }, 'upstream', label);
       return;
     }
-    if (isOfNow) this.#cache.fail(key, name, outcome.rcode, this.#nowMs);
+    // Where nobody could be asked, asking again costs nothing, and may go well a moment later.
+    if (isOfNow && flight.ranked.length > 0)
+      this.#cache.fail(key, name, outcome.rcode, this.#nowMs);
     this.#answerFailed(flight, outcome.rcode, outcome.upstream);
   }
 
@@ -476,10 +489,16 @@ function questionOf(query: Query, askedMs: number): Question {
   };
 }
 
-function zonesText({ zones, isOwn }: ForwardSettings): string {
-  const texts = [...zones].map(([zone, upstreams]) => {
+/** The order is of no meaning for what they answer. */
+function serversOf(
+  { zones, isOwn }: ForwardSettings,
+  before: ReadonlyMap<string, string>,
+): Map<string, string> {
+  const servers = new Map<string, string>();
+  for (const [zone, upstreams] of zones) {
     const used = upstreams.filter(({ host, port }) => !isOwn(host, port));
-    return `${zone} ${used.map(({ host, port }) => `${host} ${port}`).join(' ')}`;
-  });
-  return texts.sort().join('\n');
+    const text = [...new Set(used.map(labelOf))].toSorted().join(' ');
+    servers.set(zone, text === '' ? (before.get(zone) ?? '') : text);
+  }
+  return servers;
 }

@@ -325,6 +325,27 @@ test('other upstreams of a zone may answer otherwise: nothing is kept then; othe
   assert.deepEqual(dataOf(world.resolve(queryFor('www.example')).asked), ['10.0.0.9']);
 });
 
+test('the same upstreams in another order, or none for a while, are no others: what is kept stays', () => {
+  const B = '192.0.2.9:53';
+  const world = new ForwardWorld(settingsOf([A, B]));
+  for (const label of [A, B]) world.upstreams.set(label, answering('10.0.0.1', 1, 3600));
+  const from = (name: string): string => world.resolve(queryFor(name)).asked.from;
+  assert.equal(from('www.example'), 'upstream');
+  world.machine.update(settingsOf([B, A]));
+  assert.equal(from('www.example'), 'cache');
+  world.pass(10);
+  world.machine.update(settingsOf([]));
+  assert.equal(from('www.example'), 'cache', 'the link is down');
+  assert.equal(from('other.example'), 'failure');
+  world.pass(10);
+  world.machine.update(settingsOf([A, B]));
+  assert.equal(from('www.example'), 'cache', 'and up again');
+  assert.equal(from('other.example'), 'upstream', 'that nobody was there is not remembered');
+  world.machine.update(settingsOf([]));
+  world.machine.update(settingsOf([A]));
+  assert.equal(from('www.example'), 'upstream', 'others than before');
+});
+
 test('what upstreams of before say after a change is for who asked before, and is not kept', () => {
   const B = '192.0.2.9:53';
   const world = worldOf(answering('10.0.0.1', 100, 3600));
