@@ -1,19 +1,28 @@
 /** What strangers and bad peers can do to the cluster port: next to nothing, and every bit of it counted. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { connect as connectTcp, type Socket } from 'node:net';
-import { connect as connectTls, type ConnectionOptions, type TLSSocket } from 'node:tls';
+import {
+  connect as connectTls,
+  createServer,
+  type ConnectionOptions,
+  type TLSSocket,
+} from 'node:tls';
 import { after, test } from 'node:test';
 import { chunk } from '../../../src/cluster/frame.ts';
 import { encodeControl } from '../../../src/cluster/greeting.ts';
 import { createRequest, signRequest } from '../../../src/cluster/io/certificates.ts';
 import { validityFrom } from '../../../src/cluster/lifetime.ts';
 import { systemClock } from '../../../src/cluster/io/clock.ts';
-import { contextOf, TLS_ONLY_13 } from '../../../src/cluster/io/identity.ts';
-import { MEMBER_PROTOCOL } from '../../../src/cluster/io/listener.ts';
+import { contextOf, contextOptionsOf, TLS_ONLY_13 } from '../../../src/cluster/io/identity.ts';
+import { joinCluster } from '../../../src/cluster/io/joining.ts';
+import { MEMBER_PROTOCOL, SIGN_PROTOCOL } from '../../../src/cluster/io/listener.ts';
 import type { Counter } from '../../../src/cluster/io/metrics.ts';
 import { TRANSPORT_LIMITS } from '../../../src/cluster/io/transport-options.ts';
 import { eventually } from '../../harness/eventually.ts';
-import { TestCluster, TestNode } from './kit.ts';
+import { LocalServer } from '../../harness/local-server.ts';
+import { encodeToken } from '../../../src/cluster/token.ts';
+import { startSigner, TestCluster, TestNode } from './kit.ts';
 import { StillClock } from './still-clock.ts';
 
 const cluster = await TestCluster.found();
@@ -41,6 +50,19 @@ function tls(node: TestNode, options: ConnectionOptions = {}): Stranger<TLSSocke
       ...options,
     }),
   );
+}
+
+async function selfSigned(
+  namedCurve: string,
+  hash: string,
+): Promise<Pick<ConnectionOptions, 'key' | 'cert'>> {
+  const { PemConverter, X509CertificateGenerator } = await import('@peculiar/x509');
+  const algorithm = { name: 'ECDSA', namedCurve };
+  const keys = await crypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
+  const signingAlgorithm = { name: 'ECDSA', hash };
+  const certificate = await X509CertificateGenerator.createSelfSigned({ keys, signingAlgorithm });
+  const key = await crypto.subtle.exportKey('pkcs8', keys.privateKey);
+  return { key: PemConverter.encode(key, 'PRIVATE KEY'), cert: certificate.toString('pem') };
 }
 
 function watch<T extends Socket>(socket: T): Stranger<T> {
@@ -88,6 +110,56 @@ test('TLS 1.2 is refused', async () => {
   const old = { minVersion: 'TLSv1.2', maxVersion: 'TLSv1.2', secureContext: undefined } as const;
   const { keyPem: key, certPem: cert } = await cluster.identity();
   await isRefused(node, tls(node, { ...old, key, cert }), 'cluster_handshake_failures_total.tls');
+});
+
+test('no curve is reckoned on but the cheap ones; a peer with P-256 alone is served', async () => {
+  const dear = [{ ecdhCurve: 'P-521' }, { ecdhCurve: 'P-384' }, { ecdhCurve: 'X448' }];
+  const secureContext = contextOf(await cluster.identity());
+  for (const protocol of [MEMBER_PROTOCOL, SIGN_PROTOCOL]) {
+    for (const options of dear) {
+      const { node } = await startSigner(cluster);
+      const stranger = tls(node, { ...options, ALPNProtocols: [protocol] });
+      await isRefused(node, stranger, 'cluster_handshake_failures_total.tls');
+    }
+    const { node } = await startSigner(cluster);
+    for (const [options, curve] of [
+      [{ secureContext }, 'X25519'],
+      [{ ecdhCurve: 'P-521:P-256' }, 'prime256v1'],
+    ] as const) {
+      const { socket } = tls(node, { ...options, ALPNProtocols: [protocol] });
+      await once(socket, 'secureConnect');
+      assert.equal((socket.getEphemeralKeyInfo() as { name?: string }).name, curve);
+      socket.destroy();
+    }
+  }
+});
+
+test('nobody has a dear signature checked: who has such a key comes without a certificate', async () => {
+  const node = await cluster.start();
+  const stranger = tls(node, await selfSigned('P-521', 'SHA-512'));
+  await isRefused(node, stranger, 'cluster_handshake_failures_total.certificate');
+  assert.match(String(node.log), /its certificate: none/);
+});
+
+test('a dialler shows no dear curve either, and takes none', async () => {
+  const identity = await cluster.identity();
+  for (const ecdhCurve of ['P-521', 'P-256']) {
+    const server = createServer({ ...contextOptionsOf(identity), ecdhCurve }, (socket) => {
+      socket.on('error', () => undefined).end();
+    });
+    const errors: string[] = [];
+    server.on('tlsClientError', ({ code }: NodeJS.ErrnoException) => errors.push(String(code)));
+    await using local = await LocalServer.of(server);
+    const token = encodeToken({
+      expiresAtS: Date.now() / 1000 + 60,
+      caFingerprint: new Uint8Array(32),
+      issuer: identity.nodeId,
+      id: new Uint8Array(8),
+      secret: new Uint8Array(16),
+    });
+    await assert.rejects(joinCluster(local.address, token, systemClock));
+    assert.deepEqual(errors, ecdhCurve === 'P-256' ? [] : ['ERR_SSL_NO_SUITABLE_KEY_SHARE']);
+  }
 });
 
 test('TLS without a certificate is refused', async () => {
