@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { RESOLVED_UPSTREAMS } from './host-upstreams.ts';
 import type { InstallMethod } from './install-plan.ts';
 import { BACKUP } from './resolv-conf-file.ts';
-import { isResolvedAsked } from './resolved.ts';
+import { isResolvedAsked, listsOf } from './resolved.ts';
 
 const KUBELET = '/var/lib/kubelet';
 
@@ -25,4 +25,37 @@ export function kubeletWarnings(host: string, methods: readonly InstallMethod[])
 function fileWithoutUs(methods: readonly InstallMethod[]): string | undefined {
   if (methods.some((method) => method !== 'resolv.conf')) return undefined;
   return isResolvedAsked() ? RESOLVED_UPSTREAMS : `a copy of ${BACKUP}`;
+}
+
+/**
+ * Where every name is asked of us before systemd-resolved: names that it asks at some links only.
+ * Servers of a link with nothing but `~domain` are not even in its resolv.conf.
+ */
+export async function routeWarnings(): Promise<string[]> {
+  const servers = new Map<string, readonly string[]>();
+  for (const { link, words } of (await listsOf('dns')) ?? [])
+    if (link !== undefined && words.length > 0)
+      servers.set(
+        link,
+        words.map((word) => word.replace(/#.*/, '')),
+      );
+  const warnings: string[] = [];
+  for (const { link = '', words } of (await listsOf('domain')) ?? []) {
+    const to = servers.get(link)?.join(', ');
+    if (to === undefined) continue;
+    // A search domain leads nowhere else where only one link has servers.
+    const routes = words.filter((word) => word.startsWith('~') || servers.size > 1);
+    const zones = [...new Set(routes.map((word) => word.replace(/^~/, '')))];
+    const named = zones.filter((zone) => zone !== '.');
+    const asks = `systemd-resolved asks the servers of ${link}`;
+    if (named.length > 0)
+      warnings.push(
+        `${asks} for names under ${named.join(' ')}; the agent, which is asked first now, does not: give them in dns.forward (${named.map((zone) => `${zone}: [${to}]`).join(', ')})`,
+      );
+    if (zones.includes('.'))
+      warnings.push(
+        `${asks} before those of other links (~.); the agent, which is asked first now, does not: give them in dns.upstreams ([${to}])`,
+      );
+  }
+  return warnings;
 }

@@ -21,7 +21,7 @@ import { RESOLV_CONF } from './host-upstreams.ts';
 import type { Edit, InstallMethod, Plan } from './install-plan.ts';
 import { backResolved, planDropIn } from './install-resolved.ts';
 import { run } from './install-run.ts';
-import { kubeletWarnings } from './install-warnings.ts';
+import { kubeletWarnings, routeWarnings } from './install-warnings.ts';
 import {
   BACKUP,
   hashOf,
@@ -110,10 +110,10 @@ async function plansFor(options: InstallOptions): Promise<Plan[]> {
     if (global.length === 0) {
       const own = await planResolved(options);
       if (options.all !== true) return [own];
-      return [own, planFile(options, nssWarnings())];
+      return [own, planFile(options, [...nssWarnings(), ...(await routeWarnings())])];
     }
     const why = `systemd-resolved has servers for all links (${global.join(' ')}): ours among them would be asked for some names and not for others, so ${RESOLV_CONF} names it before systemd-resolved`;
-    const file = planFile(options, [why, ...nssWarnings()]);
+    const file = planFile(options, [why, ...nssWarnings(), ...(await routeWarnings())]);
     // They may have come after our drop-in.
     const back = backResolved();
     return back === undefined ? [file] : [{ ...back, method: file.method }, file];

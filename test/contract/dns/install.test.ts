@@ -450,6 +450,51 @@ test('systemd-resolved with --all: resolv.conf names us before the stub, and is 
   assert.equal(tree.read('run/systemd/resolve/stub-resolv.conf'), STUB_TEXT);
 });
 
+/** What systemd-resolved has for links, as its program tells it. */
+function resolvectl(dns: readonly string[], domain: readonly string[]): string {
+  const told = (lines: readonly string[]): string =>
+    lines.map((line) => `echo '${line}'`).join('\n');
+  return `#!/bin/sh\nif [ "$2" = dns ]; then\n${told(dns)}\nelse\n${told(domain)}\nfi\n`;
+}
+
+test('systemd-resolved with --all: names that it asks at some links only are told of', async (t) => {
+  const tree = withResolved(t);
+  const told = async (dns: string[], domain: string[], options = {}): Promise<string[]> => {
+    tree.write('bin/resolvectl', resolvectl(dns, domain));
+    const { warnings = [] } = await tree.run('install', { dryRun: true, ...options });
+    return warnings.filter((warning) => /dns\.(forward|upstreams)/.test(warning));
+  };
+  const all = { all: true };
+  const dns = [
+    'Global:',
+    'Link 2 (eth0): 192.0.2.5',
+    'Link 7 (tun0): 10.8.0.1#vpn.example',
+    '               fd00::1',
+  ];
+  const vpn = ['Global: ~zerohop.internal', 'Link 2 (eth0):', 'Link 7 (tun0): ~corp.example'];
+  assert.deepEqual(await told(dns, vpn, all), [
+    'systemd-resolved asks the servers of tun0 for names under corp.example; the agent, which is asked first now, does not: give them in dns.forward (corp.example: [10.8.0.1, fd00::1])',
+  ]);
+  assert.deepEqual(await told(dns, vpn), [], 'only our names are asked of us');
+  const everything = [...vpn.slice(0, 2), 'Link 7 (tun0): corp.example ~.'];
+  const both = (await told(dns, everything, all)).join();
+  assert.match(
+    both,
+    /dns\.forward \(corp\.example: .* dns\.upstreams \(\[10\.8\.0\.1, fd00::1\]\)/,
+  );
+  const lone = ['Global:', 'Link 2 (eth0): home.example', 'Link 7 (tun0): ~none.example'];
+  assert.deepEqual(await told(dns.slice(0, 2), lone, all), [], 'there is one way only');
+  tree.write('etc/systemd/resolved.conf', '[Resolve]\nDNS=192.0.2.77\n');
+  assert.equal(
+    (await told(dns, vpn)).length,
+    1,
+    'also where resolv.conf names us for another reason',
+  );
+  tree.write('bin/resolvectl', '#!/bin/sh\nexit 1\n');
+  const { warnings = [] } = await tree.run('install', { dryRun: true });
+  assert.deepEqual(warnings.length, 1, 'where it cannot be asked');
+});
+
 test('systemd-resolved with servers for all links: ours is not put among them', async (t) => {
   const tree = withResolved(t, { 'etc/systemd/resolved.conf': '[Resolve]\nDNS=192.0.2.77\n' });
   const before = tree.etc();
