@@ -94,6 +94,7 @@ export type Outcome =
       readonly kind: 'won';
       readonly attempt: Attempt;
       readonly reading: Extract<Reading, { kind: 'good' }>;
+      readonly isKept: boolean;
     }
   | { readonly kind: 'lost'; readonly rcode: number; readonly upstream: string | undefined };
 

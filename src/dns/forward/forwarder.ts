@@ -370,7 +370,7 @@ export class ForwardMachine {
     if (outcome.kind === 'won') {
       const { label } = outcome.attempt.standing;
       const { packed } = outcome.reading;
-      if (isOfNow) this.#cache.store(key, name, packed, label, this.#nowMs);
+      if (isOfNow && outcome.isKept) this.#cache.store(key, name, packed, label, this.#nowMs);
       this.#answerAll(flight, { packed, storedMs: this.#nowMs }, 'upstream', label);
       return;
     }

@@ -111,11 +111,12 @@ export class Races {
     const standings = this.#zones.get(flight.zone) ?? [];
     for (const standing of standings) this.#lookAgain(standing, flight.zone);
     const ranked = rank(standings, nowMs);
-    const first = ranked.slice(0, 2);
-    const probe = probeOf(ranked, nowMs);
-    const others = ranked.slice(2).filter((standing) => standing !== probe);
-    flight.ranked = probe === undefined ? ranked : [...first, probe, ...others];
-    flight.next = flight.ranked.length - others.length;
+    const able = ableOf(ranked, flight.question, nowMs);
+    const first = able.slice(0, 2);
+    const probe = probeOf(able, nowMs);
+    const now = probe === undefined ? first : [...first, probe];
+    flight.ranked = [...new Set([...now, ...able, ...ranked])];
+    flight.next = now.length;
     for (const standing of flight.ranked.slice(0, flight.next)) this.#race(flight, standing);
     const { timeoutMs } = this.#settings;
     // Who is failing is not waited for: how fast it was says nothing of when the other one is late.
@@ -177,7 +178,8 @@ export class Races {
     }
     if (match === 'case' && attempt.cause === 'case')
       attempt.standing.caseLostUntilMs = nowMs + QUIRK_MS;
-    if (attempt.isAnswered && attempt.cause === 'race' && hasAnswers(bytes)) {
+    const isRead = !attempt.isAnswered || (attempt.hasEdns && attempt.standing.isReadDue(nowMs));
+    if (!isRead && attempt.cause === 'race' && hasAnswers(bytes)) {
       this.#succeeded(attempt);
       return this.#end(attempt, 'late');
     }
@@ -190,16 +192,21 @@ export class Races {
   #good(attempt: Attempt, reading: Extract<Reading, { kind: 'good' }>): void {
     const { standing, flight } = attempt;
     this.#succeeded(attempt);
-    if (attempt.cause === 'no edns') standing.ednsLostUntilMs = this.#nowMs + QUIRK_MS;
+    if (attempt.hasEdns) standing.read(this.#nowMs, reading.hasOpt);
+    if (attempt.cause === 'no edns') standing.ednsRefused(this.#nowMs);
+    const isUnsigned = attempt.question.isDnssecOk && !attempt.hasEdns;
     if (flight === undefined) {
       this.#end(attempt, 'late');
-      if (!attempt.isAnswered && attempt.cause !== 'loop') this.#options.onLate(attempt, reading);
+      const isKept = !attempt.isAnswered && !isUnsigned;
+      if (isKept && attempt.cause !== 'loop') this.#options.onLate(attempt, reading);
       return;
     }
     this.#end(attempt, 'good');
     for (const [loser, { isBlamed }] of flight.losses)
       if (isBlamed && loser !== standing) loser.failed(this.#nowMs);
-    this.#finish(flight, { kind: 'won', attempt, reading });
+    const others = flight.ranked.filter((one) => one !== standing);
+    const isKept = !isUnsigned || !others.some((one) => isAble(one, this.#nowMs));
+    this.#finish(flight, { kind: 'won', attempt, reading, isKept });
   }
 
   #truncated(attempt: Attempt): void {
@@ -303,7 +310,7 @@ export class Races {
 
   #race(flight: Flight, standing: Standing): void {
     flight.tries += 1;
-    this.#send(flight, flight.question, standing, 'race', this.#nowMs >= standing.ednsLostUntilMs);
+    this.#send(flight, flight.question, standing, 'race', standing.hasEdns(this.#nowMs));
   }
 
   #send(
@@ -455,4 +462,20 @@ export class Races {
     standing.loopUntilMs = this.#nowMs + this.#settings.timeoutMs;
     this.#look(standing, zone, LOOK_MS);
   }
+}
+
+/** Without EDNS there are no signatures. */
+function isAble(standing: Standing, nowMs: number): boolean {
+  return standing.hasEdns(nowMs) && standing.grade(nowMs) < 2;
+}
+
+/** Those who are asked before others: with DO those who may have signatures, if there are any. */
+function ableOf(
+  ranked: readonly Standing[],
+  question: Question,
+  nowMs: number,
+): readonly Standing[] {
+  if (!question.isDnssecOk) return ranked;
+  const able = ranked.filter((standing) => isAble(standing, nowMs));
+  return able.length > 0 ? able : ranked;
 }

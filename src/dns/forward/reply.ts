@@ -32,7 +32,7 @@ export function matchReply(bytes: Uint8Array, sent: Sent): Match {
 }
 
 export type Reading =
-  | { readonly kind: 'good'; readonly packed: Packed }
+  | { readonly kind: 'good'; readonly packed: Packed; readonly hasOpt: boolean }
   | { readonly kind: 'truncated' }
   | { readonly kind: 'loss'; readonly result: AttemptResult; readonly rcode: number };
 
@@ -78,30 +78,33 @@ interface Sections {
   readonly answers: Record[];
   readonly authorities: Record[];
   readonly extendedRcode: number;
+  readonly hasOpt: boolean;
 }
 
 function readSections(bytes: Uint8Array, start: number): Sections | undefined {
   const counts = [u16(bytes, 6), u16(bytes, 8), u16(bytes, 10)];
   const sections: Record[][] = [[], [], []];
   let at = start;
+  let hasOpt = false;
   for (const [i, count] of counts.entries()) {
     for (let n = 0; n < count; n++) {
       const read = readRecord(bytes, at);
       if (read === undefined) return undefined;
       sections[i]?.push(read.record);
       if (i === 2 && read.record.type === TYPE.OPT) {
+        hasOpt = true;
         // The upper eight bits of the rcode are where others have the first byte of the TTL.
         const ttlAt = at + 1 + 4;
-        if (bytes[ttlAt] !== 0) return { answers: [], authorities: [], extendedRcode: 1 };
+        if (bytes[ttlAt] !== 0) return { answers: [], authorities: [], extendedRcode: 1, hasOpt };
       }
       at = read.next;
     }
   }
   const [answers = [], authorities = []] = sections;
-  return { answers, authorities, extendedRcode: 0 };
+  return { answers, authorities, extendedRcode: 0, hasOpt };
 }
 
-function judge(flags: number, { answers, authorities }: Sections, sent: Sent): Reading {
+function judge(flags: number, { answers, authorities, hasOpt }: Sections, sent: Sent): Reading {
   const rcode = flags & 0xf;
   const type = u16(sent.question, sent.question.length - 4);
   const class_ = u16(sent.question, sent.question.length - 2);
@@ -126,7 +129,7 @@ function judge(flags: number, { answers, authorities }: Sections, sent: Sent): R
     authorities: proved,
     ttl,
   });
-  return packed === undefined ? loss('unparsable', rcode) : { kind: 'good', packed };
+  return packed === undefined ? loss('unparsable', rcode) : { kind: 'good', packed, hasOpt };
 }
 
 /** A negative answer counts as long as it is kept (RFC 2308 section 3). */

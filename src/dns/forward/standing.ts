@@ -53,7 +53,10 @@ export class Standing {
   /** When it was last looked into beside a race. */
   lookMs = -Infinity;
   caseLostUntilMs = -Infinity;
-  ednsLostUntilMs = -Infinity;
+  #ednsLostUntilMs = -Infinity;
+  /** When it last answered with EDNS. */
+  #ednsMs = -Infinity;
+  #readMs = -Infinity;
   sent = 0;
   pending = 0;
   /** Of the pending ones, those whose end is waited for. */
@@ -110,6 +113,26 @@ export class Standing {
     this.#successes = 0;
     this.#failures = Math.max(this.#failures, GONE_FAILURES);
     this.#isLastGood = false;
+  }
+
+  hasEdns(nowMs: number): boolean {
+    return nowMs >= this.#ednsLostUntilMs;
+  }
+
+  /** A good answer to a question with EDNS was read whole. */
+  read(nowMs: number, hasOpt: boolean): void {
+    this.#readMs = nowMs;
+    if (hasOpt) this.#ednsMs = nowMs;
+  }
+
+  /** Whether it has EDNS is to be seen now and then also of one that is never the first. */
+  isReadDue(nowMs: number): boolean {
+    return nowMs - this.#readMs >= QUIRK_MS / 2;
+  }
+
+  /** It answers without EDNS what it refuses with it. If it has EDNS, that is the question's fault. */
+  ednsRefused(nowMs: number): void {
+    if (nowMs - this.#ednsMs >= QUIRK_MS) this.#ednsLostUntilMs = nowMs + QUIRK_MS;
   }
 
   /** Whether one question more is one of those whose end is waited for. */
@@ -187,7 +210,7 @@ export class Standing {
         count: this.#latencyCount,
       },
       isCaseKept: nowMs >= this.caseLostUntilMs,
-      hasEdns: nowMs >= this.ednsLostUntilMs,
+      hasEdns: this.hasEdns(nowMs),
     };
   }
 

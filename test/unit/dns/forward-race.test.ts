@@ -1,6 +1,7 @@
 /** Which upstreams are asked, when, and whose answer is taken: in virtual time. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { Answer } from 'dns-packet';
 import {
   a,
   answering,
@@ -15,6 +16,7 @@ import {
   silent,
   upstream,
   type Behaviour,
+  type Sent,
 } from '../../harness/forward-world.ts';
 
 const A = '192.0.2.1:53';
@@ -387,6 +389,76 @@ test('who does not understand EDNS is asked without it, and without it from then
     world.sends.map(({ bytes }) => bytes[11]),
     [1, 0, 0],
   );
+});
+
+const hasOpt = (bytes: Uint8Array): boolean => bytes[11] === 1;
+const isOdd = (bytes: Uint8Array): boolean => nameOf(bytes).toLowerCase().startsWith('odd');
+const OPT: Answer = {
+  type: 'OPT',
+  name: '.',
+  udpPayloadSize: 1232,
+  extendedRcode: 0,
+  ednsVersion: 0,
+  flags: 0,
+  flag_do: false,
+  options: [],
+};
+
+/** It has EDNS, but for odd names. */
+const withEdns =
+  (afterMs: number): Behaviour =>
+  ({ bytes }) => {
+    if (hasOpt(bytes) && isOdd(bytes)) return failing(1, afterMs)({ bytes } as Sent);
+    const answers = [a(nameOf(bytes), '10.0.0.1')];
+    const additionals = hasOpt(bytes) ? [OPT] : [];
+    return [{ afterMs, bytes: replyTo(bytes, { answers, additionals }) }];
+  };
+
+const withoutEdns =
+  (data: string, afterMs: number): Behaviour =>
+  (sent) =>
+    hasOpt(sent.bytes) ? failing(1, afterMs)(sent) : answering(data, afterMs)(sent);
+
+test('who answered with EDNS within the hour has it, whatever it refuses with it; also one that is never first', () => {
+  const world = worldOf({ [A]: withEdns(1), [B]: withEdns(5) });
+  const hasEdns = (): boolean[] =>
+    world.machine.stats(world.nowMs).upstreams.map((one) => one.hasEdns);
+  for (let i = 0; i < 50; i++) {
+    world.resolve(queryFor(`n${i}.example`));
+    world.pass(60_000);
+  }
+  assert.deepEqual(dataOf(world.resolve(queryFor('odd.example')).asked), ['10.0.0.1']);
+  world.upstreams.set(A, silent);
+  assert.deepEqual(dataOf(world.resolve(queryFor('odd-too.example')).asked), ['10.0.0.1']);
+  world.settle();
+  assert.deepEqual(hasEdns(), [true, true]);
+  world.pass(3_600_000);
+  assert.deepEqual(dataOf(world.resolve(queryFor('odd-later.example')).asked), ['10.0.0.1']);
+  assert.deepEqual(hasEdns(), [true, false], 'that was long ago');
+});
+
+test('with DO those without EDNS come last, and their answers are not kept while another one has it', () => {
+  const world = worldOf({ [A]: withoutEdns('10.0.0.1', 1), [B]: answering('10.0.0.2', 15) });
+  const ask = (name: string, isDnssecOk: boolean): string => {
+    world.sends.length = 0;
+    const query = queryFor(name, 'A', { edns: { isDnssecOk } });
+    const { asked: answer } = world.resolve(query);
+    world.pass(500);
+    return `${answer.from} ${dataOf(answer).join()} ${asked(world).length}`;
+  };
+  assert.equal(ask('www.example', true), 'upstream 10.0.0.1 3', 'it is not known yet');
+  assert.equal(ask('www.example', true), 'upstream 10.0.0.2 1');
+  assert.equal(ask('www.example', true), 'cache 10.0.0.2 0');
+  assert.equal(
+    ask('www.example', false),
+    'upstream 10.0.0.1 2',
+    'signatures or not is all the same',
+  );
+  world.upstreams.set(B, silent);
+  assert.equal(ask('late.example', true), 'upstream 10.0.0.1 2', 'better than none');
+  for (let i = 0; i < 10; i++) ask(`n${i}.example`, false);
+  assert.equal(ask('gone.example', true), 'upstream 10.0.0.1 2', 'none is waited for that fails');
+  assert.equal(ask('gone.example', true), 'cache 10.0.0.1 0');
 });
 
 test('the upstream is told 1232 bytes, AD, and DO and CD as the client has them', () => {
