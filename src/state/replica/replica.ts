@@ -273,8 +273,10 @@ export class Replica {
     const limits = this.#limits;
     const parsed = parseUpdate(bytes, limits, whole ? limits.snapshotBytesMax : undefined);
     const notices = this.#noticesOfOwn(id, parsed, document);
-    if (id === this.own && document !== undefined && this.#removesOwn(document, parsed))
-      return refusal(id, 'it removes what only this host may remove');
+    if (id === this.own && document !== undefined && this.#removesOwn(document, parsed)) {
+      const refused = refusal(id, 'it removes what only this host may remove');
+      return { ...refused, notices: [...notices, ...refused.notices] };
+    }
     const into = document ?? this.#create(id);
     const delta = into.apply(parsed, bytes);
     if (document === undefined) this.#put(into);

@@ -196,6 +196,23 @@ suite('replica', () => {
     assert.equal(again.get(SHARED, 'k'), '2');
   });
 
+  test('a host set back hears of its past also from an answer that it refuses', () => {
+    const [a, b] = [replica(1), replica(2)];
+    a.transact([own('k', '1')], 1);
+    const backup = a.save();
+    a.transact([own('k', '2')], 2);
+    meet(a, b, a.own);
+    const again = Replica.open({ node: 'n1', writer: 1 }, backup);
+    const update = b.diff(again.vector(a.own));
+    assert.ok(update !== undefined);
+    const { notices } = again.receive(update, 0);
+    assert.deepEqual(
+      notices.map(({ type }) => type),
+      ['own-history', 'refused'],
+    );
+    assert.equal(again.get(a.own, 'k'), '1');
+  });
+
   test('a host that lost its disk takes up what others know of it, and what it has written since', () => {
     const [a, b] = [replica(1), replica(2)];
     a.transact([own('old', '1')], 1);
