@@ -80,7 +80,8 @@ export class Cluster implements ClusterEngine {
     const identity = enrolledAs(this.#config);
     const node = identity?.nodeId ?? LOCAL_NODE;
     const joining = unfinishedJoin(this.#config);
-    const shared = identity === undefined ? 'keep' : (joining?.shared ?? 'keep');
+    // A state from before the join, put back without the directory `cluster`: the cluster's records win.
+    const shared = identity === undefined ? 'keep' : (joining?.shared ?? 'oldest');
     if (this.#pipeline.state.node !== node) this.#rebase(node, shared);
     if (identity === undefined && joining !== undefined) this.#forgetJoin();
     if (identity !== undefined) await this.#return(identity);

@@ -333,6 +333,31 @@ test('a member that lost its state fills no tables before it has it from another
   await Promise.all([other.close(), again.close()]);
 });
 
+test('a state from before the join that is put back overwrites nothing of the cluster', async () => {
+  const first = await founded();
+  await put(first, 'web');
+  const second = await started();
+  await second.cluster.join(tokenOf(first));
+  const port = portOf(second);
+  await second.close();
+  // One of the same name, with something that the cluster's lacks.
+  const old = await started();
+  const ports = [{ name: 'old', port: 81, protocol: 'tcp' as const }];
+  const service = { name: 'web', ports };
+  await old.pipeline.submit({ kind: 'put-service', service }, { dryRun: false });
+  await put(old, 'mine');
+  await old.close();
+  execFileSync('cp', ['-a', join(old.directory, 'state.db'), second.directory]);
+  const again = new AgentHost(second.directory, port);
+  await again.start();
+  await eventually('both have both', () => names(first).includes('mine'), SLOW);
+  const portsOf = ({ state }: AgentHost): unknown =>
+    state.snapshot().services.get('web')?.ports.map(({ name }) => name);
+  await eventually('the one of the cluster', () => String(portsOf(again)) === 'p', SLOW);
+  assert.deepEqual(portsOf(first), ['p']);
+  await Promise.all([first.close(), again.close()]);
+});
+
 test('a member that nobody ever joined has nobody to get a state from', async () => {
   const alone = await founded();
   await put(alone, 'web');
