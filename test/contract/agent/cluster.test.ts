@@ -352,7 +352,10 @@ test('a state from before the join that is put back overwrites nothing of the cl
   await again.start();
   await eventually('both have both', () => names(first).includes('mine'), SLOW);
   const portsOf = ({ state }: AgentHost): unknown =>
-    state.snapshot().services.get('web')?.ports.map(({ name }) => name);
+    state
+      .snapshot()
+      .services.get('web')
+      ?.ports.map(({ name }) => name);
   await eventually('the one of the cluster', () => String(portsOf(again)) === 'p', SLOW);
   assert.deepEqual(portsOf(first), ['p']);
   await Promise.all([first.close(), again.close()]);
