@@ -42,6 +42,7 @@ async function install(options: InstallOptions): Promise<void> {
     listen: dns.listen,
     domain: dns.domain,
     pools: { v4: vipCidr4, v6: vipPrefix6 },
+    upstreams: dns.upstreams,
     all: options.all === true,
     dryRun: options.dryRun === true,
   });
