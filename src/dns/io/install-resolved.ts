@@ -36,8 +36,9 @@ export async function planDropIn(dropIn: DropIn): Promise<Plan> {
   // With a drop-in of ours resolved hides what else it would use.
   const servers = before === undefined ? serversBeside(dropIn) : undefined;
   if (servers !== undefined && servers.length > 0 && !dropIn.hasUpstreams) {
-    const lists = await listsOf('dns');
-    if (lists?.every(({ words }) => words.length === 0)) throw fallbackOnly(servers);
+    const lists = (await listsOf('dns')) ?? [];
+    const isNone = lists.every(({ words }) => words.length === 0);
+    if (lists.length > 0 && isNone) throw fallbackOnly(servers);
   }
   return {
     method: 'resolved',
