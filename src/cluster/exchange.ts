@@ -15,12 +15,17 @@ import { REPLICATION_LIMITS, type Part, type ReplicationMessage } from './replic
 /** What Replica.digest() says of a document in which nothing ever was. */
 export const EMPTY_DIGEST = '0.0.0000000000000000';
 
+/** What a part costs, however short it is: as measured. */
+const PART_COST_MIN = 512;
+
 interface Ask {
   readonly request: number;
   readonly askedAtMs: number;
   /** By offset: when connections change, two parts may change places. */
   readonly parts: Map<number, Uint8Array>;
   bytes: number;
+  /** Counted in `assemblyBytesMax`. */
+  cost: number;
   total: number | undefined;
 }
 
@@ -47,6 +52,11 @@ interface Peer {
   readonly later: Map<string, string>;
   laterAtMs: number;
   readonly asks: Map<string, Ask>;
+  /** The oldest ask: they are answered in order. */
+  front: Ask | undefined;
+  /** When it became that, or the last whole part of it was there. */
+  frontAtMs: number;
+  frontBytes: number;
   readonly backoffs: Map<string, Backoff>;
   fruitless: number;
   heardAtMs: number;
@@ -109,6 +119,9 @@ export class Exchange {
       later: new Map(),
       laterAtMs: Infinity,
       asks: new Map(),
+      front: undefined,
+      frontAtMs: nowMs,
+      frontBytes: 0,
       backoffs: new Map(),
       fruitless: 0,
       heardAtMs: nowMs,
@@ -179,6 +192,7 @@ export class Exchange {
       askedAtMs: nowMs,
       parts: new Map(),
       bytes: 0,
+      cost: 0,
       total: undefined,
     });
     this.#asking.set(document, id);
@@ -273,16 +287,38 @@ export class Exchange {
     peer.heardAtMs = nowMs;
     ask.total ??= total;
     const isNew = !ask.parts.has(offset) && (bytes.length > 0 || total === 0);
-    this.#assembled += bytes.length;
+    const cost = Math.max(bytes.length, PART_COST_MIN);
+    this.#assembled += cost;
+    ask.cost += cost;
     ask.bytes += bytes.length;
     ask.parts.set(offset, bytes);
-    const isTooMuch = this.#assembled > this.#host.config.assemblyBytesMax;
-    if (!isNew || total !== ask.total || ask.bytes > total || isTooMuch) {
+    if (!isNew || total !== ask.total || ask.bytes > total) {
       this.#drop(peer, document);
       this.#fruitless(peer, document, nowMs);
       return;
     }
-    if (ask.bytes === total) this.#finish(id, peer, part, ask, nowMs);
+    if (ask.bytes === total) return this.#finish(id, peer, part, ask, nowMs);
+    if (ask === peer.front && ask.bytes - peer.frontBytes >= this.#host.config.partBytes) {
+      peer.frontAtMs = nowMs;
+      peer.frontBytes = ask.bytes;
+    }
+    this.#makeRoom(nowMs);
+  }
+
+  /** Whoever has most of what arrives gives way: nobody keeps the others from theirs. */
+  #makeRoom(nowMs: number): void {
+    if (this.#assembled <= this.#host.config.assemblyBytesMax) return;
+    const costOf = ({ asks }: Peer): number => {
+      let sum = 0;
+      for (const { cost } of asks.values()) sum += cost;
+      return sum;
+    };
+    const [most] = [...this.#peers.values()].sort((a, b) => costOf(b) - costOf(a));
+    for (const [document, { cost }] of most?.asks ?? []) {
+      if (most === undefined || cost === 0) continue;
+      this.#drop(most, document);
+      this.#fruitless(most, document, nowMs);
+    }
   }
 
   #finish(id: string, peer: Peer, part: Part, ask: Ask, nowMs: number): void {
@@ -312,7 +348,7 @@ export class Exchange {
     if (ask === undefined) return;
     peer.asks.delete(document);
     this.#asking.delete(document);
-    this.#assembled -= ask.bytes;
+    this.#assembled -= ask.cost;
   }
 
   /** Others brought something since the last answer without use: it may be what this one would have. */
@@ -345,6 +381,7 @@ export class Exchange {
         this.#fruitless(peer, document, nowMs);
         this.#host.notice({ type: 'no-answer', document }, id);
       }
+      this.#expireFront(id, peer, nowMs);
       if (peer.unconfirmed > 0 && peer.confirmedAtMs + answerMs <= nowMs) {
         peer.unconfirmed = 0;
         peer.answer = undefined; // the asker has given it up as well
@@ -353,12 +390,29 @@ export class Exchange {
     }
   }
 
+  /** The ask whose turn it is goes on, or ends: other answers do not keep it. */
+  #expireFront(id: string, peer: Peer, nowMs: number): void {
+    const [next] = peer.asks;
+    if (next !== undefined && next[1] === peer.front) {
+      if (nowMs < peer.frontAtMs + this.#host.config.answerMs) return;
+      const [document] = next;
+      this.#drop(peer, document);
+      this.#fruitless(peer, document, nowMs);
+      this.#host.notice({ type: 'no-answer', document }, id);
+    }
+    const [front] = peer.asks.values();
+    peer.front = front;
+    peer.frontAtMs = nowMs;
+    peer.frontBytes = front?.bytes ?? 0;
+  }
+
   nextAtMs(nowMs: number): number {
     const { answerMs } = this.#host.config;
     let at = Infinity;
     for (const peer of this.#peers.values()) {
       at = Math.min(at, peer.laterAtMs);
       if (peer.wanted.size > 0 && peer.quietUntilMs > nowMs) at = Math.min(at, peer.quietUntilMs);
+      if (peer.front !== undefined) at = Math.min(at, peer.frontAtMs + answerMs);
       for (const ask of peer.asks.values())
         at = Math.min(at, Math.max(peer.heardAtMs, ask.askedAtMs) + answerMs);
       if (peer.unconfirmed > 0) at = Math.min(at, peer.confirmedAtMs + answerMs);

@@ -1,70 +1,18 @@
-/** One host's replication: batches to the count, joining, peers that lie or are silent, garbage. */
+/** One host's replication: batches to the count, joining, what is told, garbage. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { Ephemeral } from '../../../src/cluster/ephemeral.ts';
 import { EMPTY_DIGEST } from '../../../src/cluster/exchange.ts';
-import type {
-  ReplicationConfig,
-  ReplicationInput,
-  ReplicationOutput,
-} from '../../../src/cluster/replication-types.ts';
+import type { ReplicationOutput } from '../../../src/cluster/replication-types.ts';
 import {
   decodeReplication,
   encodeReplication,
   type ReplicationMessage,
 } from '../../../src/cluster/replication-wire.ts';
-import { Replication } from '../../../src/cluster/replication.ts';
-import { sfc32 } from '../../../src/hyparview-ts/random.ts';
 import { KvStore } from '../../../src/state/kv.ts';
 import { Kv, type KvOperation } from '../../../src/state/replica/kv.ts';
 import { Replica, SHARED, type Update } from '../../../src/state/replica/replica.ts';
-
-const WALL = 1_000_000;
-
-class One {
-  readonly replica: Replica;
-  readonly replication: Replication;
-
-  constructor(node: string, updates: readonly Update[] = [], config?: Partial<ReplicationConfig>) {
-    this.replica = Replica.open({ node, writer: 900 + node.length }, { clock: '', updates });
-    this.replication = new Replication({
-      replica: this.replica,
-      ephemeral: new Ephemeral(node, 1),
-      random: sfc32(1),
-      config: { compareMs: 1e9, ...config },
-    });
-  }
-
-  give(input: ReplicationInput, nowMs: number): ReplicationOutput[] {
-    return this.replication.handle(input, nowMs, WALL + nowMs);
-  }
-
-  tell(from: string, message: ReplicationMessage, nowMs: number): ReplicationOutput[] {
-    return this.give({ type: 'message', from, bytes: encodeReplication(message) }, nowMs);
-  }
-
-  write(key: string, value: string, nowMs: number): ReplicationOutput[] {
-    const writes = [{ document: 'shared' as const, key, value: JSON.stringify(value) }];
-    return this.give({ type: 'local', ...this.replica.transact(writes, WALL + nowMs) }, nowMs);
-  }
-}
-
-function sent(outputs: readonly ReplicationOutput[]): ReplicationMessage[] {
-  return outputs.flatMap((output) => {
-    if (output.type !== 'send') return [];
-    const message = decodeReplication(output.bytes);
-    return message === undefined ? [] : [message];
-  });
-}
-
-/** How many updates each broadcast holds. */
-function batches(outputs: readonly ReplicationOutput[]): number[] {
-  return outputs.flatMap((output) => {
-    const message = output.type === 'broadcast' ? decodeReplication(output.bytes) : undefined;
-    return message?.type === 'updates' ? [message.updates.length] : [];
-  });
-}
+import { batches, One, sent, WALL } from './one.ts';
 
 const types = (outputs: readonly ReplicationOutput[]): string[] => outputs.map(({ type }) => type);
 const wake = (outputs: readonly ReplicationOutput[]): number[] =>
@@ -355,106 +303,6 @@ test('how far a neighbour is ahead is not known before it has told of all that i
   same.give({ type: 'down', peer: 'bb' }, 2);
   same.give({ type: 'up', peer: 'bb' }, 3);
   assert.deepEqual([...same.replication.lag().values()], [undefined]);
-});
-
-/** A peer that tells of something new every 10 ms for 10 minutes, and has nothing. */
-function lie(documentAt: (i: number) => string): number {
-  const one = new One('a');
-  one.give({ type: 'up', peer: 'liar' }, 0);
-  let asks = 0;
-  for (let i = 0; i < 60_000; i++) {
-    const digest = `0.0.${String(i).padStart(16, '0')}`;
-    const digests = [{ document: documentAt(i), digest }];
-    for (const message of sent(
-      one.tell('liar', { type: 'digests', digests, range: undefined }, i * 10),
-    )) {
-      if (message.type !== 'ask') continue;
-      asks += 1;
-      one.tell('liar', { type: 'none', request: message.request }, i * 10);
-    }
-  }
-  return asks;
-}
-
-test('a peer that lies about a document for ever is asked less and less', () => {
-  // 0.2, 0.4 … 51.2 s, then once a minute.
-  assert.equal(
-    lie(() => SHARED),
-    18,
-  );
-});
-
-test('a peer that makes up ever other documents is asked once a second in the end', () => {
-  const asks = lie((i) => `node:x${i}`);
-  assert.ok(asks >= 256 && asks <= 256 + 600, String(asks));
-});
-
-/** What a peer has comes by broadcast between ask and answer, each 300 ms for 10 minutes. */
-function race(isNews: boolean, answer: 'part' | 'none'): number {
-  const [one, other] = [new One('a'), new One('bb')];
-  one.give({ type: 'up', peer: 'bb' }, 0);
-  let asks = 0;
-  for (let i = 0; i < 2000; i++) {
-    const nowMs = i * 300;
-    const outputs = isNews ? other.write(`k${i % 5}`, `v${i}`, nowMs) : [];
-    const digest = isNews ? (other.replica.digest(SHARED) ?? '') : `0.0.${i}`;
-    const digests = [{ document: SHARED, digest }];
-    const [ask] = sent(one.tell('bb', { type: 'digests', digests, range: undefined }, nowMs));
-    for (const output of outputs)
-      if (output.type === 'broadcast')
-        one.give({ type: 'broadcast', origin: 'bb', bytes: output.bytes }, nowMs + 1);
-    if (ask?.type !== 'ask') continue;
-    asks += 1;
-    const { request, vector } = ask;
-    const update = other.replica.diff(vector);
-    assert.ok(update);
-    const total = update.bytes.length;
-    const part = { type: 'part', request, digest, total, offset: 0, ...update } as const;
-    one.tell('bb', answer === 'part' ? part : { type: 'none', request }, nowMs + 2);
-  }
-  return asks;
-}
-
-test('answers that a broadcast was faster than do not make a peer be asked less', () => {
-  assert.equal(race(true, 'part'), 2000);
-});
-
-test('answers without use do where nothing else came, and asks without an answer always', () => {
-  const asks = [race(false, 'part'), race(false, 'none'), race(true, 'none')];
-  assert.ok(
-    asks.every((count) => count <= 18),
-    asks.join(' '),
-  );
-});
-
-test('a peer that does not answer is given up, and another one asked', () => {
-  const one = new One('a');
-  for (const peer of ['p', 'q']) one.give({ type: 'up', peer }, 0);
-  const digests = [{ document: SHARED, digest: '0.0.00000000000000aa' }];
-  const asks = (outputs: readonly ReplicationOutput[]): string[] =>
-    outputs.flatMap((output) =>
-      output.type === 'send' && decodeReplication(output.bytes)?.type === 'ask' ? [output.to] : [],
-    );
-  assert.deepEqual(asks(one.tell('p', { type: 'digests', digests, range: undefined }, 1)), ['p']);
-  assert.deepEqual(asks(one.tell('q', { type: 'digests', digests, range: undefined }, 2)), []);
-  assert.deepEqual(asks(one.give({ type: 'timer' }, 10_000)), []);
-  assert.deepEqual(asks(one.give({ type: 'timer' }, 10_001)), ['q']);
-  assert.deepEqual(asks(one.give({ type: 'down', peer: 'q' }, 10_002)), []);
-});
-
-test('a peer that asks more than it may is told that there is nothing', () => {
-  const one = new One('a', [], { windowBytes: 1 });
-  one.write('k', 'x', 0);
-  one.give({ type: 'up', peer: 'p' }, 0);
-  const vector = new One('bb').replica.vector(SHARED);
-  const answers = Array.from({ length: 30 }, (_, i) =>
-    sent(one.tell('p', { type: 'ask', request: i + 1, vector }, 1)).map(({ type }) => type),
-  );
-  // One is under way, one ready to go, 16 wait.
-  const expected = Array.from({ length: 30 }, (_, i) =>
-    i === 0 ? ['part'] : i < 18 ? [] : ['none'],
-  );
-  assert.deepEqual(answers, expected);
 });
 
 test('facts reach all, the newest counts, and a new neighbour is told', () => {
