@@ -164,6 +164,8 @@ function chase(zone: Zone, query: Query, first: Rrset, options: ResolveOptions):
     const standing = entry === undefined ? zone.standing(target) : undefined;
     if (standing?.kind === 'foreign') return end(query, RCODE.NOERROR, options, target);
     if (entry?.own === 'ready' && !zone.isReady) return failed(query, RCODE.SERVFAIL, options);
+    if (entry?.isInhabited === false && zone.isElsewhere(target))
+      return end(query, RCODE.NOERROR, options, target);
     const set = entry && recordsOf(entry, query.type, options);
     if (set !== undefined) {
       writer.answer(set, owner, options.random);

@@ -365,7 +365,12 @@ test('a zone below the domain that others have is theirs, but for the names of o
   const parted = zoneOf({
     ...WORLD,
     elsewhere,
-    records: ['into.zerohop.internal CNAME www.sub.zerohop.internal'],
+    records: [
+      'into.zerohop.internal CNAME www.sub.zerohop.internal',
+      'above.zerohop.internal CNAME d.sub.zerohop.internal',
+      'c.d.sub.zerohop.internal A 198.51.100.7',
+      'ours.zerohop.internal CNAME c.d.sub.zerohop.internal',
+    ],
   });
   const says = (name: string, type = 'A'): string => brief(parted, name, type);
   for (const name of ['sub', 'www.sub', 'a.b.SUB', 'shop', 'other.shop', 'x.db.shop', '_tcp.shop'])
@@ -377,4 +382,12 @@ test('a zone below the domain that others have is theirs, but for the names of o
   assert.match(says('zerohop.internal', 'SOA'), /^SOA/);
   const into = resolved(parted, 'into.zerohop.internal', 'A');
   assert.equal(into.kind === 'answer' && into.target, 'www.sub.zerohop.internal');
+  assert.equal(says('d.sub.zerohop.internal'), 'forwarded');
+  const above = resolved(parted, 'above.zerohop.internal', 'A');
+  assert.equal(
+    above.kind === 'answer' && above.target,
+    'd.sub.zerohop.internal',
+    'as if asked for',
+  );
+  assert.match(says('ours.zerohop.internal'), /A 198\.51\.100\.7$/);
 });
