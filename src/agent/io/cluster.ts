@@ -153,6 +153,7 @@ export class Cluster implements ClusterEngine {
         this.#log.warn({ was: member.address, is: address }, 'this host has another address');
         await member.stop(false);
         this.#member = undefined;
+        this.#health?.parted(); // before the next one can hear anything
       }
       const identity = enrolledAs(this.#config);
       if (identity !== undefined) await this.#return(identity);

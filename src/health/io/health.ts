@@ -87,9 +87,14 @@ export class Health {
 
   /** In no cluster any more: what others said is forgotten. */
   left(): void {
-    this.#tell = undefined;
     this.#teller = new Teller();
     this.#unreachable = new Set();
+    this.parted();
+  }
+
+  /** Not a member for now: what others take back meanwhile is never heard, so what they said is forgotten. */
+  parted(): void {
+    this.#tell = undefined;
     this.#hearsay.clear();
     this.#settle();
   }
