@@ -421,6 +421,7 @@ export class Cluster implements ClusterEngine {
         replica: state.replica,
         keep: (updates, whole) => state.keep(updates, whole),
         write: (writes) => pipeline.writeNow(writes, 'nobody'),
+        renew: () => state.renew(),
         forget: (node) => pipeline.forget(node),
       },
       settings: this.#settings(),

@@ -22,6 +22,8 @@ export interface MemberState {
   keep(updates: readonly Update[], whole: boolean): void;
   /** On disk when it returns; throws with nothing changed. */
   write(writes: readonly Write[], nowMs: number): Spreadable;
+  /** The directory was set back. Whether it goes on as a new writer: nothing was written since the start. */
+  renew(): boolean;
   /** A node is gone for good, and its document with it. Never throws. Not told as `changed`. */
   forget(node: string): void;
 }

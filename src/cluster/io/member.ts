@@ -57,6 +57,10 @@ const DRAIN_LOOK_MS = 5;
 /** One that leaves has ended its connections by then: see leave(). */
 const LEAVE_MS = 5000;
 
+const RENEWED =
+  "this host's data directory was set back (a snapshot?): nothing was written since, so it goes on " +
+  'under a new id and takes what it lacks from the others';
+
 export interface LeaveResult {
   /** Whether a neighbour was there to take the news; if not, others see a dead node until it is revoked. */
   readonly told: boolean;
@@ -505,7 +509,13 @@ export class Member {
   }
 
   #notice(notice: ReplicationNotice, from: string): void {
-    if (notice.type === 'own-history') this.#wasSetBack = true;
+    if (notice.type === 'own-history') {
+      if (this.#options.state.renew()) {
+        const { document, writes } = notice;
+        return this.#options.log.warn({ peer: from, document, writes }, RENEWED);
+      }
+      this.#wasSetBack = true;
+    }
     const { level, message, fields } = explain(notice, from);
     this.#braked.write(level, notice.type, fields, message);
   }

@@ -309,6 +309,14 @@ export class State {
     return viewed;
   }
 
+  /**
+   * Others know writes of this directory that it lacks. True: nothing was written since it was
+   * opened, and what will be has a new writer id, stored with the first of it.
+   */
+  renew(): boolean {
+    return this.#replica.renew(drawnBut(this.#replica.writer, this.#drawWriter));
+  }
+
   /** What the disk holds. */
   get storeSize(): StoreSize {
     return this.#store.size;

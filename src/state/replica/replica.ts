@@ -131,28 +131,31 @@ export type Listener = (changed: readonly Changed[]) => void;
 
 export class Replica {
   readonly node: string;
-  readonly writer: number;
   readonly own: string;
+  #writer: number;
   readonly #limits: ReplicaLimits;
   readonly #isGone: (writer: number) => boolean;
-  readonly #clock: HybridClock;
+  #clock: HybridClock;
+  readonly #drift: { readonly driftMsMax?: number };
   readonly #documents = new Map<string, LogDocument>();
   readonly #listeners = new Map<Listener, string>();
   /** Counts what may have changed something: a plan is of one moment. */
   #version = 0;
+  /** The writer id was put under something since open(). */
+  #hasWritten = false;
 
   private constructor(options: ReplicaOptions, saved: Saved | undefined) {
     const { node, writer, limits, driftMsMax } = options;
     if (!Number.isSafeInteger(writer) || writer < 1 || writer > WRITER_MAX)
       throw new Error(`bug: writer ${writer} is not in 1…${WRITER_MAX}`);
     this.node = node;
-    this.writer = writer;
+    this.#writer = writer;
     this.own = documentOf(node);
     this.#limits = { ...LIMITS, ...limits };
     // The places of the own log are never given out again.
-    this.#isGone = (other) => other !== writer && options.isGone?.(other) === true;
-    const drift = driftMsMax === undefined ? {} : { driftMsMax };
-    this.#clock = new HybridClock({ writer, state: saved?.clock, ...drift });
+    this.#isGone = (other) => other !== this.#writer && options.isGone?.(other) === true;
+    this.#drift = driftMsMax === undefined ? {} : { driftMsMax };
+    this.#clock = new HybridClock({ writer, state: saved?.clock, ...this.#drift });
     for (const id of [SHARED, this.own]) this.#put(new LogDocument(id, FIRST_EPOCH, this.#limits));
   }
 
@@ -165,6 +168,24 @@ export class Replica {
     );
     for (const update of order) replica.#restore(update);
     return replica;
+  }
+
+  /** Id of the data directory. */
+  get writer(): number {
+    return this.#writer;
+  }
+
+  /**
+   * Goes on under another writer id: the data directory was set back (notice `own-history`). False,
+   * and nothing is changed, where something was written under this one since open(): others may have
+   * something else in the same places, and another id would let them remove what is here.
+   */
+  renew(writer: number): boolean {
+    if (this.#hasWritten) return false;
+    this.#version += 1;
+    this.#writer = writer;
+    this.#clock = new HybridClock({ writer, state: this.#clock.state(), ...this.#drift });
+    return true;
   }
 
   /** plan() and commit() at once. */
@@ -200,6 +221,7 @@ export class Replica {
     const clock = stamp === undefined ? this.#clock.state() : clockText(stamp);
     const apply = (): readonly Changed[] => {
       if (stamp !== undefined) this.#clock.advance(stamp);
+      this.#hasWritten ||= parts.some(({ update }) => update.runs.length > 0);
       return parts.flatMap(({ document, update, bytes }) =>
         changesOf(document, document.apply(update, bytes)),
       );
@@ -358,6 +380,7 @@ export class Replica {
     after.applyOwn(seedOf(before, this.#isGone));
     const update = { document: id, epoch, whole: true, bytes: after.diff() };
     const apply = (): readonly Changed[] => {
+      this.#hasWritten = true;
       this.#put(after);
       return [];
     };

@@ -114,6 +114,7 @@ export class Host {
           this.#follow(done.changed);
           return done;
         },
+        renew: () => this.replica.renew(this.writer ^ 1),
         forget: (node) => {
           this.#follow(this.replica.forgetDocument(documentOf(node)));
           this.#stored = this.#stored.filter(({ document }) => document !== documentOf(node));

@@ -252,22 +252,49 @@ test('bytes that are no message end the connection of whoever sent them', async 
   assert.equal(warnings(host, /a member sent bytes that are no message/), 1);
 });
 
-test('a data directory that was set back is told of as soon as others are there', async () => {
+/** c as it was before it wrote two backends, and removed one that it has again. */
+async function setBack(): Promise<{ hosts: Host[]; c: Host; keys: () => string[][] }> {
   const [a, b, c] = await cluster().three();
+  const key = (i: number): string => `backend/web/http/10.0.0.${i}/80`;
+  const hosts = [a, b, c];
+  const keys = (): string[][] =>
+    hosts.map(({ replica }) =>
+      [1, 2, 3, 4].map(key).filter((one) => replica.get(documentOf(c.id), one) !== undefined),
+    );
+  c.write('own', key(1), '{}');
+  await eventually('the first', () => keys().every(({ length }) => length === 1));
   const backup = c.saved;
-  c.write('own', 'backend/web/http/10.0.0.3/80', '{}');
-  const document = documentOf(c.id);
-  const has = (host: Host): boolean =>
-    host.replica.get(document, 'backend/web/http/10.0.0.3/80') === '{}';
-  await eventually('it everywhere', () => has(a) && has(b));
+  c.write('own', key(2), '{}');
+  c.write('own', key(3), '{}');
+  c.write('own', key(1), undefined);
+  await eventually('all', () => keys().every((list) => list.join() === [key(2), key(3)].join()));
   await c.stop(true);
   c.restore(backup);
   await c.start();
-  assert.equal(has(c), false);
+  return { hosts, c, keys };
+}
+
+test('a data directory that was set back, and written to since, is told of as soon as others are there', async () => {
+  const { c } = await setBack();
+  c.write('own', 'backend/web/http/10.0.0.4/80', '{}');
   const isTold = (): boolean => c.member.status().problems.some((one) => /was set back/.test(one));
   await eventually('it to be known', isTold, SLOW);
   assert.equal(warnings(c, /data directory was set back/) > 0, true);
-  await eventually('it to be there again', () => has(c), SLOW);
+});
+
+test('a data directory that was set back, and not written to, takes all back under a new writer', async () => {
+  const { c, keys } = await setBack();
+  const lost = [2, 3].map((i) => `backend/web/http/10.0.0.${i}/80`);
+  await eventually(
+    'what it lacks',
+    () => keys().every((list) => list.join() === lost.join()),
+    SLOW,
+  );
+  assert.equal(warnings(c, /was set back .*: nothing was written since/), 1);
+  assert.equal(c.replica.writer, c.writer ^ 1);
+  assert.deepEqual(c.member.status().problems, []);
+  c.write('own', 'backend/web/http/10.0.0.4/80', '{}');
+  await eventually('the next', () => keys().every(({ length }) => length === 3), SLOW);
 });
 
 test('a certificate whose time has come is renewed by a member that has the key, links go on', async () => {

@@ -213,6 +213,42 @@ suite('replica', () => {
     assert.equal(again.get(a.own, 'k'), '1');
   });
 
+  test('a host set back that has written nothing since takes all back under a new writer', () => {
+    const [a, b] = [replica(1), replica(2)];
+    a.transact([own('x', '1'), put('k', '1')], 1);
+    const backup = a.save();
+    meet(a, b, a.own);
+    meet(a, b);
+    a.transact([own('x', undefined), own('y', '1'), put('l', '1')], 2);
+    meet(a, b, a.own);
+    meet(a, b);
+    const again = Replica.open({ node: 'n1', writer: 1 }, backup);
+    // A removal is of what it has seen: it takes no place.
+    again.transact([{ document: 'shared', key: 'k', value: undefined }], 3);
+    const update = b.diff(again.vector(a.own));
+    assert.ok(update !== undefined);
+    assert.equal(again.receive(update, 0).notices.at(-1)?.type, 'refused');
+    assert.equal(again.renew(9), true);
+    again.transact([own('z', '1'), put('m', '1')], 4);
+    assert.equal(again.entry(SHARED, 'm')?.writer, 9);
+    meet(again, b, a.own);
+    meet(again, b);
+    for (const id of [SHARED, a.own]) assert.equal(again.digest(id), b.digest(id));
+    assert.deepEqual(valuesOf(b, a.own), { y: '1', z: '1' });
+    assert.deepEqual(valuesOf(again, SHARED), { l: '1', m: '1' });
+  });
+
+  test('a host set back that has written or begun an epoch since keeps its writer', () => {
+    for (const write of [
+      (a: Replica): unknown => a.transact([put('k', '1')], 1),
+      (a: Replica): unknown => a.compact(SHARED),
+    ]) {
+      const a = replica(1);
+      write(a);
+      assert.deepEqual([a.renew(9), a.writer], [false, 1]);
+    }
+  });
+
   test('a host that lost its disk takes up what others know of it, and what it has written since', () => {
     const [a, b] = [replica(1), replica(2)];
     a.transact([own('old', '1')], 1);
