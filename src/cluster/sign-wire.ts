@@ -16,7 +16,7 @@ export const CSR_BYTES_MAX = 2048; // one with a P-256 key has 200
 export const REQUEST_BYTES_MAX = 1 + TOKEN_ID_BYTES + PROOF_BYTES + 2 + CSR_BYTES_MAX;
 export const ANSWER_BYTES_MAX = 1_048_576;
 export const PEERS_MAX = 64; // hyparview-ts: LIMITS.seeds
-const REVOCATIONS_MAX = 4096; // a guess
+export const REVOCATIONS_MAX = 4096; // a guess: half of ANSWER_BYTES_MAX, without reasons
 
 export type SignRequest =
   | {

@@ -28,6 +28,7 @@ import {
   ANSWER_BYTES_MAX,
   decodeRequest,
   REQUEST_BYTES_MAX,
+  REVOCATIONS_MAX,
   SignWireError,
   type Granted,
   type Refusal,
@@ -50,6 +51,9 @@ export interface SignerLimits {
   /** Addresses and nodes remembered for their rates. */
   readonly keysMax: number;
 }
+
+/** No certificate lasts longer, whatever a member writes. */
+const REVOCATION_MS_MAX = NODE_VALIDITY_MS + 86_400_000;
 
 /** All guesses: a secret of 128 bits needs no limit, but each attempt costs a handshake. */
 const SIGNER_LIMITS: SignerLimits = {
@@ -223,7 +227,7 @@ export class Signer {
     const verdict = judge(entry, this.#options.clock.wallMs());
     if (verdict !== 'good') return { refused: verdict };
     const nodeId = drawNodeId(randomFillSync);
-    const granted = await this.#grant(asked.request, nodeId, entry.signer);
+    const granted = await this.#grant(asked.request, nodeId, entry.signer, this.#toTell());
     if (!('granted' in granted)) return granted;
     // From here to the disk without a pause: of two that come at once, one is too late.
     const nowMs = this.#options.clock.wallMs();
@@ -238,20 +242,20 @@ export class Signer {
     const { revocations, isGone } = this.#options;
     const isOut = isGone(nodeId) || revocations().some(({ id }) => id === nodeId);
     if (isOut) return { refused: 'request' };
-    return await this.#grant(request, nodeId, false);
+    return await this.#grant(request, nodeId, false, []); // it has the state, with all of them
   }
 
   async #grant(
     request: Uint8Array,
     nodeId: string,
     signer: boolean,
+    revocations: readonly Revocation[],
   ): Promise<{ granted: Granted } | { refused: Refusal }> {
-    const { authority: ask, clock, validityMs, peers, revocations } = this.#options;
+    const { authority: ask, clock, validityMs, peers } = this.#options;
     const authority = ask();
     if (authority === undefined) return { refused: 'no-signer' };
     const { signRequest } = await import('./certificates.ts');
-    const nowMs = clock.wallMs();
-    const validity = validityFrom(nowMs, validityMs ?? NODE_VALIDITY_MS);
+    const validity = validityFrom(clock.wallMs(), validityMs ?? NODE_VALIDITY_MS);
     const name = { clusterId: authority.clusterId, nodeId };
     let certPem: string;
     try {
@@ -259,16 +263,29 @@ export class Signer {
     } catch {
       return { refused: 'request' };
     }
-    return {
-      granted: {
-        certPem,
-        caPem: authority.certPem,
-        ...(signer && { caKeyPem: authority.keyPem }),
-        peers: peers(),
-        // All that ever were are in the state, and would not fit in here for ever.
-        revocations: revocations().filter(({ untilMs }) => untilMs + SKEW_MS >= nowMs),
-      },
+    const granted = {
+      certPem,
+      caPem: authority.certPem,
+      ...(signer && { caKeyPem: authority.keyPem }),
+      peers: peers(),
+      revocations,
     };
+    // Before a token is used up for it.
+    if (bytesOf({ granted }).length > ANSWER_BYTES_MAX) throw new Error('the answer is too long');
+    return { granted };
+  }
+
+  /** Of the revocations for a new host: all are in the state, which it gets soon, and would not fit in here for ever. */
+  #toTell(): Revocation[] {
+    const nowMs = this.#options.clock.wallMs();
+    const endOf = ({ revokedAtMs, untilMs }: Revocation): number =>
+      Math.min(untilMs, revokedAtMs + REVOCATION_MS_MAX);
+    return this.#options
+      .revocations()
+      .filter((one) => endOf(one) + SKEW_MS >= nowMs)
+      .sort((a, b) => b.revokedAtMs - a.revokedAtMs)
+      .slice(0, REVOCATIONS_MAX)
+      .map((one) => ({ ...one, reason: '' }));
   }
 
   #save(ledger: Ledger): void {
@@ -277,8 +294,12 @@ export class Signer {
   }
 }
 
+function bytesOf(answer: SignAnswer): Buffer {
+  return Buffer.from(JSON.stringify(answer));
+}
+
 function answerWith({ socket, settled }: Arrived, answer: SignAnswer): void {
-  const json = Buffer.from(JSON.stringify(answer));
+  const json = bytesOf(answer);
   if (json.length > ANSWER_BYTES_MAX) return void socket.destroy();
   const length = Buffer.alloc(4);
   length.writeUInt32BE(json.length);

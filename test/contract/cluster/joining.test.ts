@@ -442,6 +442,50 @@ test('a member gets its next certificate from a signer: same name, new key, and 
   assert.equal(node.metrics['cluster_renewals_total.granted'], 2);
 });
 
+test('however many are revoked, hosts join and renew: the newest are told, without reasons', async () => {
+  const { node, signer } = await start();
+  const nowMs = Date.now();
+  const revoke = (i: number, revokedAtMs: number, untilMs: number): void => {
+    const id = `${i}`.padStart(26, 'x');
+    const reason = 'r'.repeat(512);
+    node.transport.revocations.add({ kind: 'node', id, revokedAtMs, untilMs, reason });
+  };
+  for (let i = 0; i < 5000; i++) revoke(i, nowMs - i, nowMs + HOUR);
+  revoke(5000, nowMs - 40 * 24 * HOUR, 1e15); // no certificate lasts that long
+  const word = signer.issueToken(HOUR, false);
+  const { identity, revocations } = await joinCluster(node.address, word, systemClock);
+  assert.equal(revocations.length, 4096);
+  assert.deepEqual(new Set(revocations.map(({ reason }) => reason)), new Set(['']));
+  assert.equal(Math.min(...revocations.map(({ revokedAtMs }) => revokedAtMs)), nowMs - 4095);
+  const { granted } = await renewIdentity(identity, node.peer, systemClock);
+  assert.deepEqual(granted.revocations, []);
+});
+
+test('a revocation ends for new hosts when no certificate can be good any more, whatever it says', async () => {
+  const { node, signer } = await start();
+  const of = { kind: 'node', untilMs: 1e15, reason: '' } as const;
+  const nowMs = Date.now();
+  node.transport.revocations.add({ ...of, id: 'long-ago', revokedAtMs: nowMs - 32 * 24 * HOUR });
+  node.transport.revocations.add({ ...of, id: 'lately', revokedAtMs: nowMs - 29 * 24 * HOUR });
+  const word = signer.issueToken(HOUR, false);
+  const { revocations } = await joinCluster(node.address, word, systemClock);
+  assert.deepEqual(
+    revocations.map(({ id }) => id),
+    ['lately'],
+  );
+});
+
+test('an answer that would be too long uses no token up', async () => {
+  const peers = [{ id: 'x', address: '127.0.0.1:1', zone: 'z'.repeat(2 ** 20) }];
+  const { node, signer } = await start(cluster, { peers: () => peers });
+  const word = signer.issueToken(HOUR, false);
+  assert.equal(
+    await refusal(joinCluster(node.address, word, systemClock)),
+    'signing the certificate failed there',
+  );
+  assert.equal(signer.tokens()[0]?.used, undefined);
+});
+
 test('nobody renews without a certificate, with a revoked one, when gone for good, or at a node that cannot sign', async () => {
   const { node } = await start();
   const { request } = await createRequest();

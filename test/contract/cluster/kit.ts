@@ -156,6 +156,7 @@ export async function startSigner(
     readonly authority?: () => Authority | undefined;
     readonly limits?: ConstructorParameters<typeof Signer>[0]['limits'];
     readonly validityMs?: number;
+    readonly peers?: () => readonly Peer[];
     readonly isGone?: (nodeId: string) => boolean;
     readonly save?: (ledger: Ledger) => void;
   } = {},
@@ -172,7 +173,7 @@ export async function startSigner(
       options.save?.(ledger);
       made.saved = ledger;
     },
-    peers: () => [node.peer],
+    peers: options.peers ?? (() => [node.peer]),
     revocations: () => node.transport.revocations.entries(),
     isGone: options.isGone ?? (() => false),
     ...(limits !== undefined && { limits }),
