@@ -58,6 +58,9 @@ const NODE_POOLS_MAX = 16;
 /** A host name is at most 253 bytes long (RFC 1035, 2.3.4); zones and versions are shorter. */
 const NODE_TEXT_CHARS_MAX = 253;
 
+/** Of lists and objects in a record, as in kv.ts: V8 reads more of them than it can write again. A guess. */
+const LEVELS_MAX = 256;
+
 type Fields = Readonly<Record<string, unknown>>;
 
 export const serviceKey = (name: string): string => `service/${name}`;
@@ -81,12 +84,19 @@ export function subjectOf(key: string): { readonly kind: string; readonly name: 
   return { kind: key.slice(0, slash), name: key.slice(slash + 1, end < 0 ? undefined : end) };
 }
 
+function isWithin(value: unknown, levels: number): boolean {
+  if (typeof value !== 'object' || value === null) return true;
+  return levels > 0 && Object.values(value).every((part) => isWithin(part, levels - 1));
+}
+
 function fieldsOf(json: string): Fields | undefined {
   try {
     const value: unknown = JSON.parse(json);
-    return typeof value === 'object' && value !== null && !Array.isArray(value)
-      ? (value as Fields)
-      : undefined;
+    const isObject = typeof value === 'object' && value !== null && !Array.isArray(value);
+    // Each level is two characters at least.
+    if (!isObject || (json.length > 2 * LEVELS_MAX && !isWithin(value, LEVELS_MAX)))
+      return undefined;
+    return value as Fields;
   } catch {
     return undefined;
   }

@@ -3,7 +3,7 @@ import { suite, test } from 'node:test';
 import fc from 'fast-check';
 import { whyNoBackend, whyNoVip } from '../../../src/net/classes.ts';
 import { canonicalIp, parseIp } from '../../../src/net/ip.ts';
-import { readBackend, readService } from '../../../src/state/replica/schema.ts';
+import { readBackend, readService, writeService } from '../../../src/state/replica/schema.ts';
 
 const octet = fc.oneof(fc.nat(255), fc.constantFrom(0, 1, 10, 126, 127, 128, 169, 223, 224, 254));
 const quad = fc.tuple(octet, octet, octet, octet).map((bytes) => bytes.join('.'));
@@ -52,5 +52,30 @@ suite('addresses of records that others wrote', () => {
     assert.ok(hasVip('240.0.0.1', 'fd7a::1', '169.254.9.9'));
     for (const vip of ['127.0.0.1', '::1', '224.0.0.1', 'ff02::1', '0.0.0.0', '::', 'fe80::1'])
       assert.ok(!hasVip('240.0.0.1', vip), vip);
+  });
+});
+
+suite('fields of records that this version does not know', () => {
+  const service = (depth: number): string =>
+    '{"vips":["240.0.0.1"],"ports":[{"name":"http","port":80,"protocol":"tcp"}],' +
+    `"x":${'['.repeat(depth)}${']'.repeat(depth)}}`;
+
+  test('are kept to a depth of 256 levels; a record with more is unreadable', () => {
+    for (const [depth, isReadable] of [
+      [1, true],
+      [255, true],
+      [256, false],
+      [30_000, false],
+    ] as const) {
+      const record = readService('service/web', service(depth));
+      assert.equal(record !== undefined, isReadable, String(depth));
+    }
+  });
+
+  test('never make a write throw', () => {
+    const record = readService('service/web', service(1));
+    assert.ok(record);
+    assert.match(writeService(record, service(255)), /"x":\[/);
+    assert.doesNotMatch(writeService(record, service(30_000)), /"x"/);
   });
 });
