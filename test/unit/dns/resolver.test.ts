@@ -45,6 +45,7 @@ const WORLD: Words = {
     'top.zerohop.internal CNAME zerohop.internal',
     'soon.zerohop.internal CNAME ready.zerohop.internal',
     'other.localhost A 198.51.100.3',
+    'kept.onion A 198.51.100.4',
     '_sip._udp.corp.example SRV 0 5 5060 web.zerohop.internal',
     '7.100.51.198.in-addr.arpa PTR seven.corp.example',
     '1.0.0.240.in-addr.arpa PTR liar.example',
@@ -158,6 +159,13 @@ const SAYS: readonly (readonly [name: string, type: string, says: string])[] = [
   [`1.${'0.'.repeat(31)}ip6.arpa`, 'PTR', 'PTR localhost'],
   [`x.1.${'0.'.repeat(31)}ip6.arpa`, 'PTR', `NXDOMAIN (1.${'0.'.repeat(31)}ip6.arpa)`],
   [`2.${'0.'.repeat(31)}ip6.arpa`, 'PTR', 'forwarded'],
+  // Nowhere in DNS, and nobody is told who wanted it (RFC 6761 6.4, RFC 7686).
+  ['x.duckduckgogg42xjoc72x3sjasowoarfbgcmvfimaftt6twagswzczad.onion', 'A', 'NXDOMAIN (onion)'],
+  ['Onion', 'AAAA', 'NXDOMAIN (Onion)'],
+  ['www.invalid', 'MX', 'NXDOMAIN (invalid)'],
+  ['notonion', 'A', 'forwarded'],
+  ['onion.example', 'A', 'forwarded'],
+  ['kept.onion', 'A', 'A 198.51.100.4'],
   // Names of addresses.
   ['1.0.0.240.in-addr.arpa', 'PTR', 'PTR web.zerohop.internal'],
   ['1.0.0.240.in-addr.arpa', 'A', 'nothing (240.in-addr.arpa)'],
