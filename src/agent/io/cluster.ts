@@ -64,6 +64,8 @@ export class Cluster implements ClusterEngine {
   #member: Member | undefined;
   /** Why a member does not run as one: no port, or no address yet. It is tried again. */
   #waitsFor: string | undefined;
+  /** Came back as a member, and has not yet what another one has: its state may have been set back. */
+  #isBehind = false;
   /** One joining, founding or leaving at a time. */
   #busy: string | undefined;
   #isStopping = false;
@@ -84,6 +86,7 @@ export class Cluster implements ClusterEngine {
     const shared = identity === undefined ? 'keep' : (joining?.shared ?? 'oldest');
     if (this.#pipeline.state.node !== node) this.#rebase(node, shared);
     if (identity === undefined && joining !== undefined) this.#forgetJoin();
+    this.#isBehind = hasOthers(this.#config, this.#log);
     if (identity !== undefined) await this.#return(identity);
     if (this.#member?.hasLeft === true) await this.leave();
   }
@@ -231,6 +234,7 @@ export class Cluster implements ClusterEngine {
       return this.#pipeline.exclusive(() => {
         this.#member = undefined;
         this.#waitsFor = undefined;
+        this.#isBehind = false;
         this.#pipeline.spreadBy(undefined);
         this.#rebase(LOCAL_NODE, 'keep');
         this.#pipeline.reachability(ALL_REACHABLE);
@@ -268,9 +272,14 @@ export class Cluster implements ClusterEngine {
     return (this.#member?.routes() ?? []).map(routeAnswerOf);
   }
 
-  /** Whether it is for this host to drop history that all share: the smallest id that is reachable. */
+  /**
+   * Whether it is for this host to drop history that all share: the smallest id that is reachable,
+   * once it has what another one has. One that was set back may begin an epoch anew that others have.
+   */
   get isKeeper(): boolean {
-    return this.#member?.isFirst ?? true;
+    const member = this.#member;
+    this.#isBehind &&= member?.status().neighbours.some(({ behind }) => behind === 0) !== true;
+    return !this.#isBehind && (member?.isFirst ?? true);
   }
 
   /** What is counted, for the metrics; undefined in no cluster. */

@@ -361,6 +361,26 @@ test('a state from before the join that is put back overwrites nothing of the cl
   await Promise.all([first.close(), again.close()]);
 });
 
+test('a member that comes back drops no history before it has what another one has', async () => {
+  const first = await founded();
+  assert.equal(first.cluster.isKeeper, true);
+  await put(first, 'web');
+  const second = await started();
+  await second.cluster.join(tokenOf(first));
+  await eventually('the service', () => names(second).includes('web'), SLOW);
+  const ports = [first, second].map((host) => portOf(host));
+  await Promise.all([first.close(), second.close()]);
+  const again = new AgentHost(second.directory, ports[1]);
+  await again.start();
+  const whileAlone = again.cluster.isKeeper;
+  const other = new AgentHost(first.directory, ports[0]);
+  await other.start();
+  const keepers = (): number => [again, other].filter(({ cluster }) => cluster.isKeeper).length;
+  await eventually('one of them to', () => keepers() === 1, SLOW);
+  await Promise.all([other.close(), again.close()]);
+  assert.equal(whileAlone, false);
+});
+
 test('a member that nobody ever joined has nobody to get a state from', async () => {
   const alone = await founded();
   await put(alone, 'web');
@@ -371,5 +391,6 @@ test('a member that nobody ever joined has nobody to get a state from', async ()
   State.setAside(alone.directory);
   const again = new AgentHost(alone.directory);
   await again.start();
+  assert.equal(again.cluster.isKeeper, true);
   await again.close();
 });
