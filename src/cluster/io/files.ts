@@ -14,16 +14,18 @@ import {
   lstatSync,
   mkdirSync,
   openSync,
+  readdirSync,
   readFileSync,
   renameSync,
   rmSync,
   writeFileSync,
 } from 'node:fs';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import { syncDirectory } from '../../state/io/sync-directory.ts';
 import { ProblemError } from '../../state/problem.ts';
 
 const FILE_BYTES_MAX = 4 * 1024 * 1024;
+const UNFINISHED = /\.[0-9a-f]{12}\.new$/;
 const TRAILER = /^# zerohop sha256 ([0-9a-f]{64})\n$/;
 const TRAILER_LENGTH = '# zerohop sha256 '.length + 64 + 1;
 
@@ -57,6 +59,13 @@ export function writeSecret(path: string, content: string): void {
     const hint = 'the old file is as it was; make room or mend the disk, and do it again';
     throw problem(path, `cannot be written: ${text(error)}`, hint, error);
   }
+}
+
+/** What a write left behind that was killed: it may be a key. Writes are synchronous: none is under way here. */
+export function removeUnfinished(directory: string): void {
+  const left = readdirSync(directory).filter((name) => UNFINISHED.test(name));
+  for (const name of left) rmSync(join(directory, name), { force: true });
+  if (left.length > 0) syncDirectory(directory);
 }
 
 /** undefined when there is no such file. */

@@ -17,7 +17,13 @@ import type { Peer } from '../../hyparview-ts/index.ts';
 import type { Rebase } from '../../state/replica/rebase.ts';
 import { peerOf } from '../sign-wire.ts';
 import type { Authority } from './certificates.ts';
-import { readSecret, removeSecret, secretDirectory, writeSecret } from './files.ts';
+import {
+  readSecret,
+  removeSecret,
+  removeUnfinished,
+  secretDirectory,
+  writeSecret,
+} from './files.ts';
 import { identityOf, type Identity } from './identity.ts';
 
 const PEM_BLOCK = /-----BEGIN ([A-Z ]+)-----\n[A-Za-z0-9+/=\n]+-----END \1-----\n/g;
@@ -36,10 +42,11 @@ export class Vault {
   readonly #tokens: string;
   readonly #joining: string;
 
-  /** Makes DATA/cluster where it is missing. */
+  /** Makes DATA/cluster where it is missing. To be opened by one process, the agent, only. */
   constructor(dataDirectory: string) {
     this.directory = join(dataDirectory, 'cluster');
     secretDirectory(this.directory);
+    removeUnfinished(this.directory);
     this.#node = join(this.directory, 'node.pem');
     this.#caKey = join(this.directory, 'ca-key.pem');
     this.#tokens = join(this.directory, 'tokens');
@@ -110,13 +117,16 @@ export class Vault {
   /** Leaves the cluster: nothing of it can be used again. Throws where a file stays; the others are gone then. */
   forget(): void {
     const failures: unknown[] = [];
-    for (const file of [this.#joining, this.#node, this.#caKey, this.#tokens]) {
+    const attempt = (remove: () => void): void => {
       try {
-        removeSecret(file);
+        remove();
       } catch (error) {
         failures.push(error);
       }
-    }
+    };
+    for (const file of [this.#joining, this.#node, this.#caKey, this.#tokens])
+      attempt(() => removeSecret(file));
+    attempt(() => removeUnfinished(this.directory));
     if (failures.length > 0) throw failures[0];
   }
 }

@@ -72,6 +72,23 @@ test('what is saved is read back, in files that are closed to others and leave n
   assert.deepEqual(readdirSync(vault.directory), []);
 });
 
+test('what a killed write left behind is gone when the vault is opened, and when all is forgotten', () => {
+  const data = fresh();
+  const vault = new Vault(data);
+  const left = (): void => {
+    for (const name of ['ca-key.pem.0123456789ab.new', 'node.pem.ba9876543210.new'])
+      writeFileSync(join(vault.directory, name), cluster.authority.keyPem, { mode: 0o600 });
+  };
+  vault.saveIdentity(cluster.founder);
+  writeFileSync(join(vault.directory, 'overlay.json.new'), '{}'); // somebody else's
+  left();
+  const again = new Vault(data);
+  assert.deepEqual(readdirSync(vault.directory).sort(), ['node.pem', 'overlay.json.new']);
+  left();
+  again.forget();
+  assert.deepEqual(readdirSync(vault.directory), ['overlay.json.new']);
+});
+
 test('a file that cannot be removed keeps no other from being forgotten: least of all the unfinished join', () => {
   for (const stuck of ['node.pem', 'joining']) {
     const vault = new Vault(fresh());
