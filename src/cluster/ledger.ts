@@ -1,6 +1,7 @@
 // What an issuer remembers of its join tokens: plain data, and functions that give new data. A token is used once in the
 // whole cluster because its issuer alone redeems it, and writes that down before it answers (io/signer.ts).
-// Whatever is not in the ledger is refused, so a clock that jumps, or a lost file, can only refuse too much.
+// Whatever is not in the ledger is refused, so a lost file can only refuse too much. So can a clock that is ahead; one that
+// is set back makes a token good again that has ended and was not used, until it ends once more or is withdrawn.
 
 export interface LedgerEntry {
   /** The token's id in hex. */

@@ -45,6 +45,7 @@ import type { Metrics } from './metrics.ts';
 import { bindingOf, keyOfSecret, prove, sameProof } from './proof.ts';
 
 export interface SignerLimits {
+  /** In all, of those that have proved a token. */
   readonly joins: Rate;
   readonly joinsPerAddress: Rate;
   readonly renewalsPerNode: Rate;
@@ -186,7 +187,7 @@ export class Signer {
   #mayAsk({ peer, address }: Arrived): boolean {
     const now = this.#options.clock.now();
     if (peer !== undefined) return this.#renewals.take(peer.nodeId, now);
-    return this.#joinsPerAddress.take(addressKey(address), now) && this.#joins.take('', now);
+    return this.#joinsPerAddress.take(addressKey(address), now);
   }
 
   async #answer(
@@ -207,6 +208,8 @@ export class Signer {
       answer = { refused: 'failed' };
     }
     if ('granted' in answer) metrics[`${kind}.granted`] += 1;
+    else if (asked.type === 'join' && answer.refused === 'limited')
+      metrics['cluster_join_requests_total.limited'] += 1;
     else {
       metrics[`${kind}.refused`] += 1;
       this.#log.warn({ who, why: answer.refused }, `a ${asked.type} was refused`);
@@ -226,6 +229,8 @@ export class Signer {
     if (entry === undefined || !isProved) return { refused: 'unknown' };
     const verdict = judge(entry, this.#options.clock.wallMs());
     if (verdict !== 'good') return { refused: verdict };
+    // What is for all is for those with a token: no stranger uses it up.
+    if (!this.#joins.take('', this.#options.clock.now())) return { refused: 'limited' };
     const nodeId = drawNodeId(randomFillSync);
     const granted = await this.#grant(asked.request, nodeId, entry.signer, this.#toTell());
     if (!('granted' in granted)) return granted;

@@ -325,6 +325,22 @@ test('attempts to join are limited for each address, and a limited one does not 
   assert.equal(signer.tokens()[0]?.used, undefined);
 });
 
+test('a stranger without a token uses up none of the joins that are for all', async () => {
+  const { node, signer } = await start(cluster, {
+    limits: { joins: { perSecond: 1e-6, burst: 1 } },
+  });
+  const [first, second] = [signer.issueToken(HOUR, false), signer.issueToken(HOUR, false)];
+  const forged = encodeToken({ ...decodeToken(first), secret: new Uint8Array(16) });
+  for (let i = 0; i < 3; i++) await refusal(joinCluster(node.address, forged, systemClock));
+  await joinCluster(node.address, first, systemClock);
+  assert.equal(
+    await refusal(joinCluster(node.address, second, systemClock)),
+    'too many hosts are joining just now',
+  );
+  assert.equal(node.metrics['cluster_join_requests_total.limited'], 1);
+  assert.equal(signer.tokens()[1]?.used, undefined);
+});
+
 test('addresses where nobody, or somebody else, listens are told apart', async () => {
   const word = (await start()).signer.issueToken(HOUR, false);
   await using server = await LocalServer.of(
