@@ -26,8 +26,8 @@ export interface RotationOptions {
   readonly log?: ClusterLog;
 }
 
-/** The wall clock may jump: it is looked at this often. */
-const LOOK_MS = 3_600_000;
+/** The wall clock may jump, and timers stand still while a host sleeps: it is looked at this often. */
+const LOOK_MS = 60_000;
 
 export class Rotation {
   readonly #options: RotationOptions;
