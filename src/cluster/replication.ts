@@ -9,6 +9,8 @@
 import { unit, below, type Random } from '../hyparview-ts/random.ts';
 import type { Priority } from '../hyparview-ts/index.ts';
 import type { Changed, Replica, Update } from '../state/replica/replica.ts';
+import { LIMITS } from '../state/replica/limits.ts';
+import { buildUpdate, parseUpdate } from '../state/replica/wire.ts';
 import { Ephemeral, type Fact } from './ephemeral.ts';
 import { EMPTY_DIGEST, Exchange } from './exchange.ts';
 import {
@@ -200,8 +202,21 @@ export class Replication {
     if (is('epoch')) this.#store([this.#replica.whole(document)], true);
     else this.#store([update], false);
     this.#changed.push(received.changed);
-    for (const carried of received.updates) this.#enqueue(carried);
+    for (const carried of received.updates) this.#carry(carried);
     if (peer !== undefined) this.#news.set(document, peer);
+  }
+
+  /** What an epoch missed. Of others' writes all hosts would broadcast the same: neighbours are told of them. */
+  #carry(update: Update): void {
+    const { writer } = this.#replica;
+    const { runs, removals } = parseUpdate(update.bytes, LIMITS, LIMITS.snapshotBytesMax);
+    const own = {
+      runs: runs.filter(({ client }) => client === writer),
+      removals: new Map([...removals].filter(([client]) => client === writer)),
+    };
+    if (own.runs.length > 0) this.#enqueue({ ...update, bytes: buildUpdate(own) });
+    const isAll = own.runs.length === runs.length && own.removals.size === removals.size;
+    if (!isAll) this.#news.set(update.document, undefined);
   }
 
   /** At once: when the first of several updates is told, the replica holds them all. */

@@ -145,6 +145,28 @@ test('what only this host knew of an older epoch is broadcast, after the new one
   assert.deepEqual(batches([cast]), [1]);
 });
 
+test('of what an epoch missed each host broadcasts its own, and tells neighbours of the rest', () => {
+  const hosts = ['a', 'bb', 'ccc', 'dddd'].map((node) => new One(node));
+  const [, writer, ...others] = hosts;
+  const [keeper] = hosts;
+  assert.ok(keeper && writer);
+  const update = keeper.replica.compact(SHARED); // before it hears of:
+  const [cast] = writer.write('theirs', 'x', 0).filter(({ type }) => type === 'broadcast');
+  assert.ok(cast?.type === 'broadcast');
+  for (const one of others) {
+    one.give({ type: 'up', peer: 'a' }, 0);
+    one.give({ type: 'broadcast', origin: 'bb', bytes: cast.bytes }, 1);
+  }
+  const bytes = encodeReplication({ type: 'updates', updates: [update] });
+  const taken = [writer, ...others].map((one) =>
+    one.give({ type: 'broadcast', origin: 'a', bytes }, 100),
+  );
+  assert.deepEqual(taken.map(batches), [[1], [], []]);
+  const digest = writer.replica.digest(SHARED) ?? '';
+  const told = { type: 'digests', digests: [{ document: SHARED, digest }], range: undefined };
+  assert.deepEqual(taken.map(sent), [[], [told], [told]]);
+});
+
 test('a neighbour that broadcasts into an older epoch is told, others are not', () => {
   const [one, other] = [new One('a'), new One('bb')];
   one.replica.compact(SHARED);
