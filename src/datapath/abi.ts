@@ -144,7 +144,7 @@ function putU16(bytes: Uint8Array, at: number, value: number): void {
   bytes[at + 1] = value >>> 8;
 }
 
-function putU32(bytes: Uint8Array, at: number, value: number): void {
+export function putU32(bytes: Uint8Array, at: number, value: number): void {
   putU16(bytes, at, value);
   putU16(bytes, at + 2, value >>> 16);
 }
@@ -278,9 +278,10 @@ export function decodeName(bytes: Uint8Array): NameEntry {
 }
 
 /** A u32 map key or value. */
-export function encodeU32(value: number, into: Uint8Array = new Uint8Array(4)): Uint8Array {
-  putU32(into, 0, value);
-  return into;
+export function encodeU32(value: number): Uint8Array {
+  const bytes = new Uint8Array(4);
+  putU32(bytes, 0, value);
+  return bytes;
 }
 
 export function decodeU32(bytes: Uint8Array): number {
@@ -363,7 +364,12 @@ export function bytesToKey(bytes: Uint8Array): string {
   return String.fromCharCode.apply(null, bytes as unknown as number[]);
 }
 
-export function keyToBytes(key: string, into: Uint8Array = new Uint8Array(key.length)): Uint8Array {
-  for (let i = 0; i < key.length; i++) into[i] = key.charCodeAt(i);
-  return into;
+export function keyToBytes(key: string): Uint8Array {
+  const bytes = new Uint8Array(key.length);
+  putKey(bytes, key);
+  return bytes;
+}
+
+export function putKey(bytes: Uint8Array, key: string): void {
+  for (let i = 0; i < key.length; i++) bytes[i] = key.charCodeAt(i);
 }

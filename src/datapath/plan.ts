@@ -15,12 +15,12 @@ import {
   encodeName,
   encodeService,
   encodeSlot,
-  encodeU32,
   decodeVipKey,
   keyToBytes,
   layoutMagic,
   layoutVersion,
   noSuchPort,
+  putU32,
 } from './abi.ts';
 import type { ServiceEntry } from './abi.ts';
 import { columnsOf, differs, endpointKey, stateNumber } from './compare.ts';
@@ -324,7 +324,7 @@ export class Planner {
     add(draft, 'serviceStats', index); // zero
     const gen = (this.tables.service(index).gen + 1) & 0xffff;
     this.#writeSet(draft, frontend, index, gen, []);
-    encodeU32(index, add(draft, 'vip', key));
+    putU32(add(draft, 'vip', key), 0, index);
     draft.indexChanges.push({ frontend: key, index, service });
     if (replaced === undefined) {
       bump(draft.vipDelta, key.slice(0, 16), 1);
@@ -521,7 +521,7 @@ export class Planner {
           who: 'the VIP itself',
           what: 'its other ports were not refused',
         });
-        encodeU32(noSuchPort, add(draft, 'vip', key));
+        putU32(add(draft, 'vip', key), 0, noSuchPort);
       }
       if (!wanted && present !== undefined) {
         draft.reasons.push({ key, who: 'the VIP itself', what: 'not wanted' });

@@ -9,8 +9,8 @@ import {
   decodeSlot,
   decodeU32,
   bytesToKey,
-  keyToBytes,
-  encodeU32,
+  putKey,
+  putU32,
   layouts,
   u32At,
 } from './abi.ts';
@@ -234,8 +234,8 @@ export class GroupBuilder {
     }
     const at = this.#count++;
     const keyRoom = this.#keys.subarray(at * keySize, (at + 1) * keySize);
-    if (typeof key === 'number') encodeU32(key, keyRoom);
-    else keyToBytes(key, keyRoom);
+    if (typeof key === 'number') putU32(keyRoom, 0, key);
+    else putKey(keyRoom, key);
     return this.#values.subarray(at * valueSize, (at + 1) * valueSize);
   }
 

@@ -190,16 +190,13 @@ export class AclKernel {
 
   setRules(rules: ReadonlyMap<number, RuleEntry>): number {
     if (rules.size === 0) return 0;
-    const keys = joined([...rules.keys()].map((number) => encodeU32(number)));
+    const keys = joined([...rules.keys()].map(encodeU32));
     this.#setBatch('zh_acl_rules', keys, joined([...rules.values()].map(abi.encodeRule)));
     return rules.size;
   }
 
   deleteRules(numbers: Iterable<number>): number {
-    return this.#deleteBatch(
-      'zh_acl_rules',
-      [...numbers].map((number) => encodeU32(number)),
-    );
+    return this.#deleteBatch('zh_acl_rules', [...numbers].map(encodeU32));
   }
 
   /** A number that another rule had counts from zero. */
