@@ -124,3 +124,14 @@ export function says(heard: Heard, expected: { answers: readonly string[]; rcode
   const { answers, rcode } = toldOf(heard);
   assert.deepEqual({ answers, rcode }, expected);
 }
+
+/** A firewall that drops what comes in over IPv4 and matches, in the words of nft(8). */
+export async function dropIncoming(host: TestHost, match: string): Promise<void> {
+  const chain = '{ type filter hook input priority 0 ; }';
+  const table = `add table ip firewall ; add chain ip firewall input ${chain}`;
+  await host.output(['nft', `${table} ; add rule ip firewall input ${match} drop`]);
+}
+
+export async function dropNothing(host: TestHost): Promise<void> {
+  await host.output(['nft', 'delete', 'table', 'ip', 'firewall']);
+}

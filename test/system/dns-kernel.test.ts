@@ -4,6 +4,8 @@ import { test } from 'node:test';
 import {
   ask,
   askAll,
+  dropIncoming,
+  dropNothing,
   KernelServer as Server,
   LOOPBACKS,
   pathOf,
@@ -185,22 +187,19 @@ test('behind a firewall answers come in over lo, or clients stay with the server
   await using host = await TestHost.create();
   const { server } = await Server.start(host);
   await server.zone(web);
-  const rule = async (...words_: string[]): Promise<void> => {
-    await host.output(['iptables', ...words_]);
-  };
-  await rule('-A', 'INPUT', '-i', 'zerohop0', '-j', 'DROP');
+  await dropIncoming(host, 'iifname zerohop0');
   assert.equal((await server.obeys({ do: 'check' })).state, 'active');
   const { answered4 } = await server.status();
   says(await ask(host, WEB), webIs);
   assert.equal((await server.status()).answered4, answered4 + 1);
   says(await ask(host, `x.${WEB}`), { answers: [], rcode: 'NXDOMAIN' });
-  await rule('-A', 'INPUT', '-s', '127.53.53.55', '-j', 'DROP');
+  await dropIncoming(host, 'ip saddr 127.53.53.55');
   const closed = await server.obeys({ do: 'check' });
   assert.equal(closed.state, 'active', 'over IPv6');
   assert.match(closed.why ?? '', /^not over IPv4: queries do not get .* firewall/);
   says(await ask(host, WEB), webIs);
   assert.equal((await server.status()).answered4, answered4 + 1, 'the server answered');
-  await rule('-F', 'INPUT');
+  await dropNothing(host);
   assert.equal((await server.obeys({ do: 'check' })).state, 'active');
   await host.ip('link', 'delete', 'zerohop0');
   assert.equal((await server.obeys({ do: 'check' })).state, 'active');
@@ -254,7 +253,7 @@ test('IPv6 that goes away or comes takes nothing from IPv4, and is answered in t
 test('closing ends a look that still waits for an answer', async () => {
   await using host = await TestHost.create();
   const { server } = await Server.start(host);
-  await host.output(['iptables', '-A', 'INPUT', '-s', '127.53.53.55', '-j', 'DROP']);
+  await dropIncoming(host, 'ip saddr 127.53.53.55');
   assert.deepEqual(await server.obeys({ do: 'interrupt' }), { check: 'ended' });
 });
 
