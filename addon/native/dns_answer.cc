@@ -169,9 +169,17 @@ bool DnsTable::Set(const DnsRecords& records) {
                                 static_cast<size_t>(records.shuffled) * records.count != records.tail_bytes))
     return false;
   if (size_ >= used_) Grow();
+  uint64_t hash = Hash(records.name, records.name_bytes);
+  DnsAnswer** at = Chain(hash);
+  for (; *at != nullptr; at = &(*at)->next) {
+    const DnsAnswer& there = **at;
+    if (there.hash == hash && there.type == records.type && there.name_bytes == records.name_bytes &&
+        memcmp(there.name(), records.name, records.name_bytes) == 0)
+      break;
+  }
+  if (*at == nullptr && size_ == kDnsAnswersMax) return false;
   void* memory = malloc(sizeof(DnsAnswer) + records.name_bytes + records.tail_bytes);
   if (memory == nullptr) throw std::bad_alloc();
-  uint64_t hash = Hash(records.name, records.name_bytes);
   auto* answer = new (memory) DnsAnswer{nullptr,
                                         hash,
                                         records.type,
@@ -182,15 +190,10 @@ bool DnsTable::Set(const DnsRecords& records) {
   auto* data = reinterpret_cast<uint8_t*>(answer + 1);
   memcpy(data, records.name, records.name_bytes);
   memcpy(data + records.name_bytes, records.tail, records.tail_bytes);
-  for (DnsAnswer** at = Chain(hash); *at != nullptr; at = &(*at)->next) {
-    DnsAnswer* old = *at;
-    if (old->hash != hash || old->type != answer->type || old->name_bytes != answer->name_bytes ||
-        memcmp(old->name(), answer->name(), answer->name_bytes) != 0)
-      continue;
+  if (DnsAnswer* old = *at; old != nullptr) {
     *at = old->next;
     free(old);
     size_--;
-    break;
   }
   DnsAnswer** chain = Chain(hash);
   answer->next = *chain;

@@ -79,7 +79,8 @@ class DnsTable {
   DnsTable(const DnsTable&) = delete;
   DnsTable& operator=(const DnsTable&) = delete;
 
-  // False: records that no answer can be made of. Throws bad_alloc, and then nothing has changed.
+  // False: records that no answer can be made of, or none were there before and it is full. Throws bad_alloc, and then
+  // nothing has changed.
   bool Set(const DnsRecords& records);
   void Forget(const uint8_t* name, size_t bytes);
   void Clear() noexcept;

@@ -396,7 +396,7 @@ void DnsThread::Flush() {
 
 bool DnsThread::Set(const DnsRecords& records) {
   std::lock_guard<std::mutex> lock(table_mutex_);
-  return table_.size() < kDnsAnswersMax && table_.Set(records);
+  return table_.Set(records);
 }
 
 void DnsThread::Forget(const uint8_t* name, size_t bytes) {

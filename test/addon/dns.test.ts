@@ -135,6 +135,24 @@ test('as the table grows every name stays, with its own records; what is forgott
     assert.deepEqual(await told(i), i % 2 === 0 ? [9] : [i >> 8, i & 0xff], `${i}`);
 });
 
+test('of a full table no new name is taken, but what is there is replaced', async (t) => {
+  const thread = start(t, () => assert.fail('asked'));
+  const { port } = listenAt(thread);
+  const FULL = 1 << 18;
+  thread.set(RECORDS);
+  for (let i = 1; i < FULL; i++)
+    thread.set({ ...RECORDS, name: Uint8Array.of(3, i & 0xff, (i >> 8) & 0xff, i >> 16, 0) });
+  assert.equal(thread.counts().answers, FULL);
+  assert.equal(thread.set({ ...RECORDS, name: Uint8Array.of(1, 0x62, 0) }), false);
+  assert.equal(thread.set({ ...RECORDS, type: 28 }), false);
+  const tail = RECORDS.tail.with(15, 2);
+  assert.equal(thread.set({ ...RECORDS, tail }), true);
+  assert.deepEqual((await ask(port)).slice(-1), [2]);
+  assert.equal(thread.counts().answers, FULL);
+  thread.forget(RECORDS.name);
+  assert.equal(thread.set({ ...RECORDS, type: 28 }), true);
+});
+
 test('after each clear() nothing of before is answered, whatever is still to be freed', async (t) => {
   const nobody = Uint8Array.of(9);
   const thread = start(t, (questions) =>
