@@ -29,6 +29,12 @@ function servers(what: string): z.ZodType<readonly HostPort[], string[]> {
     .max(UPSTREAMS_MAX, { error: `${what} has more than ${UPSTREAMS_MAX} servers` });
 }
 
+function order(what: string): z.ZodType<'fastest' | 'strict', 'fastest' | 'strict'> {
+  return z.enum(['fastest', 'strict'], {
+    error: (issue) => `${what} ${show(issue.input)} is neither fastest nor strict`,
+  });
+}
+
 /** Lower case, without the dot at the end. */
 function zone(what: string, bytesMax: number): z.ZodType<string, string> {
   return z
@@ -49,14 +55,35 @@ function zone(what: string, bytesMax: number): z.ZodType<string, string> {
 /** So that `_PORTNAME._tcp.SERVICE.DOMAIN` is a name, however long the service's is: 253 - (1 + 15 + 6 + 127 + 1), rounded. */
 const DOMAIN_BYTES_MAX = 100;
 
+export interface ForwardZone {
+  readonly servers: readonly HostPort[];
+  /** Absent: as dns.order says. */
+  readonly order?: 'fastest' | 'strict' | undefined;
+}
+
+type ForwardInput =
+  | readonly string[]
+  | { readonly servers: readonly string[]; readonly order?: 'fastest' | 'strict' };
+
+/** A list of servers, or an object that has it beside their order. */
+function forwardZone(what: string, given: unknown): z.ZodSafeParseResult<ForwardZone> {
+  const isPlain = typeof given !== 'object' || given === null || Array.isArray(given);
+  if (isPlain)
+    return servers(what)
+      .transform((list) => ({ servers: list }))
+      .safeParse(given);
+  const shape = { servers: servers(`${what}: servers`), order: order(`${what}: order`).optional() };
+  return strict(shape).safeParse(given);
+}
+
 /** A map, and no z.record(), as a zone may be called `__proto__`. */
 const forward = z
   .custom<Readonly<Record<string, unknown>>>(
     (given) => typeof given === 'object' && given !== null && !Array.isArray(given),
     { error: 'dns.forward is not a map of zones' },
   )
-  .transform((given, ctx): ReadonlyMap<string, readonly HostPort[]> => {
-    const zones = new Map<string, readonly HostPort[]>();
+  .transform((given, ctx): ReadonlyMap<string, ForwardZone> => {
+    const zones = new Map<string, ForwardZone>();
     const complain = (message: string, name: string): void => {
       ctx.addIssue({ code: 'custom', message, path: [name] });
     };
@@ -64,15 +91,16 @@ const forward = z
       ctx.addIssue({ code: 'custom', message: `dns.forward has more than ${ZONES_MAX} zones` });
     for (const [name, list] of Object.entries(given)) {
       const read = zone('zone', 253).safeParse(name);
-      const to = servers(`dns.forward of ${name}`).safeParse(list);
+      const to = forwardZone(`dns.forward of ${name}`, list);
       for (const { message } of read.error?.issues ?? []) complain(message, name);
-      for (const { message } of to.error?.issues ?? []) complain(message, name);
+      for (const issue of to.error?.issues ?? [])
+        ctx.addIssue({ ...issue, path: [name, ...issue.path] });
       if (!read.success || !to.success) continue;
       if (zones.has(read.data)) complain(`zone ${read.data} is there twice`, name);
       zones.set(read.data, to.data);
     }
     return zones;
-  }) as z.ZodType<ReadonlyMap<string, readonly HostPort[]>, Record<string, string[]>>;
+  }) as z.ZodType<ReadonlyMap<string, ForwardZone>, Record<string, ForwardInput>>;
 
 /** Of this host itself; its other addresses may always ask too. */
 const LOCAL: readonly Cidr[] = [parsedCidr('127.0.0.0/8'), parsedCidr('::1/128')];
@@ -100,6 +128,11 @@ export const dnsSchema = strict({
   upstreams: servers('dns.upstreams').optional(),
   /** Zones that other servers answer for; the longest name that fits counts. */
   forward: forward.default(() => new Map()),
+  /**
+   * Whether the best of several servers are raced, or they are asked as listed: the next one when the
+   * one before is late or fails (dnsmasq: strict-order). A zone of dns.forward may have its own.
+   */
+  order: order('dns.order').default('fastest'),
   /** Milliseconds until a client has an answer or SERVFAIL; glibc waits 5 s (resolv.conf(5)). */
   timeoutMs: count('dns.timeoutMs', 100, 10_000).default(2000),
   /** Queries that wait for upstreams at once; more, and the oldest are dropped. Unbound has 1024 for each thread. */

@@ -85,6 +85,13 @@ export function resolve(zone: Zone, query: Query, options: ResolveOptions): Reso
   return nothing(zone, query, RCODE.NOERROR, options);
 }
 
+/** Whether it is for the zone to say what is at a name: resolve() would not forward it. */
+export function isOurs(zone: Zone, name: string): boolean {
+  const entry = zone.lookup(name);
+  if (entry === undefined) return zone.standing(name).kind === 'ours';
+  return entry.isInhabited || !zone.isElsewhere(name);
+}
+
 function begin(query: Query, { transport, udpSizeMax }: ResolveOptions): void {
   writer.begin(query, answerBytesMax(query, transport, udpSizeMax));
 }

@@ -44,7 +44,7 @@ export interface ZoneSources {
   /** By `NAME TYPE`. */
   readonly records: ReadonlyMap<string, UserRecord>;
   readonly pools: VipPools;
-  /** Names below the domain whose zones others have (dns.forward), but for what is there. */
+  /** Names below the domain, `invalid` or `onion` whose zones others have (dns.forward), but for what is there. */
   readonly elsewhere?: readonly string[];
   /** Whether it is what the agent serves: `ready.DOMAIN` fails before. */
   readonly isReady: boolean;
@@ -149,7 +149,8 @@ export class Zone implements ZoneBase {
   standing(name: string): Standing {
     if (isWithin(name, this.domain)) return this.isElsewhere(name) ? FOREIGN : MISSING;
     const loopback = loopbackName(name);
-    if (loopback !== undefined) return { kind: 'ours', ...loopback };
+    if (loopback !== undefined)
+      return this.isElsewhere(name) ? FOREIGN : { kind: 'ours', ...loopback };
     const reverse = name.endsWith('.arpa') ? readReverse(name) : undefined;
     if (reverse === undefined) return FOREIGN;
     const zoneLabels = reverseZoneLabels(reverse, this.sources.pools);

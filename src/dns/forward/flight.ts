@@ -32,8 +32,10 @@ export interface Flight extends Due {
   /** When what is stale is given to those who wait. */
   staleMs: number;
   isQueued: boolean;
-  /** Best first. */
+  /** Best first; or as listed. */
   ranked: readonly Standing[];
+  /** The next one is asked when the one before is late or has failed. */
+  isStrict: boolean;
   /** Which of `ranked` is next; at the end of it, those who were silent are asked again. */
   next: number;
   tries: number;
@@ -80,6 +82,8 @@ export interface Attempt extends Due {
   flight: Flight | undefined;
   /** Its flight has ended with an answer. */
   isAnswered: boolean;
+  /** That of one who is listed behind it: what it says goes before what is kept. */
+  isPreferred: boolean;
   /** TCP: the one before it had no answer. */
   readonly isAgain: boolean;
   /** It took longer than its upstream usually does. */
@@ -95,6 +99,8 @@ export type Outcome =
       readonly attempt: Attempt;
       readonly reading: Extract<Reading, { kind: 'good' }>;
       readonly isKept: boolean;
+      /** By one who is listed behind others that have not spoken, and may say otherwise. */
+      readonly isStandIn: boolean;
     }
   | { readonly kind: 'lost'; readonly rcode: number; readonly upstream: string | undefined };
 
@@ -115,6 +121,7 @@ export function newFlight(
     staleMs: Infinity,
     isQueued: false,
     ranked: [],
+    isStrict: false,
     next: 0,
     tries: 0,
     nextTryMs: Infinity,

@@ -56,6 +56,8 @@ const STALE_AFTER_PART = 0.9;
 /** Of the bound, for the way of the answer: a fiftieth, 5 ms at least (a guess: timers of a busy process are late). */
 const MARGIN_PART = 0.02;
 const MARGIN_MIN_MS = 5;
+/** Seconds that what another than the first said is kept, where the order is of meaning (a guess; as of stale answers). */
+const STAND_IN_TTL = 30;
 /** Prefetching is for when there is room. */
 const PREFETCH_PART = 0.5;
 const NO_ATTEMPTS: readonly Trace[] = [];
@@ -113,10 +115,10 @@ export class ForwardMachine {
         deadlines: this.#deadlines,
         emit: (output) => this.#out.push(output),
         onEnd: (flight, outcome) => this.#ended(flight, outcome),
-        onLate: ({ question, standing }, { packed }) => {
+        onLate: ({ question, standing, isPreferred }, { packed }) => {
           if (question.askedMs <= this.#changedMs) return;
           const entry = this.#cache.find(question.key, this.#nowMs);
-          if (entry === undefined || !isFresh(entry, this.#nowMs))
+          if (isPreferred || entry === undefined || !isFresh(entry, this.#nowMs))
             this.#cache.store(question.key, question.name, packed, standing.label, this.#nowMs);
         },
         loopQuestion: (zone) => this.#loopQuestion(zone),
@@ -225,7 +227,7 @@ export class ForwardMachine {
     if (entry !== undefined && this.#answerKept(input, entry, question)) return;
     if (!query.isRecursionDesired) return this.#refuse(input, RCODE.REFUSED);
     this.#misses += 1;
-    const zone = this.#zoneOf(query.name);
+    const zone = this.zoneOf(query.name);
     const stale = entry !== undefined && isStale(entry, this.#nowMs) ? entry : undefined;
     if (stale !== undefined && this.#races.isHopeless(zone, this.#nowMs)) {
       this.#answer(input, stale, 'stale', NO_ATTEMPTS);
@@ -242,7 +244,7 @@ export class ForwardMachine {
       entry.hits += 1;
       this.#hits += 1;
       this.#answer(input, entry, 'cache', NO_ATTEMPTS);
-      if (isPrefetchDue(entry, nowMs) && this.#background(question, this.#zoneOf(entry.name)))
+      if (isPrefetchDue(entry, nowMs) && this.#background(question, this.zoneOf(entry.name)))
         this.#prefetched += 1;
       return true;
     }
@@ -370,7 +372,8 @@ export class ForwardMachine {
     if (outcome.kind === 'won') {
       const { label } = outcome.attempt.standing;
       const { packed } = outcome.reading;
-      if (isOfNow && outcome.isKept) this.#cache.store(key, name, packed, label, this.#nowMs);
+      const kept = outcome.isStandIn ? keptShortly(packed) : packed;
+      if (isOfNow && outcome.isKept) this.#cache.store(key, name, kept, label, this.#nowMs);
       this.#answerAll(flight, { packed, storedMs: this.#nowMs }, 'upstream', label);
       return;
     }
@@ -434,7 +437,8 @@ export class ForwardMachine {
     this.#out.push({ kind: 'answer', ask, asked });
   }
 
-  #zoneOf(name: string): string {
+  /** Whose upstreams are asked for a name: the longest zone it is in. */
+  zoneOf(name: string): string {
     let at: string | undefined = name;
     while (at !== undefined) {
       if (this.#settings.zones.has(at)) return at;
@@ -469,6 +473,10 @@ export class ForwardMachine {
   }
 }
 
+function keptShortly(packed: Packed): Packed {
+  return { ...packed, ttl: Math.min(packed.ttl, STAND_IN_TTL) };
+}
+
 /** Of transfers and of what only two neighbours tell each other (RFC 6895 section 3.1). */
 function isNotForwarded(type: number): boolean {
   return type === TYPE.OPT || (type >= 128 && type < TYPE.ANY && type !== 253 && type !== 254);
@@ -489,15 +497,16 @@ function questionOf(query: Query, askedMs: number): Question {
   };
 }
 
-/** The order is of no meaning for what they answer. */
+/** The order is of no meaning for what they answer, but where they are asked in it. */
 function serversOf(
-  { zones, isOwn }: ForwardSettings,
+  { zones, strict, isOwn }: ForwardSettings,
   before: ReadonlyMap<string, string>,
 ): Map<string, string> {
   const servers = new Map<string, string>();
   for (const [zone, upstreams] of zones) {
     const used = upstreams.filter(({ host, port }) => !isOwn(host, port));
-    const text = [...new Set(used.map(labelOf))].toSorted().join(' ');
+    const labels = [...new Set(used.map(labelOf))];
+    const text = (strict?.has(zone) === true ? labels : labels.toSorted()).join(' ');
     servers.set(zone, text === '' ? (before.get(zone) ?? '') : text);
   }
   return servers;

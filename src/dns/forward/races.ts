@@ -1,6 +1,7 @@
 /**
  * The race of upstreams for one question: the two best at once, a third after a delay that follows
- * from how fast they usually are, the next at each loss, until one is good or the time is over. What
+ * from how fast they usually are, the next at each loss, until one is good or the time is over. Where
+ * a zone is strict: the first that is listed, the next when it is late, and so on. What
  * has not answered when a race ends is waited for a little longer, to know what the upstream is worth.
  *
  * Ids, case and ports of each attempt are its own; a reply that does not fit is no reply (RFC 5452).
@@ -110,6 +111,12 @@ export class Races {
     this.#nowMs = nowMs;
     const standings = this.#zones.get(flight.zone) ?? [];
     for (const standing of standings) this.#lookAgain(standing, flight.zone);
+    if (this.#settings.strict?.has(flight.zone) === true) {
+      flight.isStrict = true;
+      flight.ranked = standings.filter((standing) => nowMs >= standing.loopUntilMs);
+      this.#tryInOrder(flight);
+      return this.#settle(flight);
+    }
     const ranked = rank(standings, nowMs);
     const able = ableOf(ranked, flight.question, nowMs);
     const first = able.slice(0, 2);
@@ -170,7 +177,7 @@ export class Races {
     if (attempt === undefined) return;
     const match = matchReply(bytes, attempt.sent);
     if (match === 'other') return this.#mismatch(attempt);
-    attempt.standing.replied(nowMs, nowMs - attempt.sentMs);
+    attempt.standing.replied(nowMs, nowMs - attempt.sentMs, this.#settings.timeoutMs);
     if (match === 'bare') return this.#refused(attempt, readReply(bytes, attempt.sent));
     if (match === 'case' && attempt.isCaseRandom && attempt.transport === 'udp') {
       this.#end(attempt, 'case');
@@ -178,7 +185,8 @@ export class Races {
     }
     if (match === 'case' && attempt.cause === 'case')
       attempt.standing.caseLostUntilMs = nowMs + QUIRK_MS;
-    const isRead = !attempt.isAnswered || (attempt.hasEdns && attempt.standing.isReadDue(nowMs));
+    const isReadDue = attempt.hasEdns && attempt.standing.isReadDue(nowMs);
+    const isRead = !attempt.isAnswered || attempt.isPreferred || isReadDue;
     if (!isRead && attempt.cause === 'race' && hasAnswers(bytes)) {
       this.#succeeded(attempt);
       return this.#end(attempt, 'late');
@@ -197,7 +205,7 @@ export class Races {
     const isUnsigned = attempt.question.isDnssecOk && !attempt.hasEdns;
     if (flight === undefined) {
       this.#end(attempt, 'late');
-      const isKept = !attempt.isAnswered && !isUnsigned;
+      const isKept = (!attempt.isAnswered || attempt.isPreferred) && !isUnsigned;
       if (isKept && attempt.cause !== 'loop') this.#options.onLate(attempt, reading);
       return;
     }
@@ -206,7 +214,9 @@ export class Races {
       if (isBlamed && loser !== standing) loser.failed(this.#nowMs);
     const others = flight.ranked.filter((one) => one !== standing);
     const isKept = !isUnsigned || !others.some((one) => isAble(one, this.#nowMs));
-    this.#finish(flight, { kind: 'won', attempt, reading, isKept });
+    const isRefused = (one: Standing): boolean => flight.losses.get(one)?.rcode === RCODE.REFUSED;
+    const isStandIn = preferredTo(standing, flight).some((one) => !isRefused(one));
+    this.#finish(flight, { kind: 'won', attempt, reading, isKept, isStandIn });
   }
 
   #truncated(attempt: Attempt): void {
@@ -263,7 +273,8 @@ export class Races {
     }
     const isBlamed = attempt.isWatched && !attempt.isJudged && result !== 'local';
     flight.losses.set(standing, { rcode, isBlamed });
-    if (flight.next < flight.ranked.length) this.#tryNext(flight, false);
+    const isWaitedFor = !flight.isStrict || isLast(standing, flight);
+    if (flight.next < flight.ranked.length && isWaitedFor) this.#tryNext(flight, false);
     this.#settle(flight);
   }
 
@@ -282,7 +293,12 @@ export class Races {
       return;
     }
     next.isAnswered = attempt.isAnswered;
-    if (flight !== undefined) this.#settle(flight);
+    next.isPreferred = attempt.isPreferred;
+    if (flight === undefined) return;
+    // It has spoken: the one behind it waits once more as long.
+    if (flight.isStrict && !isAgain && isLast(standing, flight))
+      flight.nextTryMs = this.#nowMs + flight.gapMs;
+    this.#settle(flight);
   }
 
   /** The connection may have died without a word; it gets no questions once this one has ended, so a new one does. */
@@ -293,6 +309,11 @@ export class Races {
 
   #tryNext(flight: Flight, isByTimer: boolean): boolean {
     if (isByTimer && flight.tries >= TRIES_MAX) return false;
+    if (flight.isStrict && flight.next < flight.ranked.length) {
+      if (isByTimer) flight.ranked[flight.next - 1]?.stalled(this.#nowMs);
+      this.#tryInOrder(flight);
+      return true;
+    }
     let standing = flight.ranked[flight.next];
     if (standing === undefined) {
       // Over UDP it would say the same as before it was asked over TCP.
@@ -306,6 +327,17 @@ export class Races {
     if (standing === undefined) return false;
     this.#race(flight, standing);
     return true;
+  }
+
+  /** The next one that is worth waiting for; those on the way to it are asked too. */
+  #tryInOrder(flight: Flight): void {
+    for (const standing of flight.ranked.slice(flight.next)) {
+      flight.next += 1;
+      this.#race(flight, standing);
+      flight.gapMs = standing.waitMs(this.#settings.timeoutMs);
+      if (!standing.isStalling(this.#nowMs)) break;
+    }
+    flight.nextTryMs = this.#nowMs + flight.gapMs;
   }
 
   #race(flight: Flight, standing: Standing): void {
@@ -344,6 +376,7 @@ export class Races {
       isWatched: cause !== 'race' || standing.isWatchable,
       flight,
       isAnswered: false,
+      isPreferred: false,
       isAgain,
       isLate: false,
       isJudged: false,
@@ -431,10 +464,13 @@ export class Races {
   #finish(flight: Flight, outcome: Outcome): void {
     this.#options.deadlines.remove(flight);
     this.#options.onEnd(flight, outcome);
+    const winner = outcome.kind === 'won' ? outcome.attempt.standing : undefined;
+    const preferred = winner === undefined ? [] : preferredTo(winner, flight);
     for (const attempt of flight.pending) {
       const isSuspect = flight.joinedMs >= attempt.sentMs;
       attempt.flight = undefined;
       attempt.isAnswered = outcome.kind === 'won';
+      attempt.isPreferred = preferred.includes(attempt.standing);
       const everyMs = outcome.kind === 'won' ? LOOK_WELL_MS : LOOK_MS;
       if (isSuspect) this.#look(attempt.standing, flight.zone, everyMs);
       if (attempt.isJudged) this.#end(attempt, 'timeout');
@@ -462,6 +498,16 @@ export class Races {
     standing.loopUntilMs = this.#nowMs + this.#settings.timeoutMs;
     this.#look(standing, zone, LOOK_MS);
   }
+}
+
+/** Those listed before it, where that is of meaning. */
+function preferredTo(standing: Standing, { isStrict, ranked }: Flight): readonly Standing[] {
+  return isStrict ? ranked.slice(0, ranked.indexOf(standing)) : [];
+}
+
+/** Whether the next one waits for it. */
+function isLast(standing: Standing, { ranked, next }: Flight): boolean {
+  return ranked[next - 1] === standing;
 }
 
 /** Without EDNS there are no signatures. */

@@ -11,6 +11,9 @@ const HALF_LIFE_MS = 10_000;
 const WEIGHT_MAX = 64;
 /** So many late in a row, and nothing heard since: it is gone, whatever it was before (a guess). */
 const SILENT_MAX = 8;
+/** Waited for in vain so often, one after the other, and so long ago at most: who is listed behind it is asked at once (guesses). */
+const STALLING_MIN = 2;
+const STALLING_MS = 60_000;
 /** What counts while it is gone: failing, until two in three of what it is asked then are good. */
 const GONE_FAILURES = 2;
 /** Questions whose end is waited for whoever answers first; of more the others are a sample (a guess). */
@@ -46,6 +49,9 @@ export class Standing {
   #repliedMs = -Infinity;
   /** Late in a row, since its last reply. */
   #unanswered = 0;
+  /** Questions in a row for which it was waited for in vain. */
+  #stalls = 0;
+  #stalledMs = -Infinity;
   smoothedMs: number | undefined;
   #variationMs = 0;
   askedMs = -Infinity;
@@ -77,6 +83,7 @@ export class Standing {
     this.#successes += 1;
     this.#bound();
     this.#isLastGood = true;
+    this.#stalls = 0;
     if (tookMs === undefined) return;
     if (this.smoothedMs === undefined) {
       this.smoothedMs = tookMs;
@@ -99,6 +106,17 @@ export class Standing {
     if (this.#repliedMs > sentMs) return;
     this.#unanswered += 1;
     if (this.#unanswered >= SILENT_MAX) this.#gone(nowMs);
+  }
+
+  /** One that is listed behind it had to be asked. */
+  stalled(nowMs: number): void {
+    this.#stalls += 1;
+    this.#stalledMs = nowMs;
+  }
+
+  /** It says nothing, or nothing good and that late. One that refuses at once costs nobody time, and is none. */
+  isStalling(nowMs: number): boolean {
+    return this.#stalls >= STALLING_MIN && nowMs - this.#stalledMs < STALLING_MS;
   }
 
   /** The network says that nobody is there. */
@@ -141,9 +159,10 @@ export class Standing {
   }
 
   /** A reply of any kind came. */
-  replied(nowMs: number, tookMs: number): void {
+  replied(nowMs: number, tookMs: number, timeoutMs: number): void {
     this.#repliedMs = nowMs;
     this.#unanswered = 0;
+    if (tookMs < this.waitMs(timeoutMs)) this.#stalls = 0;
     let i = 0;
     while (i < LATENCY_BOUNDS_MS.length && tookMs > (LATENCY_BOUNDS_MS[i] ?? 0)) i += 1;
     this.#latencyCounts[i] = (this.#latencyCounts[i] ?? 0) + 1;
@@ -176,6 +195,11 @@ export class Standing {
   retryMs(timeoutMs: number): number {
     if (this.smoothedMs === undefined) return timeoutMs / 8;
     return Math.min(timeoutMs / 4, this.smoothedMs + Math.max(RETRY_MIN_MS, 4 * this.#variationMs));
+  }
+
+  /** So long the next one waits where they are asked as listed: the first one may have to ask others. */
+  waitMs(timeoutMs: number): number {
+    return Math.max(timeoutMs / 8, this.retryMs(timeoutMs));
   }
 
   /** From then on it is late, be it a resolver that has to ask others: an eighth of the bound at least. */

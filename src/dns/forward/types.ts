@@ -12,6 +12,8 @@ export type Transport = 'udp' | 'tcp';
 export interface ForwardSettings {
   /** By zone, lower case without a dot at the end; '' is for all other names. The longest suffix wins. */
   readonly zones: ReadonlyMap<string, readonly Upstream[]>;
+  /** Those of `zones` whose upstreams are asked as listed, one after the other; of the others the best are raced. */
+  readonly strict?: ReadonlySet<string>;
   /** Within this time each ask is answered. */
   readonly timeoutMs: number;
   /** Questions that upstreams are asked at one time. */

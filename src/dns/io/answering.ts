@@ -1,17 +1,24 @@
 /**
  * From a client's message to its answer: what is ours from the zone, what is not from the forwarder
- * where the client may ask for it. Counts, and never throws: a bug answers SERVFAIL and is logged.
+ * where the client may ask for it, and CNAMEs between both followed. Counts, and never throws: a bug answers SERVFAIL and is logged.
  */
 import type { Logger } from '../../telemetry/io/log.ts';
 import type { Allowed } from '../allow.ts';
 import type { Asker } from '../asker.ts';
 import type { DnsCounters, Source } from '../counters.ts';
-import { targetQuery, withTarget } from '../follow.ts';
-import type { Trace } from '../forward/types.ts';
+import {
+  leadOf,
+  readSections,
+  targetQuery,
+  withTarget,
+  type Lead,
+  type Sections,
+} from '../follow.ts';
+import type { Asked, Trace } from '../forward/types.ts';
 import { RCODE } from '../numbers.ts';
 import { refusal } from '../packet.ts';
 import { readQuery, type Query } from '../query.ts';
-import { resolve } from '../resolver.ts';
+import { isOurs, resolve } from '../resolver.ts';
 import type { Zone } from '../zone.ts';
 import type { Answerer } from './listener.ts';
 import type { Forwarder } from './upstreams.ts';
@@ -20,7 +27,9 @@ export interface AnsweringOptions {
   readonly udpSizeMax: number;
   /** As it is now. */
   readonly zone: () => Zone;
-  readonly forwarder: Pick<Forwarder, 'ask'>;
+  readonly forwarder: Pick<Forwarder, 'ask' | 'zoneOf'>;
+  /** Within this time a client has its answer, however often a CNAME leads on. */
+  readonly timeoutMs: number;
   readonly allowed: Allowed;
   readonly counters: DnsCounters;
   readonly log: Logger;
@@ -33,6 +42,15 @@ export interface Done {
   readonly from: Source;
   readonly upstream?: string;
   readonly attempts?: readonly Trace[];
+}
+
+/** So often a question goes from one of zone and servers to another; a guess, as of CNAMEs within the zone. */
+const TURNS_MAX = 8;
+
+/** What is said of one name, or how far that leads. */
+interface Part extends Sections {
+  readonly target?: string;
+  readonly asked?: Asked;
 }
 
 export class Answering {
@@ -79,8 +97,9 @@ export class Answering {
     }
   }
 
-  #resolve(query: Query, { transport, server, client }: Asker): Done | Promise<Done> {
-    const { udpSizeMax, zone, forwarder, allowed } = this.#options;
+  #resolve(query: Query, asker: Asker): Done | Promise<Done> {
+    const { udpSizeMax, zone, allowed, timeoutMs } = this.#options;
+    const { transport, server, client } = asker;
     const isRecursionAllowed = allowed.has(client);
     const options = { udpSizeMax, server, isRecursionAllowed, random: Math.random };
     const resolved = resolve(zone(), query, { ...options, transport });
@@ -89,34 +108,96 @@ export class Answering {
     if (resolved.kind === 'answer') {
       const { bytes, rcode, target } = resolved;
       if (target !== undefined && mayForward) {
-        const whole = resolve(zone(), query, { ...options, transport: 'tcp' });
-        if (whole.kind === 'answer') return this.#follow(query, target, whole.bytes, transport);
+        // From the start again: `bytes` may have been cut.
+        const lead = { answers: [], target: query.name };
+        return this.#follow(query, asker, lead, performance.now() + timeoutMs);
       }
       return { bytes, rcode, from: rcode === RCODE.REFUSED ? 'refused' : 'zone' };
     }
-    if (mayForward) return forwarder.ask(query, { transport, udpSizeMax });
+    if (mayForward) return this.#forward(query, asker);
     const bytes = refusal(query, RCODE.REFUSED, isRecursionAllowed);
     return { bytes, rcode: RCODE.REFUSED, from: 'refused' };
   }
 
-  /** A CNAME of ours leads to a name of others. */
-  async #follow(
-    query: Query,
-    target: string,
-    ours: Uint8Array,
-    transport: Asker['transport'],
-  ): Promise<Done> {
-    const { udpSizeMax, forwarder } = this.#options;
+  async #forward(query: Query, asker: Asker): Promise<Done> {
+    const { forwarder, udpSizeMax, timeoutMs } = this.#options;
+    const untilMs = performance.now() + timeoutMs;
     try {
-      const further = targetQuery(query, target);
-      if (further === undefined) throw new Error(`bug: ${target} is no name`);
-      const theirs = await forwarder.ask(further, { transport: 'tcp', udpSizeMax });
-      const bytes = withTarget(query, ours, theirs.bytes, { transport, udpSizeMax });
-      if (bytes === undefined) throw new Error(`the answers to ${target} fit into no message`);
-      return { ...theirs, bytes };
+      const asked = await forwarder.ask(query, { transport: asker.transport, udpSizeMax });
+      const lead = this.#leadOf(query, asked);
+      return lead === undefined ? asked : await this.#follow(query, asker, lead, untilMs, asked);
     } catch (error) {
       return this.#failed(query, error);
     }
+  }
+
+  /** Where others lead to a name of ours, or of servers that were not asked: what they say of it is nothing. */
+  #leadOf(query: Query, { bytes }: Asked): Lead | undefined {
+    const { zone, forwarder } = this.#options;
+    const asked = forwarder.zoneOf(query.name);
+    return leadOf(query, bytes, (target) => {
+      if (isOurs(zone(), target)) return true;
+      const its = forwarder.zoneOf(target);
+      return its !== '' && its !== asked;
+    });
+  }
+
+  /** CNAMEs from our names to those of others and the other way, until one leads nowhere else. */
+  async #follow(
+    query: Query,
+    { transport, server }: Asker,
+    lead: Lead,
+    untilMs: number,
+    first?: Asked,
+  ): Promise<Done> {
+    const { udpSizeMax } = this.#options;
+    const records = [...lead.answers];
+    const attempts = [...(first?.attempts ?? [])];
+    let asked = first;
+    let { target } = lead;
+    try {
+      for (let turn = 0; turn < TURNS_MAX; turn++) {
+        const part = await this.#part(query, target, server, untilMs);
+        if (part === undefined) break;
+        asked = part.asked ?? asked;
+        attempts.push(...(part.asked?.attempts ?? []));
+        if (part.target === undefined) {
+          const bytes = withTarget(query, records, part, { transport, udpSizeMax });
+          if (bytes === undefined) throw new Error(`the answers to ${target} fit into no message`);
+          return { from: 'zone', ...asked, bytes, rcode: part.rcode, attempts };
+        }
+        records.push(...part.answers);
+        target = part.target;
+      }
+      const bytes = refusal(query, RCODE.SERVFAIL, true);
+      return { bytes, rcode: RCODE.SERVFAIL, from: 'failure', attempts };
+    } catch (error) {
+      return this.#failed(query, error);
+    }
+  }
+
+  /** Undefined: not in time. */
+  async #part(
+    query: Query,
+    target: string,
+    server: string,
+    untilMs: number,
+  ): Promise<Part | undefined> {
+    const { udpSizeMax, zone, forwarder } = this.#options;
+    const further = targetQuery(query, target);
+    if (further === undefined) throw new Error(`bug: ${target} is no name`);
+    const whole = { transport: 'tcp', udpSizeMax } as const;
+    const options = { ...whole, server, isRecursionAllowed: true, random: Math.random };
+    const resolved = resolve(zone(), further, options);
+    if (resolved.kind === 'answer') {
+      const { bytes, target: next } = resolved;
+      return { ...sectionsOf(bytes), ...(next !== undefined && { target: next }) };
+    }
+    const asked = await inTime(forwarder.ask(further, whole), untilMs);
+    if (asked === undefined) return undefined;
+    const lead = this.#leadOf(further, asked);
+    if (lead === undefined) return { ...sectionsOf(asked.bytes), asked };
+    return { rcode: RCODE.NOERROR, authorities: [], ...lead, asked };
   }
 
   #failed(query: Query, error: unknown): Done {
@@ -124,4 +205,19 @@ export class Answering {
     const bytes = refusal(query, RCODE.SERVFAIL, true);
     return { bytes, rcode: RCODE.SERVFAIL, from: 'failure' };
   }
+}
+
+function sectionsOf(bytes: Uint8Array): Sections {
+  const sections = readSections(bytes);
+  if (sections === undefined) throw new Error('bug: an answer of our own cannot be read');
+  return sections;
+}
+
+/** Undefined where it comes later: what is asked is kept then, and nobody waits for it. */
+function inTime<T>(promise: Promise<T>, untilMs: number): Promise<T | undefined> {
+  return new Promise((resolveWith, reject) => {
+    const leftMs = Math.max(0, untilMs - performance.now());
+    const timer = setTimeout(resolveWith, leftMs, undefined);
+    void promise.then(resolveWith, reject).finally(() => clearTimeout(timer));
+  });
 }

@@ -10,7 +10,7 @@ import type { DnsEngine } from '../../api/engine.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
 import type { VipPools } from '../../catalog/vips.ts';
 import { formatAddress, type HostPort } from '../../cluster/address.ts';
-import type { DnsConfig } from '../../config/dns-schema.ts';
+import type { DnsConfig, ForwardZone } from '../../config/dns-schema.ts';
 import type { Cgroup } from '../../datapath/io/cgroup.ts';
 import type { Pins } from '../../datapath/io/pins.ts';
 import type { Logger } from '../../telemetry/io/log.ts';
@@ -26,6 +26,8 @@ import {
   type DnsReading,
 } from '../counters.ts';
 import type { ForwardSettings, ForwardStats } from '../forward/types.ts';
+import { isNowhere } from '../loopback.ts';
+import { isWithin } from '../names.ts';
 import {
   buildZone,
   plainAnswers,
@@ -119,6 +121,7 @@ export class Dns implements DnsEngine {
       udpSizeMax,
       zone: () => this.#current(),
       forwarder: this.#forwarder,
+      timeoutMs: config.timeoutMs,
       allowed: this.#allowed,
       counters: this.#counters,
       log,
@@ -414,14 +417,23 @@ export class Dns implements DnsEngine {
     const { config, pools, world } = this.#options;
     const { domain, ttl, negativeTtl, forward } = config;
     const { isApplied: isReady, ...known } = world();
-    const elsewhere = [...forward.keys()].filter((zone) => zone.endsWith(`.${domain}`));
+    const elsewhere = [...forward.keys()].filter(
+      (zone) => zone.endsWith(`.${domain}`) || (isNowhere(zone) && !isWithin(domain, zone)),
+    );
     return { domain, ttl, negativeTtl, pools, elsewhere, isReady, ...known };
   }
 
   #settings(): ForwardSettings {
-    const { forward, timeoutMs, maxConcurrent, cacheBytes, staleSeconds } = this.#options.config;
+    const { config } = this.#options;
+    const { timeoutMs, maxConcurrent, cacheBytes, staleSeconds } = config;
+    const all = new Map<string, ForwardZone>([
+      ['', { servers: this.#upstreams }],
+      ...config.forward,
+    ]);
+    const inOrder = [...all].filter(([, { order = config.order }]) => order === 'strict');
     return {
-      zones: new Map([['', this.#upstreams], ...forward]),
+      zones: new Map([...all].map(([zone, { servers }]) => [zone, servers])),
+      strict: new Set(inOrder.map(([zone]) => zone)),
       timeoutMs,
       maxConcurrent,
       cacheBytes,

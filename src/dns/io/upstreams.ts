@@ -103,6 +103,11 @@ export class Forwarder {
     });
   }
 
+  /** Of the zones that have upstreams of their own, the one that a name is in; '' of all others. */
+  zoneOf(name: string): string {
+    return this.#machine.zoneOf(name);
+  }
+
   update(settings: ForwardSettings): void {
     this.#timeoutMs = settings.timeoutMs;
     this.#machine.update(settings);

@@ -68,6 +68,7 @@ test('a host without a configuration has every default', () => {
     cacheBytes: 16_777_216,
     staleSeconds: 86_400,
     kernel: true,
+    order: 'fastest',
   });
   assert.deepEqual(allow.map(formatCidr), ['127.0.0.0/8', '::1/128']);
   assert.equal(forward.size, 0);
@@ -137,7 +138,12 @@ dns:
   listen: [127.0.0.1, '[::1]:5353']
   domain: Corp.Example.
   upstreams: [192.0.2.1, '[2001:db8::53]:5300']
-  forward: {Lab.Example.: [10.0.0.2], __proto__: ['10.0.0.3:54']}
+  forward:
+    Lab.Example.: [10.0.0.2]
+    __proto__: ['10.0.0.3:54']
+    corp.example: {servers: [10.0.0.4], order: strict}
+    b.example: {servers: [10.0.0.5]}
+  order: strict
   allow: [10.0.0.0/8]
   kernel: false
 `);
@@ -153,10 +159,13 @@ dns:
   assert.deepEqual(
     [...dns.forward],
     [
-      ['lab.example', [{ host: '10.0.0.2', port: 53 }]],
-      ['__proto__', [{ host: '10.0.0.3', port: 54 }]],
+      ['lab.example', { servers: [{ host: '10.0.0.2', port: 53 }] }],
+      ['__proto__', { servers: [{ host: '10.0.0.3', port: 54 }] }],
+      ['corp.example', { servers: [{ host: '10.0.0.4', port: 53 }], order: 'strict' }],
+      ['b.example', { servers: [{ host: '10.0.0.5', port: 53 }] }],
     ],
   );
+  assert.equal(dns.order, 'strict');
   assert.deepEqual([dns.allow.map(formatCidr), dns.kernel], [['10.0.0.0/8'], false]);
   const merged = load('dns: {kernel: false}', { dns: { enabled: false } }).dns;
   assert.deepEqual([merged.enabled, merged.kernel], [false, false]);
@@ -172,6 +181,13 @@ test('what the resolver cannot do with is told by its knob', () => {
     ['upstreams: [dns.example]', 'dns.upstreams "dns.example" is not an IP address'],
     ['forward: [a]', 'dns.forward is not a map of zones'],
     ['forward: {corp.example: 10.0.0.1}', 'dns.forward of corp.example is not a list'],
+    ['forward: {a.b: {servers: 1}}', 'dns.forward of a.b: servers is not a list'],
+    [
+      'forward: {a.b: {servers: [10.0.0.1], order: first}}',
+      'dns.forward of a.b: order "first" is neither fastest nor strict',
+    ],
+    ['forward: {a.b: {servers: [10.0.0.1], strict: 1}}', 'unknown field "strict"'],
+    ['order: 1', 'dns.order 1 is neither fastest nor strict'],
     ['forward: {a.b: [10.0.0.1], A.b.: [10.0.0.2]}', 'zone a.b is there twice'],
     ['forward: {a b: [10.0.0.1]}', 'zone "a b" is no domain name'],
     ['allow: [10.0.0.1/8]', 'dns.allow "10.0.0.1/8" has bits after its prefix'],

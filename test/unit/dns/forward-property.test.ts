@@ -84,8 +84,9 @@ function runSeed(seed: number): void {
   const timeoutMs = [100, 500, 2000][seed % 3] ?? 2000;
   const labels = LABELS.slice(0, 1 + (seed % LABELS.length));
   const maxConcurrent = [2, 10, 1000][Math.floor(seed / 3) % 3] ?? 10;
+  const strict = new Set(seed % 5 < 2 ? [''] : []);
   const world = new ForwardWorld(
-    settingsOf(labels, { cacheBytes, timeoutMs, maxConcurrent }),
+    settingsOf(labels, { cacheBytes, timeoutMs, maxConcurrent, strict }),
     seed,
   );
   const { random } = world;

@@ -368,6 +368,22 @@ describe('resolve()', () => {
   });
 });
 
+test('names below onion or invalid that others have are theirs, but for user records', () => {
+  const elsewhere = ['onion', 'a.invalid'];
+  const parted = zoneOf({
+    ...WORLD,
+    elsewhere,
+    records: ['kept.onion A 198.51.100.4', 'to.zerohop.internal CNAME x.onion'],
+  });
+  const says = (name: string): string => brief(parted, name, 'A');
+  for (const name of ['onion', 'x.ONION', 'below.kept.onion', 'a.invalid', 'x.a.invalid'])
+    assert.equal(says(name), 'forwarded', name);
+  assert.equal(says('kept.onion'), 'A 198.51.100.4');
+  assert.equal(says('b.invalid'), 'NXDOMAIN (invalid)');
+  const to = resolved(parted, 'to.zerohop.internal', 'A');
+  assert.equal(to.kind === 'answer' && to.target, 'x.onion');
+});
+
 test('a zone below the domain that others have is theirs, but for the names of ours in it', () => {
   const elsewhere = ['shop.zerohop.internal', 'sub.zerohop.internal'];
   const parted = zoneOf({
