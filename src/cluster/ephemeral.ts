@@ -3,6 +3,8 @@
  * value, by (incarnation, sequence) of the origin. A fact ends after a time counted on each host's
  * own clock, so clocks need not agree; what is handed on carries the rest of its time, never more.
  *
+ * Where all is full, the origin with most facts gives way to those with fewer, and this host's own are always taken.
+ *
  * An ended or withdrawn fact is remembered without its value for `rememberMs`, and up to `forgetEveryMs`
  * longer, so that an older one which is still under way does not come back. Never sends and never asks the time.
  */
@@ -47,6 +49,10 @@ export const EPHEMERAL_LIMITS: EphemeralLimits = {
   forgetEveryMs: 1000,
 };
 
+/** Of origins that are not known yet. Guesses: as many as of one origin; by then health facts are said again. */
+const STRANGERS_MAX = 2000;
+const STRANGERS_MS = 10_000;
+
 interface Held {
   readonly fact: Fact;
   readonly endsAtMs: number;
@@ -62,6 +68,8 @@ export class Ephemeral {
   #sequence = 0;
   #size = 0;
   #nextAtMs = Infinity;
+  /** What gave way, and is yet to be told. */
+  #outcast: FactChanged[] = [];
 
   /** `incarnation` is higher than in any earlier life of `self`. */
   constructor(self: string, incarnation: number, limits: Partial<EphemeralLimits> = {}) {
@@ -74,7 +82,7 @@ export class Ephemeral {
     return this.#size;
   }
 
-  /** A fact of this host, to be broadcast; undefined if a limit is in the way. */
+  /** A fact of this host, to be broadcast; undefined if it is too large, or one too many of this host. */
   state(
     key: string,
     value: Uint8Array | undefined,
@@ -130,14 +138,17 @@ export class Ephemeral {
     return facts;
   }
 
-  /** When `expire` has something to do. */
+  /** When `expire` has something to do; at once where others gave way. */
   get nextAtMs(): number {
     return this.#nextAtMs;
   }
 
   expire(nowMs: number): FactChanged[] {
     if (nowMs < this.#nextAtMs) return [];
-    const changed: FactChanged[] = [];
+    const changed = this.#outcast.filter(
+      ({ origin, key }) => this.value(origin, key, nowMs) === undefined,
+    );
+    this.#outcast = [];
     this.#nextAtMs = Infinity;
     for (const [origin, keys] of this.#origins) {
       for (const [key, held] of keys) {
@@ -169,7 +180,8 @@ export class Ephemeral {
     if (there !== undefined && !isNewer(fact, there.fact)) return 'old';
     if (there === undefined) {
       const { factsMax, factsPerOriginMax } = this.#limits;
-      if (this.#size >= factsMax || keys.size >= factsPerOriginMax) return 'refused';
+      if (keys.size >= factsPerOriginMax) return 'refused';
+      if (this.#size >= factsMax && !this.#makeRoom(origin, keys.size, nowMs)) return 'refused';
       this.#size += 1;
       this.#origins.set(origin, keys);
     }
@@ -178,6 +190,26 @@ export class Ephemeral {
     keys.set(key, held);
     this.#wake(held);
     return 'taken';
+  }
+
+  /** Whoever has most gives way to whoever has fewer: nobody keeps the others out. */
+  #makeRoom(origin: string, count: number, nowMs: number): boolean {
+    let most: Map<string, Held> | undefined;
+    let crowd = '';
+    for (const [id, keys] of this.#origins) {
+      if (id === this.#self || keys.size <= (most?.size ?? count + 1)) continue;
+      most = keys;
+      crowd = id;
+    }
+    if (most === undefined) return origin === this.#self;
+    for (const [key, { fact }] of most) {
+      most.delete(key);
+      this.#size -= 1;
+      if (fact.value !== undefined) this.#outcast.push({ origin: crowd, key, value: undefined });
+      this.#nextAtMs = nowMs;
+      break;
+    }
+    return true;
   }
 
   #forgetAtMs(endsAtMs: number): number {
@@ -191,6 +223,35 @@ export class Ephemeral {
 
   *#all(): Iterable<Held> {
     for (const keys of this.#origins.values()) yield* keys.values();
+  }
+}
+
+/** Facts that came before their origin was known, as a newcomer's may: kept aside, a while and not too many. */
+export class Strangers {
+  #waiting: { readonly fact: Fact; readonly sinceMs: number }[] = [];
+
+  get size(): number {
+    return this.#waiting.length;
+  }
+
+  keep(fact: Fact, nowMs: number): void {
+    const [oldest] = this.#waiting;
+    if (oldest !== undefined && nowMs - oldest.sinceMs >= STRANGERS_MS)
+      this.take(() => false, nowMs);
+    if (this.#waiting.length < STRANGERS_MAX) this.#waiting.push({ fact, sinceMs: nowMs });
+  }
+
+  /** Those whose origin is known by now, each with the rest of its time. */
+  take(isKnown: (origin: string) => boolean, nowMs: number): Fact[] {
+    const known: Fact[] = [];
+    this.#waiting = this.#waiting.filter(({ fact, sinceMs }) => {
+      const waitedMs = nowMs - sinceMs;
+      if (waitedMs >= STRANGERS_MS) return false;
+      if (!isKnown(fact.origin)) return true;
+      known.push({ ...fact, forMs: Math.max(0, fact.forMs - Math.ceil(waitedMs)) });
+      return false;
+    });
+    return known;
   }
 }
 

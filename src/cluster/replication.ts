@@ -8,10 +8,16 @@
  */
 import { unit, below, type Random } from '../hyparview-ts/random.ts';
 import type { Priority } from '../hyparview-ts/index.ts';
-import type { Changed, Replica, Update } from '../state/replica/replica.ts';
+import {
+  documentOf,
+  SHARED,
+  type Changed,
+  type Replica,
+  type Update,
+} from '../state/replica/replica.ts';
 import { LIMITS } from '../state/replica/limits.ts';
 import { buildUpdate, parseUpdate } from '../state/replica/wire.ts';
-import { Ephemeral, type Fact } from './ephemeral.ts';
+import { Strangers, type Ephemeral, type Fact } from './ephemeral.ts';
 import { EMPTY_DIGEST, Exchange } from './exchange.ts';
 import {
   REPLICATION_CONFIG,
@@ -59,6 +65,7 @@ export class Replication {
   #queue: Update[] = [];
   #queueBytes = 0;
   readonly #facts = new Map<Priority, Map<string, Fact>>();
+  readonly #strangers = new Strangers();
   /** Documents that neighbours are to be told of, and the one they are from. */
   readonly #news = new Map<string, string | undefined>();
   #sentAtMs = -Infinity;
@@ -176,7 +183,7 @@ export class Replication {
       case 'got':
         return this.#exchange.onGot(from, message.bytes, this.#nowMs);
       case 'facts':
-        return this.#learn(message.facts);
+        return this.#learn(message.facts, from);
     }
   }
 
@@ -224,6 +231,8 @@ export class Replication {
     const changed = merged(this.#changed.filter(({ length }) => length > 0));
     this.#changed = [];
     if (changed.length > 0) this.#out.push({ type: 'changed', changed });
+    if (this.#strangers.size > 0 && changed.some(({ document }) => document !== SHARED))
+      this.#learn(this.#strangers.take((origin) => this.#isKnown(origin), this.#nowMs));
   }
 
   /** A document of which something came that does not fit: asked for where it came from, or anywhere. */
@@ -271,9 +280,21 @@ export class Replication {
     this.#facts.set(priority, facts);
   }
 
-  #learn(facts: readonly Fact[]): void {
-    const changed = this.#ephemeral.receive(facts, this.#nowMs);
+  /** Of nodes with a document, and of the neighbour that says it itself: made-up origins could be without number. */
+  #learn(facts: readonly Fact[], from?: string): void {
+    const known: Fact[] = [];
+    for (const fact of facts) {
+      if (fact.origin === from || this.#isKnown(fact.origin)) known.push(fact);
+      else if (this.#isWelcome(documentOf(fact.origin))) this.#strangers.keep(fact, this.#nowMs);
+    }
+    const changed = this.#ephemeral.receive(known, this.#nowMs);
     if (changed.length > 0) this.#out.push({ type: 'facts', changed });
+  }
+
+  #isKnown(node: string): boolean {
+    if (node === this.#replica.node) return true;
+    const document = documentOf(node);
+    return this.#exchange.digest(document) !== EMPTY_DIGEST && this.#isWelcome(document);
   }
 
   #waits(): boolean {

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { Ephemeral, isNewer, type Fact } from '../../../src/cluster/ephemeral.ts';
+import { Ephemeral, isNewer, Strangers, type Fact } from '../../../src/cluster/ephemeral.ts';
 
 /** An origin gives each sequence to one fact: what it says follows from that here. */
 const fact: fc.Arbitrary<Fact> = fc
@@ -141,7 +141,7 @@ test('there is a limit to all facts, to those of one origin, to keys, values and
   const taken = (...facts: Fact[]): number => table.receive(facts, 0).length;
   assert.equal(taken(...['1', '2', '3', '4'].map((key) => of('a', key))), 3);
   assert.equal(taken(...['1', '2', '3', '4'].map((key) => of('b', key))), 2);
-  assert.equal(table.state('mine', Uint8Array.of(1), 10, 0), undefined);
+  assert.equal(table.size, 5);
   table.expire(10);
   table.expire(70_000);
   assert.equal(table.size, 0);
@@ -160,4 +160,73 @@ test('what a host states has ever higher sequences, and its new life counts more
   const [first, second, third] = [state(old, 1), state(old, 2), state(young, 3)];
   for (const facts of [second, first, third, second]) table.receive(facts, 0);
   assert.deepEqual(table.value('a', 'k', 0), Uint8Array.of(3));
+});
+
+const factOf = (origin: string, key: string, forMs = 1000): Fact => {
+  return { origin, incarnation: 1, sequence: 1, key, forMs, value: Uint8Array.of(1) };
+};
+const keys = (count: number, from = 0): string[] =>
+  Array.from({ length: count }, (_, i) => `k${from + i}`);
+
+test('where all is full, who has most gives way to who has fewer, and what gave way is told', () => {
+  const table = new Ephemeral('me', 1, { factsMax: 8, factsPerOriginMax: 6 });
+  const told = new Set<string>();
+  const give = (facts: readonly Fact[], nowMs: number): void => {
+    for (const { origin, key, value } of [...table.receive(facts, nowMs), ...table.expire(nowMs)])
+      if (value === undefined) told.delete(`${origin} ${key}`);
+      else told.add(`${origin} ${key}`);
+    const there = table.facts(nowMs).map(({ origin, key }) => `${origin} ${key}`);
+    assert.deepEqual([...told].sort(), there.sort());
+    assert.ok(table.size <= 8);
+  };
+  const count = (origin: string): number =>
+    [...told].filter((name) => name.startsWith(origin)).length;
+  give(
+    keys(6).map((key) => factOf('a', key)),
+    0,
+  );
+  give(
+    keys(6).map((key) => factOf('b', key)),
+    1,
+  );
+  assert.deepEqual([count('a'), count('b')], [4, 4]);
+  give([factOf('c', 'k'), factOf('d', 'k')], 2);
+  assert.deepEqual([count('a'), count('b'), count('c'), count('d')], [3, 3, 1, 1]);
+  give([factOf('a', 'k9'), factOf('b', 'k9')], 3);
+  assert.deepEqual([count('a'), count('b')], [3, 3], 'none takes from its equal');
+});
+
+test('what this host says itself is taken, whatever others have filled the table with', () => {
+  const table = new Ephemeral('me', 1, { factsMax: 20, factsPerOriginMax: 10 });
+  const crowd = Array.from({ length: 20 }, (_, i) => factOf(`n${i}`, 'k'));
+  table.receive(crowd, 0);
+  for (const key of keys(10)) assert.equal(table.state(key, Uint8Array.of(1), 1000, 1)?.key, key);
+  assert.equal(table.state('one more', Uint8Array.of(1), 1000, 1), undefined);
+  assert.deepEqual(table.value('me', 'k0', 2), Uint8Array.of(1));
+  table.receive(
+    keys(10).map((key) => factOf('late', key)),
+    2,
+  );
+  assert.equal(table.facts(2).filter(({ origin }) => origin === 'me').length, 10);
+});
+
+test('facts of strangers wait for their origin to be known, not for long and not many', () => {
+  const strangers = new Strangers();
+  for (const key of keys(3)) strangers.keep(factOf('a', key, 700), 0);
+  strangers.keep(factOf('b', 'k'), 0);
+  const isA = (origin: string): boolean => origin === 'a';
+  assert.deepEqual(
+    strangers.take(isA, 300).map(({ key, forMs }) => [key, forMs]),
+    keys(3).map((key) => [key, 400]),
+  );
+  assert.equal(strangers.size, 1);
+  for (const key of keys(5000)) strangers.keep(factOf('x', key), 1000);
+  assert.equal(strangers.size, 2000);
+  strangers.keep(factOf('a', 'k'), 11_001);
+  assert.deepEqual(
+    strangers.take(isA, 11_002).map(({ origin }) => origin),
+    ['a'],
+    'the others have gone by then',
+  );
+  assert.equal(strangers.size, 0);
 });

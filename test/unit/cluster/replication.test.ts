@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { Ephemeral, type Fact } from '../../../src/cluster/ephemeral.ts';
 import { EMPTY_DIGEST } from '../../../src/cluster/exchange.ts';
 import type { ReplicationOutput } from '../../../src/cluster/replication-types.ts';
 import {
@@ -9,6 +10,8 @@ import {
   encodeReplication,
   type ReplicationMessage,
 } from '../../../src/cluster/replication-wire.ts';
+import { Replication } from '../../../src/cluster/replication.ts';
+import { sfc32 } from '../../../src/hyparview-ts/random.ts';
 import { KvStore } from '../../../src/state/kv.ts';
 import { Kv, type KvOperation } from '../../../src/state/replica/kv.ts';
 import { Replica, SHARED, type Update } from '../../../src/state/replica/replica.ts';
@@ -333,7 +336,7 @@ test('facts reach all, the newest counts, and a new neighbour is told', () => {
   const out = one.give({ type: 'fact', key: 'health/x', value, forMs: 500, priority: 'urgent' }, 0);
   const [cast] = out.filter((output) => output.type === 'broadcast');
   assert.ok(cast?.type === 'broadcast' && cast.priority === 'urgent');
-  const other = new One('bb');
+  const other = new One('bb', [documentFrom('a')]);
   const taken = other.give({ type: 'broadcast', origin: 'a', bytes: cast.bytes }, 0);
   const changed = { origin: 'a', key: 'health/x', value };
   assert.deepEqual(taken[0], { type: 'facts', changed: [changed] });
@@ -354,6 +357,128 @@ test('facts reach all, the newest counts, and a new neighbour is told', () => {
     type: 'facts',
     changed: [{ ...changed, value: undefined }],
   });
+});
+
+/** What makes a node known. */
+function documentFrom(node: string): Update {
+  const host = Replica.open({ node, writer: 100 + node.charCodeAt(node.length - 1) });
+  host.transact([{ document: 'own', key: 'node/info', value: '{}' }], WALL);
+  return host.whole(host.own);
+}
+
+const factOf = (origin: string, key: string): Fact => {
+  return { origin, incarnation: 1, sequence: 1, key, forMs: 30_000, value: Uint8Array.of(1) };
+};
+
+/** Whose facts are told. */
+const toldOf = (outputs: readonly ReplicationOutput[]): string[] =>
+  outputs.flatMap((output) =>
+    output.type === 'facts' ? output.changed.map(({ origin }) => origin) : [],
+  );
+
+test('facts of origins that nobody knows leave the room to those of hosts, and to those of this one', () => {
+  const one = new One('a', [documentFrom('host')]);
+  one.give({ type: 'up', peer: 'bad' }, 0);
+  for (let i = 0; i < 25_000; i += 1000) {
+    const facts = Array.from({ length: 1000 }, (_, n) => factOf(`ghost-${i + n}`, 'k'));
+    assert.deepEqual(toldOf(one.tell('bad', { type: 'facts', facts }, 1)), []);
+    const bytes = encodeReplication({ type: 'facts', facts: [factOf(`ghost-${i}`, 'k')] });
+    const forged = { type: 'broadcast', origin: `ghost-${i}`, bytes } as const;
+    assert.deepEqual(toldOf(one.give(forged, 1)), []);
+  }
+  assert.deepEqual(toldOf(one.tell('bad', { type: 'facts', facts: [factOf('host', 'k')] }, 2)), [
+    'host',
+  ]);
+  const own = { type: 'fact', key: 'k', value: Uint8Array.of(1), forMs: 500 } as const;
+  const said = one.give({ ...own, priority: 'urgent' }, 2);
+  assert.ok(said.some(({ type }) => type === 'broadcast'));
+  assert.ok(!said.some(({ type }) => type === 'notice'));
+  const [all] = sent(one.give({ type: 'up', peer: 'ccc' }, 3)).filter(
+    ({ type }) => type === 'facts',
+  );
+  assert.ok(all?.type === 'facts');
+  assert.deepEqual(all.facts.map(({ origin }) => origin).sort(), ['a', 'host']);
+});
+
+test('a neighbour is believed what it says of itself, though its document is yet to come', () => {
+  const one = new One('a');
+  one.give({ type: 'up', peer: 'new' }, 0);
+  const facts = [factOf('new', 'k'), factOf('else', 'k')];
+  assert.deepEqual(toldOf(one.tell('new', { type: 'facts', facts }, 1)), ['new']);
+});
+
+test('a joiner is told facts before the documents that they are of, and knows them when these are there', () => {
+  const nodes = ['host-1', 'host-2', 'host-3'];
+  const there = new One('bb', nodes.map(documentFrom));
+  there.give({ type: 'up', peer: 'other' }, 0);
+  there.tell('other', { type: 'facts', facts: nodes.map((node) => factOf(node, 'k')) }, 0);
+  const joiner = new One('ccc');
+  const told: string[] = [];
+  const order: string[] = [];
+  const queue: { to: One; from: string; bytes: Uint8Array }[] = [];
+  const run = (of: One, from: string, outputs: readonly ReplicationOutput[]): void => {
+    if (of === joiner) {
+      told.push(...toldOf(outputs));
+      order.push(...outputs.map(({ type }) => type));
+    }
+    for (const output of outputs)
+      if (output.type === 'send' && output.to !== 'other')
+        queue.push({ to: of === joiner ? there : joiner, from, bytes: output.bytes });
+  };
+  run(there, 'bb', there.give({ type: 'up', peer: 'ccc' }, 5000));
+  run(joiner, 'ccc', joiner.give({ type: 'up', peer: 'bb' }, 5000));
+  for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
+    const { to, from, bytes } = next;
+    const outputs = to.give({ type: 'message', from, bytes }, 5001);
+    const isFacts = to === joiner && decodeReplication(bytes)?.type === 'facts';
+    if (isFacts) assert.deepEqual(toldOf(outputs), [], 'nobody is known yet');
+    run(to, to === joiner ? 'ccc' : 'bb', outputs);
+  }
+  assert.deepEqual(told.sort(), nodes);
+  assert.ok(order.indexOf('changed') < order.indexOf('facts'));
+  assert.equal(toldOf(joiner.give({ type: 'timer' }, 29_999)).length, 0);
+  const ended = toldOf(joiner.give({ type: 'timer' }, 30_001));
+  assert.deepEqual(ended.sort(), nodes, 'when they end everywhere, not when they were met');
+});
+
+test('a fact for which there was no room before its document came is known when it is said again', () => {
+  const one = new One('a');
+  one.give({ type: 'up', peer: 'bad' }, 0);
+  const facts = Array.from({ length: 3000 }, (_, n) => factOf(`ghost-${n}`, 'k'));
+  one.tell('bad', { type: 'facts', facts }, 0);
+  const said = (sequence: number, nowMs: number): ReplicationOutput[] => {
+    const bytes = encodeReplication({
+      type: 'facts',
+      facts: [{ ...factOf('host', 'k'), sequence }],
+    });
+    return one.give({ type: 'broadcast', origin: 'host', bytes }, nowMs);
+  };
+  assert.deepEqual(toldOf(said(1, 1)), []);
+  const bytes = encodeReplication({ type: 'updates', updates: [documentFrom('host')] });
+  assert.deepEqual(toldOf(one.give({ type: 'broadcast', origin: 'host', bytes }, 100)), []);
+  assert.deepEqual(toldOf(said(2, 10_001)), ['host']);
+});
+
+test('facts of a node that is gone for good are not taken, and do not wait', () => {
+  const gone = new Set(['node:host']);
+  const replica = Replica.open(
+    { node: 'a', writer: 1 },
+    { clock: '', updates: [documentFrom('host')] },
+  );
+  const replication = new Replication({
+    replica,
+    ephemeral: new Ephemeral('a', 1),
+    random: sfc32(1),
+    isWelcome: (document) => !gone.has(document),
+  });
+  const bytes = encodeReplication({ type: 'facts', facts: [factOf('host', 'k')] });
+  const heard = { type: 'broadcast', origin: 'host', bytes } as const;
+  assert.deepEqual(toldOf(replication.handle(heard, 0, WALL)), []);
+  gone.clear();
+  const updates = encodeReplication({ type: 'updates', updates: [documentFrom('else')] });
+  const other = { type: 'broadcast', origin: 'else', bytes: updates } as const;
+  assert.deepEqual(toldOf(replication.handle(other, 1, WALL)), []);
+  assert.deepEqual(toldOf(replication.handle(heard, 2, WALL)), ['host']);
 });
 
 test('no bytes make it throw, as a broadcast or from a peer', () => {
