@@ -16,7 +16,7 @@ export interface ReplicaLimits {
   /** Data directories that ever wrote to a document, in one epoch of it. */
   readonly writersPerDocumentMax: number;
   readonly documentsMax: number;
-  /** Changes that came before those they build on, in bytes for each document. */
+  /** Changes that came before those they build on, in memory for each document; a small one counts as 128. */
   readonly pendingBytesMax: number;
   readonly writesPerTransactionMax: number;
 }

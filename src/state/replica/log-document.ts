@@ -13,6 +13,7 @@ import * as Y from 'yjs';
 import { keyOf, parseCell, SEED, stampOf, WRITER_MAX, type Cell } from './cell.ts';
 import { compareStamps } from './hlc.ts';
 import type { ReplicaLimits } from './limits.ts';
+import { Waiting } from './waiting.ts';
 import { buildUpdate, parseUpdate, UpdateError, type LogUpdate } from './wire.ts';
 
 /** Which rewriting of a document; the higher number wins, then the higher proposer. */
@@ -113,6 +114,7 @@ export class LogDocument {
   readonly epoch: Epoch;
   readonly #limits: ReplicaLimits;
   readonly #doc: Y.Doc;
+  readonly #waiting: Waiting;
   /** A list only where there is more than one: there hardly ever is. */
   readonly #byKey = new Map<string, Entry | Entry[]>();
   #entries = 0;
@@ -128,6 +130,7 @@ export class LogDocument {
     this.id = id;
     this.epoch = epoch;
     this.#limits = limits;
+    this.#waiting = new Waiting(limits.pendingBytesMax);
     this.#doc = new Y.Doc({ guid: id });
     // Never written through: yjs draws a new id when it meets its own in an update.
     this.#doc.clientID = 0;
@@ -137,8 +140,9 @@ export class LogDocument {
   /** A document from a whole copy of it; throws UpdateError, also where something is missing. */
   static from(id: string, epoch: Epoch, bytes: Uint8Array, limits: ReplicaLimits): LogDocument {
     const document = new LogDocument(id, epoch, limits);
-    document.restore(bytes);
-    if (document.pendingBytes > 0) throw new UpdateError('a copy with something missing');
+    const { dropped } = document.restore(bytes);
+    if (dropped || document.pendingBytes > 0)
+      throw new UpdateError('a copy with something missing');
     return document;
   }
 
@@ -178,9 +182,9 @@ export class LogDocument {
     return this.#doc.store.clients.size;
   }
 
+  /** What waits for others, in memory, roughly. */
   get pendingBytes(): number {
-    const { pendingStructs, pendingDs } = this.#doc.store;
-    return (pendingStructs?.update.length ?? 0) + (pendingDs?.length ?? 0);
+    return this.#waiting.bytes;
   }
 
   /** How much of the log of `client` is known. */
@@ -198,17 +202,7 @@ export class LogDocument {
 
   /** What is not known to whom the vector is from; without one a whole copy. */
   diff(vector?: Uint8Array): Uint8Array {
-    const { store } = this.#doc;
-    const { pendingStructs, pendingDs } = store;
-    // yjs would put what waits into the update, with holes that parseUpdate() refuses.
-    store.pendingStructs = null;
-    store.pendingDs = null;
-    try {
-      return Y.encodeStateAsUpdate(this.#doc, vector);
-    } finally {
-      store.pendingStructs = pendingStructs;
-      store.pendingDs = pendingDs;
-    }
+    return Y.encodeStateAsUpdate(this.#doc, vector);
   }
 
   /** Equal if and, but for one in 2^64, only if the documents are. Not against forgery. */
@@ -228,27 +222,37 @@ export class LogDocument {
     return `${number}.${proposer}.${hex(hash1)}${hex(hash2)}`;
   }
 
-  /** Integrates what parseUpdate() made of `bytes`; throws UpdateError, with nothing changed, on a limit. */
+  /**
+   * Integrates what parseUpdate() made of `bytes`, as far as what it builds on is there; throws
+   * UpdateError, with nothing changed, on a limit.
+   */
   apply(update: LogUpdate, bytes: Uint8Array): Delta {
     this.check(update);
     this.#newest = undefined;
     this.#digest = undefined;
-    Y.applyUpdate(this.#doc, bytes);
-    const dropped = this.pendingBytes > this.#limits.pendingBytesMax;
-    if (dropped) {
-      this.#doc.store.pendingStructs = null;
-      this.#doc.store.pendingDs = null;
-    }
+    const admitted = this.#waiting.admit(update, (client) => this.known(client));
+    const fits = admitted.update;
+    if (fits === update) Y.applyUpdate(this.#doc, bytes);
+    else if (fits.runs.length + fits.removals.size > 0) Y.applyUpdate(this.#doc, buildUpdate(fits));
     const before = this.#before;
     this.#before = new Map();
-    return { before, newest: this.#newest, dropped };
+    return { before, newest: this.#newest, dropped: this.#dropPending() || admitted.dropped };
+  }
+
+  /** Of an update that names a log twice yjs takes in the second part only, and keeps what builds on the first. */
+  #dropPending(): boolean {
+    const { store } = this.#doc;
+    if (store.pendingStructs === null && store.pendingDs === null) return false;
+    store.pendingStructs = null;
+    store.pendingDs = null;
+    return true;
   }
 
   /** The same for bytes that were stored, or are a whole copy: without what changed by it. */
-  restore(bytes: Uint8Array): void {
+  restore(bytes: Uint8Array): Delta {
     this.#tellsChanges = false;
     try {
-      this.apply(parseUpdate(bytes, this.#limits, this.#limits.snapshotBytesMax), bytes);
+      return this.apply(parseUpdate(bytes, this.#limits, this.#limits.snapshotBytesMax), bytes);
     } finally {
       this.#tellsChanges = true;
     }

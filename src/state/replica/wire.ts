@@ -90,7 +90,7 @@ export function parseUpdate(
   for (const [client, items] of ds.clients) {
     if (!isClient(client)) throw new UpdateError(`removals in the log of ${client}`);
     const ranges = items.map((item) => ({ clock: item.clock, length: item.len }));
-    // yjs writes what has to wait as differences: in any other order it would come back as garbage.
+    // As yjs writes them; placeFinder() counts on it.
     let end = 0;
     for (const { clock, length } of ranges) {
       checkRange(clock, length);
