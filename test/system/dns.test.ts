@@ -201,6 +201,40 @@ test('a CNAME of ours to a name of others is answered with its address', async (
   assert.deepEqual(await dig(host, '+norecurse', 'www.corp.example'), ['cdn.example.']);
 });
 
+test('a CNAME of others to a service is answered with its VIP, as it is now', async () => {
+  await using host = await hostWith({ upstreams: ['127.0.0.70'] });
+  await upstream(host, '127.0.0.70');
+  const name = 'web.zerohop.internal.at.example';
+  assert.equal(await rcode(host, name), 'NXDOMAIN');
+  for (let i = 0; i < 2; i++) {
+    await putService(host, 'web', { ports: [{ port: 80 }] });
+    const [v4 = ''] = (await vips(host, 'web')).filter((vip) => !vip.includes(':'));
+    assert.deepEqual(await dig(host, name), [v4, 'web.zerohop.internal.']);
+    assert.deepEqual(await dig(host, '+tcp', name), [v4, 'web.zerohop.internal.']);
+    await host.must('service', 'rm', 'web');
+    assert.equal(await rcode(host, name), 'NXDOMAIN');
+  }
+});
+
+test('with dns.order strict the first server is asked as long as it is there, and query says who was', async () => {
+  await using host = await hostWith({ upstreams: ['127.0.0.70', '127.0.0.71'], order: 'strict' });
+  const first = await upstream(host, '127.0.0.70');
+  // The second one of its own, so that its answers are others.
+  await upstream(host, '127.0.0.72', '127.0.0.71');
+  const asked = async (name: string): Promise<string[]> => {
+    const { stdout } = await host.must('dns', 'query', name);
+    return [...stdout.matchAll(/;; asked (\S+):53|A\s+(192\.0\.2\.\d)$/gm)].map(
+      ([, server, address]) => server ?? address ?? '',
+    );
+  };
+  for (let i = 0; i < 10; i++)
+    assert.deepEqual((await asked(`n${i}.example`)).toSorted(), ['127.0.0.70', '192.0.2.1']);
+  first.kill();
+  await first.exited;
+  const after = (await asked('after.example')).toSorted();
+  assert.deepEqual(after, ['127.0.0.70', '127.0.0.71', '192.0.2.2']);
+});
+
 test('an address that another program has is told of with its name, and taken when it is free', async () => {
   await using host = await TestHost.create();
   const script = `

@@ -1,6 +1,7 @@
 /**
  * A name server of others, at the addresses that are given: any name has the address 192.0.2.N, where
- * N is the server's number from 1 on; TXT of `big.…` is 4 KB. Tells each question on its output.
+ * N is the server's number from 1 on; TXT of `big.…` is 4 KB. `NAME.at.example` is a CNAME to NAME, of
+ * which it says that there is none. Tells each question on its output.
  */
 import { createSocket } from 'node:dgram';
 import { createServer } from 'node:net';
@@ -15,10 +16,12 @@ function answer(message: Uint8Array, number: number, isUdp: boolean): Buffer {
   const { name = '', type = 'A' } = question ?? {};
   console.log(`${number} ${isUdp ? 'udp' : 'tcp'} ${type} ${name.toLowerCase()}`);
   const answers: Answer[] = [];
-  if (type === 'A') answers.push({ type, name, ttl: 60, data: `192.0.2.${number}` });
+  const target = name.replace(/\.at\.example$/i, '');
+  if (target !== name) answers.push({ type: 'CNAME', name, ttl: 60, data: target.toLowerCase() });
+  else if (type === 'A') answers.push({ type, name, ttl: 60, data: `192.0.2.${number}` });
   if (type === 'TXT' && name.toLowerCase().startsWith('big.'))
     answers.push({ type, name, ttl: 60, data: Array.from({ length: 20 }, () => 'x'.repeat(200)) });
-  const flags = 0x0180; // RD, RA
+  const flags = 0x0180 | (target === name ? 0 : 3); // RD, RA; NXDOMAIN
   const base = { type: 'response' as const, id: query.id ?? 0, questions: query.questions ?? [] };
   const whole = encode({ ...base, flags, answers });
   if (!isUdp || whole.length <= UDP_BYTES_MAX) return whole;
