@@ -130,7 +130,7 @@ export class Agent implements Engine {
   async look(at: 'kernel' | 'owners' | 'addresses' | 'identities' | 'disk'): Promise<void> {
     const pipeline = this.#pipeline;
     if (at === 'owners') return pipeline.reapOwners();
-    if (at === 'disk') return pipeline.tidy(this.cluster.isKeeper);
+    if (at === 'disk') return pipeline.tidy(this.cluster.rank);
     if (at === 'addresses') {
       this.#resolver.look();
       await this.cluster.refresh();

@@ -1,6 +1,8 @@
 /** Changes that were decided here. */
 import type { Catalog } from '../catalog/catalog.ts';
 import type { Change, StateSnapshot } from '../state/records.ts';
+import type { Changed } from '../state/replica/replica.ts';
+import { serviceKey } from '../state/replica/schema.ts';
 
 /** Makes nothing that was not there. */
 export function takesAway({ kind }: Change): boolean {
@@ -12,6 +14,16 @@ export function isSame(a: readonly Change[], b: readonly Change[]): boolean {
   if (a.length !== b.length) return false;
   const texts = new Set(a.map((change) => JSON.stringify(change)));
   return b.every((change) => texts.has(JSON.stringify(change)));
+}
+
+/** Others wrote one of the services that are put, and the snapshot does not show it yet. */
+export function isOvertaken(changes: readonly Change[], pending: readonly Changed[]): boolean {
+  const keys = new Set(
+    changes.flatMap((change) =>
+      change.kind === 'put-service' ? [serviceKey(change.service.name)] : [],
+    ),
+  );
+  return pending.some(({ key }) => keys.has(key));
 }
 
 /** Services whose own VIPs another one has, with those that the Catalog gave them. */

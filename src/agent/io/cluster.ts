@@ -33,9 +33,10 @@ import { formatCidr } from '../../net/cidr.ts';
 import { LOCAL_NODE } from '../../state/io/state.ts';
 import { ProblemError } from '../../state/problem.ts';
 import type { Rebase } from '../../state/replica/rebase.ts';
-import { SHARED, type Replica } from '../../state/replica/replica.ts';
+import { SHARED, type Replica, type Write } from '../../state/replica/replica.ts';
 import type { Logger } from '../../telemetry/io/log.ts';
 import { version } from '../../version.ts';
+import { blankWrite, FULL_WRITE, isBlank, isEverybodyBlank } from '../blank.ts';
 import {
   failOpenOf,
   memberAnswerOf,
@@ -43,7 +44,7 @@ import {
   routeAnswerOf,
   tokenAnswerOf,
 } from './cluster-answers.ts';
-import { enrolledAs, hasOthers, unfinishedJoin } from './enrolment.ts';
+import { enrolledAs, hasOthers, rememberedNodes, unfinishedJoin } from './enrolment.ts';
 import { ALL_REACHABLE, type Pipeline, type Reachability } from './pipeline.ts';
 
 const BLANK_LOOK_MS = 50;
@@ -66,6 +67,8 @@ export class Cluster implements ClusterEngine {
   #waitsFor: string | undefined;
   /** Came back as a member, and has not yet what another one has: its state may have been set back. */
   #isBehind = false;
+  /** Its state was lost, or it died before it had any. */
+  #isBlank = false;
   /** One joining, founding or leaving at a time. */
   #busy: string | undefined;
   #isStopping = false;
@@ -87,30 +90,62 @@ export class Cluster implements ClusterEngine {
     if (this.#pipeline.state.node !== node) this.#rebase(node, shared);
     if (identity === undefined && joining !== undefined) this.#forgetJoin();
     this.#isBehind = hasOthers(this.#config, this.#log);
+    this.#isBlank = this.#isBehind && this.#hasNothing();
+    if (this.#isBlank) await this.#sayBlank();
     if (identity !== undefined) await this.#return(identity);
     if (this.#member?.hasLeft === true) await this.leave();
   }
 
   /**
    * Where the state was lost, or this host died before it had any: resolves when it is as another
-   * member has it. Until then the kernel goes on with what it was told last.
+   * member has it, or nobody has any. Until then the kernel goes on with what it was told last.
    */
   async caughtUp(): Promise<void> {
-    if (!this.#isBlank() || !hasOthers(this.#config, this.#log)) return;
-    for (let look = 0; ; look++) {
-      const { neighbours = [] } = this.#member?.status() ?? {};
-      if (neighbours.some(({ behind }) => behind === 0)) return;
+    if (!this.#isBlank) return;
+    for (let look = 0; !this.#hasAll(); look++) {
       if (look % BLANK_LOOKS_TOLD === 0) this.#log.warn({ dataDir: this.#config.dataDir }, BLANK);
       await sleep(BLANK_LOOK_MS);
       await this.refresh();
     }
+    this.#isBlank = false;
+    await this.#say(FULL_WRITE);
   }
 
-  /** A member has documents of others, or a word about who left. */
-  #isBlank(): boolean {
+  #hasAll(): boolean {
+    const level = this.#levelWith();
     const { replica } = this.#pipeline.state;
+    if (level.some((id) => !isBlank(replica, id))) return true;
+    const known = this.#member?.members().map(({ id }) => id) ?? [];
+    return level.length > 0 && isEverybodyBlank(replica, known);
+  }
+
+  /** Neighbours that have what this host has, and no more. */
+  #levelWith(): readonly string[] {
+    const { neighbours = [] } = this.#member?.status() ?? {};
+    return neighbours.flatMap(({ id, behind }) => (behind === 0 ? [id] : []));
+  }
+
+  /** A member has documents of others, or a word about who left; but for one that died while it waited for them. */
+  #hasNothing(): boolean {
+    const { replica } = this.#pipeline.state;
+    if (isBlank(replica, replica.node)) return true;
     const isOthers = (id: string): boolean => id !== SHARED && id !== replica.own;
     return ![...replica.winners(SHARED)].length && !replica.documents().some(isOthers);
+  }
+
+  /** Before anybody can see its documents. */
+  async #sayBlank(): Promise<void> {
+    const { replica } = this.#pipeline.state;
+    if (isBlank(replica, replica.node)) return;
+    await this.#say(blankWrite(rememberedNodes(this.#config, this.#log)));
+  }
+
+  async #say(write: Write): Promise<void> {
+    try {
+      await this.#pipeline.write(() => [write]);
+    } catch (error) {
+      this.#log.error({ error }, 'whether this host has a state cannot be written down for others');
+    }
   }
 
   /** At a boot the agent is there before the network is. Services and rules do not wait for it. */
@@ -273,13 +308,18 @@ export class Cluster implements ClusterEngine {
   }
 
   /**
-   * Whether it is for this host to drop history that all share: the smallest id that is reachable,
-   * once it has what another one has. One that was set back may begin an epoch anew that others have.
+   * How many members that are alive have a smaller id, and are before this host in what one does for
+   * all. undefined until it has what another one has: one that was set back may begin an epoch anew
+   * that others have.
    */
-  get isKeeper(): boolean {
+  get rank(): number | undefined {
+    const { replica } = this.#pipeline.state;
+    this.#isBehind &&= !this.#levelWith().some((id) => !isBlank(replica, id));
+    if (this.#isBehind) return undefined;
     const member = this.#member;
-    this.#isBehind &&= member?.status().neighbours.some(({ behind }) => behind === 0) !== true;
-    return !this.#isBehind && (member?.isFirst ?? true);
+    if (member === undefined || member.isFirst) return 0;
+    return member.members().filter(({ id, state }) => id < member.nodeId && state === 'alive')
+      .length;
   }
 
   /** What is counted, for the metrics; undefined in no cluster. */

@@ -32,3 +32,13 @@ export function hasOthers(place: Place, log: Logger): boolean {
   if (vault.authority() === undefined) return true; // somebody else founded it
   return new Memory(place.dataDir, clusterId, systemClock, log).found.known.length > 0;
 }
+
+/** Ids of the other members that this one remembers, there or not. */
+export function rememberedNodes(place: Place, log: Logger): readonly string[] {
+  const vault = vaultOf(place);
+  const clusterId = vault?.identity()?.clusterId;
+  if (vault === undefined || clusterId === undefined) return [];
+  const { known, absent } = new Memory(place.dataDir, clusterId, systemClock, log).found;
+  const { seeds = [] } = vault.joining() ?? {};
+  return [...known, ...absent, ...seeds].map(({ id }) => id);
+}

@@ -17,12 +17,13 @@ import { ofNode } from '../../state/owners.ts';
 import { ProblemError, whyText } from '../../state/problem.ts';
 import type { Rebase } from '../../state/replica/rebase.ts';
 import type { Change } from '../../state/records.ts';
-import type { Changed, Update, Write } from '../../state/replica/replica.ts';
+import { SHARED, type Changed, type Update, type Write } from '../../state/replica/replica.ts';
 import type { Logger } from '../../telemetry/io/log.ts';
 import { releaseMemorySoon } from '../../telemetry/io/memory.ts';
-import { isSame, takesAway, vipsToSettle } from '../decided.ts';
+import { isOvertaken, isSame, takesAway, vipsToSettle } from '../decided.ts';
 import { Dirty } from '../dirty.ts';
 import { isLimit, NOT_APPLIED, refusedByKernel } from '../refusals.ts';
+import { Turn } from '../turn.ts';
 import { applyWhatFits, unfitText } from './fitting.ts';
 import type { HostKernel, NextState, PreparedState } from './host-kernel.ts';
 
@@ -79,6 +80,8 @@ export class Pipeline {
   /** What is in the replica and not yet in the snapshot. */
   readonly #pending: Changed[] = [];
   readonly #dirty = new Dirty();
+  readonly #epochTurn = new Turn();
+  readonly #vipsTurn = new Turn();
   #problem: string | undefined;
   /** A kernel that was not filled, as the rules do not fit into it. */
   #waiting: HostKernel | undefined;
@@ -278,15 +281,18 @@ export class Pipeline {
     this.#wake();
   }
 
-  /** What the disk refused is tried again, and history that nobody needs is dropped. */
-  async tidy(isKeeper: boolean): Promise<void> {
+  /** What the disk refused is tried again, and history that nobody needs is dropped. `rank` as Cluster has it. */
+  async tidy(rank: number | undefined): Promise<void> {
     await this.exclusive(() => {
       this.#follow();
       this.state.saveUnsaved();
       this.#removeOrphans();
-      const updates = this.state.compactIfDue(Date.now(), isKeeper);
+      if (rank === undefined) return Promise.resolve();
+      const nowMs = Date.now();
+      const isDue = this.state.replica.compactionDue(SHARED);
+      const updates = this.state.compactIfDue(nowMs, this.#epochTurn.isMine(isDue, rank));
       if (updates.length > 0) this.#spread?.({ updates, changed: [] });
-      return isKeeper ? this.#settleVips() : Promise.resolve();
+      return this.#settleVips(rank);
     });
   }
 
@@ -306,12 +312,14 @@ export class Pipeline {
    * Writes down the VIPs that the catalog gave to services whose own another one has: they keep
    * them when that one goes. Every host would write the same.
    */
-  async #settleVips(): Promise<void> {
+  async #settleVips(rank: number): Promise<void> {
     const { conflicts } = this.#catalog;
     const changes = vipsToSettle(this.#catalog, this.state.snapshot());
-    if (changes.length === 0) return;
+    if (!this.#vipsTurn.isMine(changes.length > 0, rank)) return;
     try {
-      await this.#commit(changes, false);
+      const { revision } = this.state.snapshot();
+      const done = await this.#commit(changes, false, true);
+      if (done.revision === revision) return;
       this.#log.warn({ conflicts }, 'services had one VIP: the later names have others now');
     } catch (error) {
       this.#log.error({ error, conflicts }, 'services have one VIP, and new ones were not stored');
@@ -342,6 +350,7 @@ export class Pipeline {
   async #commit(
     decided: readonly Change[],
     dryRun: boolean,
+    settles = false,
   ): Promise<Pick<Outcome, 'revision' | 'mapWrites' | 'warnings'>> {
     const before = this.state.snapshot();
     if (decided.length === 0) return { revision: before.revision, mapWrites: 0, warnings: [] };
@@ -359,13 +368,14 @@ export class Pipeline {
       mapWrites: prepared?.writes ?? 0,
       warnings: prepared?.warnings ?? [NOT_APPLIED],
     };
-    if (dryRun) {
+    // What came while the kernel planned was not known when this was decided: it is for the next look.
+    if (dryRun || (settles && isOvertaken(changes, this.#pending))) {
       prepared?.abandon();
       return { ...done, revision: before.revision };
     }
     let isWhole = false;
     try {
-      const committed = this.state.commit(changes, Date.now());
+      const committed = this.state.commit(changes, Date.now(), settles);
       this.#spread?.(committed);
       this.#hear(committed.changed);
       // Other hosts' writes to the same records: applied in their own turn.

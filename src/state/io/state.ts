@@ -146,12 +146,15 @@ export class State {
     return this.#view.snapshot();
   }
 
-  /** Changes that decide() made; durable, then visible. StoreError or ProblemError: nothing changed. */
-  commit(changes: readonly Change[], nowMs: number): Committed {
+  /**
+   * Changes that decide() made; durable, then visible. StoreError or ProblemError: nothing changed.
+   * With `settles` they win over nothing that is written elsewhere meanwhile.
+   */
+  commit(changes: readonly Change[], nowMs: number, settles = false): Committed {
     const { writes, elsewhere } = this.#view.writes(changes);
     const problems = this.#problemsOf(elsewhere, changes);
     if (problems.length > 0) throw new ProblemError(problems);
-    return this.write(writes, nowMs);
+    return this.write(settles ? writes.map((write) => ({ ...write, settles })) : writes, nowMs);
   }
 
   /** Why commit() would refuse: backends that are for other nodes to change. */

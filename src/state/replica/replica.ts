@@ -58,6 +58,8 @@ export interface Write {
   readonly value: string | undefined;
   /** Also if it is so already: against writes that are being made elsewhere it then counts. */
   readonly always?: boolean;
+  /** With the stamp of what it takes the place of: whatever is written elsewhere meanwhile wins over it. */
+  readonly settles?: boolean;
 }
 
 /** A key has another value than before; undefined: none. Each at most once for each call. */
@@ -242,12 +244,12 @@ export class Replica {
     const { keyCharsMax, cellCharsMax } = this.#limits;
     const cells: string[] = [];
     const removals = new Map<number, Range[]>();
-    for (const { key, value } of writes) {
+    for (const { key, value, settles = false } of writes) {
       if (!isKey(key, keyCharsMax)) throw new WriteError(`"${key.slice(0, 100)}" cannot be a key`);
       for (const entry of document.entriesOf(key))
         addRange(removals, logOf(entry), { clock: entry.at, length: 1 });
       if (value === undefined) continue;
-      const cell = formatCell(key, stamp, value);
+      const cell = formatCell(key, (settles ? document.winner(key) : undefined) ?? stamp, value);
       if (cell.length > cellCharsMax)
         throw new WriteError(
           `"${key}" would have ${cell.length} characters, at most ${cellCharsMax}`,

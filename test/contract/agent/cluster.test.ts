@@ -8,6 +8,8 @@ import { once } from 'node:events';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, mock, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { isBlank } from '../../../src/agent/blank.ts';
 import { hasOthers } from '../../../src/agent/io/enrolment.ts';
 import { readSecret, writeSecret } from '../../../src/cluster/io/files.ts';
 import { configSchema } from '../../../src/config/schema.ts';
@@ -333,6 +335,84 @@ test('a member that lost its state fills no tables before it has it from another
   await Promise.all([other.close(), again.close()]);
 });
 
+/** Members of one cluster that are closed, and the ports that they had. */
+async function closedMembers(count: number): Promise<{ directory: string; port: number }[]> {
+  const first = await founded();
+  await put(first, 'web');
+  const others: AgentHost[] = [];
+  for (let i = 1; i < count; i++) {
+    const other = await started();
+    others.push(other);
+    await other.cluster.join(tokenOf(first));
+  }
+  const all = [first, ...others];
+  const isKnown = ({ state }: AgentHost): boolean =>
+    state.snapshot().services.has('web') && state.view.nodes().size === count;
+  await eventually('all to know all', () => all.every(isKnown), SLOW);
+  const members = all.map((host) => ({ directory: host.directory, port: portOf(host) }));
+  await Promise.all(all.map((host) => host.close()));
+  return members;
+}
+
+/** Whether a neighbour has all that this one has. */
+function isLevel({ cluster }: AgentHost): boolean {
+  const status = cluster.status();
+  return status.member && status.neighbours.some(({ behind }) => behind === 0);
+}
+
+test('members that lost their state do not take each other for one that has it', async () => {
+  const [first, ...others] = await closedMembers(3);
+  for (const { directory } of others) State.setAside(directory);
+  const blank = others.map(({ directory, port }) => new AgentHost(directory, port));
+  let filled = 0;
+  for (const { kernel } of blank) kernel.whileStarting = () => (filled += 1);
+  const starts = blank.map((host) => host.start());
+  await eventually('them to be equal', () => blank.every(isLevel), SLOW);
+  // Some looks later.
+  await sleep(300);
+  assert.equal(filled, 0);
+  // One that dies now still knows that it waits.
+  const copies = blank.map(({ directory }) => `${directory}-dead`);
+  for (const [i, { directory }] of blank.entries())
+    execFileSync('cp', ['-a', directory, copies[i] ?? '']);
+  const full = new AgentHost(first?.directory ?? '', first?.port);
+  await full.start();
+  await Promise.all(starts);
+  for (const host of blank) {
+    assert.deepEqual([...host.kernel.services.keys()], ['web']);
+    await eventually('its word of it', () => !isBlank(full.state.replica, host.state.node), SLOW);
+  }
+  await Promise.all([full, ...blank].map((host) => host.close()));
+  const again = new AgentHost(copies[0] ?? '', others[0]?.port);
+  again.kernel.whileStarting = () => (filled += 1);
+  const start = again.start();
+  await eventually('a word of it', () => again.log.some((line) => line.includes('it waits for')));
+  assert.equal(filled, 2);
+  const last = new AgentHost(first?.directory ?? '', first?.port);
+  await last.start();
+  await start;
+  assert.deepEqual([...again.kernel.services.keys()], ['web']);
+  await Promise.all([last, again].map((host) => host.close()));
+});
+
+test('a cluster in which nobody has a state starts without one, once all are there', async () => {
+  const members = await closedMembers(3);
+  for (const { directory } of members) State.setAside(directory);
+  const hosts = members.map(({ directory, port }) => new AgentHost(directory, port));
+  let filled = 0;
+  for (const { kernel } of hosts) kernel.whileStarting = () => (filled += 1);
+  const [last, ...others] = hosts;
+  const starts = others.map((host) => host.start());
+  await eventually('them to be equal', () => others.every(isLevel), SLOW);
+  await sleep(300);
+  assert.equal(filled, 0);
+  await Promise.all([...starts, last?.start()]);
+  assert.equal(filled, 3);
+  for (const host of others.slice(1)) await put(host, 'new');
+  await eventually('all to have it', () => hosts.every((host) => names(host)[0] === 'new'), SLOW);
+  await Promise.all(hosts.map((host) => host.close()));
+});
+
 test('a state from before the join that is put back overwrites nothing of the cluster', async () => {
   const first = await founded();
   await put(first, 'web');
@@ -363,7 +443,7 @@ test('a state from before the join that is put back overwrites nothing of the cl
 
 test('a member that comes back drops no history before it has what another one has', async () => {
   const first = await founded();
-  assert.equal(first.cluster.isKeeper, true);
+  assert.equal(first.cluster.rank, 0);
   await put(first, 'web');
   const second = await started();
   await second.cluster.join(tokenOf(first));
@@ -372,13 +452,13 @@ test('a member that comes back drops no history before it has what another one h
   await Promise.all([first.close(), second.close()]);
   const again = new AgentHost(second.directory, ports[1]);
   await again.start();
-  const whileAlone = again.cluster.isKeeper;
+  const whileAlone = again.cluster.rank;
   const other = new AgentHost(first.directory, ports[0]);
   await other.start();
-  const keepers = (): number => [again, other].filter(({ cluster }) => cluster.isKeeper).length;
+  const keepers = (): number => [again, other].filter(({ cluster }) => cluster.rank === 0).length;
   await eventually('one of them to', () => keepers() === 1, SLOW);
   await Promise.all([other.close(), again.close()]);
-  assert.equal(whileAlone, false);
+  assert.equal(whileAlone, undefined);
 });
 
 test('a member that nobody ever joined has nobody to get a state from', async () => {
@@ -391,6 +471,6 @@ test('a member that nobody ever joined has nobody to get a state from', async ()
   State.setAside(alone.directory);
   const again = new AgentHost(alone.directory);
   await again.start();
-  assert.equal(again.cluster.isKeeper, true);
+  assert.equal(again.cluster.rank, 0);
   await again.close();
 });

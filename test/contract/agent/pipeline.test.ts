@@ -5,7 +5,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { ALL_REACHABLE } from '../../../src/agent/io/pipeline.ts';
+import { SHARED, type Write } from '../../../src/state/replica/replica.ts';
 import { writeService } from '../../../src/state/replica/schema.ts';
+import type { Change } from '../../../src/state/records.ts';
 import { eventually } from '../../harness/eventually.ts';
 import { AgentHost, Stranger, tell } from './host.ts';
 import { backend, close, put, service } from './records.ts';
@@ -168,5 +170,104 @@ test('what is written while a plan is made is in the next one', async () => {
   tell(host, new Stranger().commit([put('web', 1)]));
   const vips = (): unknown => host.kernel.services.get('web')?.vips;
   await eventually('the newer one', () => String(vips()) === '240.0.0.2');
+  await host.close();
+});
+
+/** The service of a stranger, whose VIP another one has, with other ports. */
+function withPort(number: number): Change {
+  const record = service('web', 1);
+  const ports = [{ name: 'p', port: number, protocol: 'tcp' as const }];
+  return { kind: 'put-service', service: { ...record, ports } };
+}
+
+function portsOf({ state }: AgentHost): unknown {
+  return state
+    .snapshot()
+    .services.get('web')
+    ?.ports.map(({ port }) => port);
+}
+
+const vipsOf = ({ state }: AgentHost): string => String(state.snapshot().services.get('web')?.vips);
+
+test('what settles a VIP takes back nothing that another host changes meanwhile', async () => {
+  const host = newHost();
+  await host.start();
+  const stranger = new Stranger();
+  const beganMs = Date.now() - 10_000;
+  tell(host, stranger.commit([put('api', 1), withPort(80)], beganMs));
+  await host.pipeline.tidy(0);
+  const settled = vipsOf(host);
+  assert.notEqual(settled, '240.0.0.1');
+  // Written before that, as clocks say, by one that has not heard of it.
+  tell(host, stranger.commit([withPort(81)], beganMs + 5000));
+  await host.pipeline.settled();
+  assert.deepEqual([portsOf(host), vipsOf(host)], [[81], '240.0.0.1']);
+  await host.pipeline.tidy(0);
+  assert.deepEqual([portsOf(host), vipsOf(host)], [[81], settled]);
+  await host.close();
+});
+
+test('a VIP is not settled by what came before a change that is heard while it is planned', async () => {
+  const host = newHost();
+  await host.start();
+  const stranger = new Stranger();
+  tell(host, stranger.commit([put('api', 1), withPort(80)]));
+  await host.pipeline.settled();
+  host.kernel.whilePlanning = () => tell(host, stranger.commit([withPort(81)]));
+  await host.pipeline.tidy(0);
+  await host.pipeline.settled();
+  assert.deepEqual([portsOf(host), vipsOf(host)], [[81], '240.0.0.1']);
+  await host.pipeline.tidy(0);
+  assert.deepEqual(portsOf(host), [81]);
+  assert.notEqual(vipsOf(host), '240.0.0.1');
+  await host.close();
+});
+
+/** Both documents with as many remains as entries: what is between them cannot become one item. */
+function leaveRemains({ pipeline }: AgentHost, value = '1'): void {
+  const put = (i: number, said: string | undefined): Write[] =>
+    (['shared', 'own'] as const).map((document) => ({ document, key: `kv/r:${i}`, value: said }));
+  const all = Array.from({ length: 100 }, (_, i) => i);
+  pipeline.writeNow(all.flatMap((i) => put(i, value)));
+  for (const i of all) if (i % 2 === 0) pipeline.writeNow(put(i, undefined));
+}
+
+const epochsOf = ({ state: { replica } }: AgentHost): number[] =>
+  [SHARED, replica.own].map((id) => replica.vector(id).epoch.number);
+
+test('a host that may have an old state drops no history, not even its own', async () => {
+  const host = newHost();
+  await host.start();
+  leaveRemains(host);
+  for (let look = 0; look < 30; look++) await host.pipeline.tidy(undefined);
+  assert.deepEqual(epochsOf(host), [0, 0]);
+  await host.pipeline.tidy(0);
+  assert.deepEqual(epochsOf(host), [1, 1]);
+  await host.close();
+});
+
+test('history that all share is dropped by the next host where the first one does not', async () => {
+  const host = newHost();
+  await host.start();
+  leaveRemains(host);
+  for (let look = 0; look < 24; look++) await host.pipeline.tidy(2);
+  assert.deepEqual(epochsOf(host), [0, 1]);
+  await host.pipeline.tidy(2);
+  assert.deepEqual(epochsOf(host), [1, 1]);
+  // It is the first one's again.
+  leaveRemains(host, '2');
+  await host.pipeline.tidy(2);
+  assert.deepEqual(epochsOf(host), [1, 2]);
+  await host.close();
+});
+
+test('VIPs that two services have are settled by the next host where the first one does not', async () => {
+  const host = newHost();
+  await host.start();
+  tell(host, new Stranger().commit([put('api', 1), withPort(80)]));
+  for (let look = 0; look < 12; look++) await host.pipeline.tidy(1);
+  assert.equal(vipsOf(host), '240.0.0.1');
+  await host.pipeline.tidy(1);
+  assert.notEqual(vipsOf(host), '240.0.0.1');
   await host.close();
 });

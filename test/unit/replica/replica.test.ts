@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
+import fc from 'fast-check';
 import {
   documentOf,
   Replica,
@@ -8,6 +9,7 @@ import {
   type ReplicaOptions,
   type Write,
 } from '../../../src/state/replica/replica.ts';
+import { buildUpdate } from '../../../src/state/replica/wire.ts';
 import { valuesOf } from './world.ts';
 
 const put = (key: string, value: string): Write => ({ document: 'shared', key, value });
@@ -55,6 +57,37 @@ suite('merge rules', () => {
     b.transact([put('k', '"now"')], 1000);
     meet(a, b);
     assert.equal(a.get(SHARED, 'k'), '"now"');
+  });
+
+  test('what settles a record wins over nothing that is written elsewhere meanwhile, in any order', () => {
+    const times = fc.integer({ min: 50_000, max: 200_000 });
+    const property = fc.property(times, times, fc.boolean(), fc.nat(), fc.nat(2), (...drawn) => {
+      const [settledMs, changedMs, isFirst, order, epoch] = drawn;
+      // The one with the higher writer id would win where stamps are the same.
+      const [a, b] = isFirst ? [replica(1), replica(2)] : [replica(2), replica(1)];
+      const updates = [...a.transact([put('k', '"as it was"')], 100_000).updates];
+      meet(a, b, SHARED, 100_000);
+      const settled: Write = { ...put('k', '"settled"'), settles: true };
+      updates.push(...a.transact([settled], settledMs).updates);
+      assert.equal(a.get(SHARED, 'k'), '"settled"');
+      updates.push(...b.transact([put('k', '"changed"')], changedMs).updates);
+      const c = replica(3);
+      for (let i = 0; i < 3; i++) c.receive(only(updates.splice(order % updates.length, 1)), 0);
+      if (epoch > 0) (epoch === 1 ? a : b).compact(SHARED);
+      meet(a, b);
+      meet(b, c);
+      for (const one of [a, b, c]) assert.equal(one.get(SHARED, 'k'), '"changed"');
+    });
+    fc.assert(property);
+  });
+
+  test('what settles a record wins over what that had won over', () => {
+    const [a, b] = [replica(1), replica(2)];
+    b.transact([put('k', '"earlier"')], 1000);
+    a.transact([put('k', '"later"')], 2000);
+    a.transact([{ ...put('k', '"settled"'), settles: true }], 3000);
+    meet(a, b);
+    assert.equal(b.get(SHARED, 'k'), '"settled"');
   });
 
   test('an edit wins over a removal that did not know of it, whichever was later', () => {
@@ -312,6 +345,21 @@ suite('replica', () => {
     assert.ok(b.stats(SHARED).pendingBytes <= 300);
     meet(a, b);
     assert.equal(b.stats(SHARED).entries, 20);
+  });
+
+  test('removals of places that never come are dropped when they are many, however small they are', () => {
+    const pendingBytesMax = 64 * 1024;
+    const b = replica(2, { limits: { pendingBytesMax } });
+    const { epoch } = b.vector(SHARED);
+    let gaps = 0;
+    for (let i = 1; i <= 2000; i++) {
+      const removals = new Map([[1, [{ clock: 2 * i, length: 1 }]]]);
+      const bytes = buildUpdate({ runs: [], removals });
+      const update = { document: SHARED, epoch, whole: false, bytes };
+      for (const { type } of b.receive(update, 0).notices) if (type === 'gap') gaps += 1;
+      assert.ok(b.stats(SHARED).pendingBytes <= pendingBytesMax);
+    }
+    assert.ok(gaps >= 2, `${gaps}`);
   });
 
   test('digests differ as long as anything does, also a removal or a write that is gone again', () => {

@@ -1,0 +1,42 @@
+/**
+ * Hosts that lost their state, or never had it yet. Each says so in its own document until it has
+ * what another one has: a document is equal with a neighbour's only with that word in it, so no
+ * blank host takes another one for full. It stays there over a crash.
+ */
+import { documentOf, type Replica, type Write } from '../state/replica/replica.ts';
+
+const BLANK_KEY = 'node/blank';
+
+/** `known`: node ids of those that may have a state. */
+export function blankWrite(known: Iterable<string>): Write {
+  const value = JSON.stringify([...new Set(known)].toSorted());
+  return { document: 'own', key: BLANK_KEY, value };
+}
+
+export const FULL_WRITE: Write = { document: 'own', key: BLANK_KEY, value: undefined };
+
+export function isBlank(replica: Replica, node: string): boolean {
+  return replica.get(documentOf(node), BLANK_KEY) !== undefined;
+}
+
+/** Nobody has a state: all that are known here are blank, and so are all whom those knew. */
+export function isEverybodyBlank(replica: Replica, known: Iterable<string>): boolean {
+  const all = new Set(known);
+  // Those that are added are visited as well.
+  for (const node of all) {
+    const value = replica.get(documentOf(node), BLANK_KEY);
+    if (value === undefined) return false;
+    for (const other of idsOf(value)) all.add(other);
+  }
+  return true;
+}
+
+/** Others wrote it. */
+function idsOf(json: string): readonly string[] {
+  try {
+    const ids: unknown = JSON.parse(json);
+    return Array.isArray(ids) ? ids.filter((id) => typeof id === 'string') : [];
+  } catch {
+    return [];
+  }
+}
