@@ -1,34 +1,54 @@
 /**
  * Who is out of the cluster for good, as shared keys that every node reads and acts on:
  *
- *     gone/NODE        { at, why: left | revoked, addresses }   its document is forgotten and not
- *                      taken again; what is at its addresses is as unreachable as it is
+ *     gone/NODE        { at, why: left | revoked | expired, addresses, writers }   its document is
+ *                      forgotten and not taken again; what is at its addresses is as unreachable as
+ *                      it is; epochs leave its writer ids out a month later
  *     revocation/NODE  a Revocation                  its certificate counts no more
  *
  * What is read was written by others: a value that says nothing is as good as none.
  */
 import { canonicalIp } from '../net/ip.ts';
+import type { Change } from '../state/records.ts';
+import { GONE_PREFIX as GONE, GONE_WRITERS_MAX } from '../state/replica/schema.ts';
 import { isNodeId } from './names.ts';
 import type { Revocation } from './revocation.ts';
 
-const GONE = 'gone/';
 const REVOCATION = 'revocation/';
 /** As in a NodeRecord. */
 const ADDRESSES_MAX = 256;
 const REASON_CHARS_MAX = 512; // a guess: a sentence or two
 
-export type Departure =
-  | {
-      readonly type: 'gone';
-      readonly node: string;
-      readonly at: string;
-      readonly why: string;
-      readonly addresses: readonly string[];
-    }
-  | { readonly type: 'revoked'; readonly revocation: Revocation };
+export interface Gone {
+  readonly type: 'gone';
+  readonly node: string;
+  /** ISO 8601, for people. */
+  readonly at: string;
+  /** The same of the wall clock; the first versions did not tell. */
+  readonly atMs: number | undefined;
+  /** WhyGone, or what a newer version calls it. */
+  readonly why: string;
+  readonly addresses: readonly string[];
+  /** Ids of its data directories. */
+  readonly writers: readonly number[];
+}
+
+/** expired: not there for so long that its certificate has ended. */
+export type WhyGone = 'left' | 'revoked' | 'expired';
+
+export type Departure = Gone | { readonly type: 'revoked'; readonly revocation: Revocation };
 
 export function isDepartureKey(key: string): boolean {
   return key.startsWith(GONE) || key.startsWith(REVOCATION);
+}
+
+export function goneKey(node: string): string {
+  return GONE + node;
+}
+
+/** The node of a key gone/NODE. */
+export function goneNode(key: string): string | undefined {
+  return key.startsWith(GONE) ? key.slice(GONE.length) : undefined;
 }
 
 /** undefined for other keys, removed ones, and what cannot be read. */
@@ -41,12 +61,18 @@ export function readDeparture(key: string, json: string | undefined): Departure 
 }
 
 function goneOf(node: string, fields: Record<string, unknown>): Departure | undefined {
-  const { at, why, addresses: told } = fields;
+  const { at, atMs, why } = fields;
   if (!isNodeId(node) || typeof at !== 'string' || typeof why !== 'string') return undefined;
-  const list = Array.isArray(told) ? (told as readonly unknown[]) : [];
   const isAddress = (one: unknown): one is string =>
     typeof one === 'string' && canonicalIp(one) === one;
-  return { type: 'gone', node, at, why, addresses: list.slice(0, ADDRESSES_MAX).filter(isAddress) };
+  const isWriter = (one: unknown): one is number => Number.isSafeInteger(one);
+  const addresses = listOf(fields['addresses'], ADDRESSES_MAX).filter(isAddress);
+  const writers = listOf(fields['writers'], GONE_WRITERS_MAX).filter(isWriter);
+  return { type: 'gone', node, at, atMs: isTime(atMs) ? atMs : undefined, why, addresses, writers };
+}
+
+function listOf(value: unknown, max: number): readonly unknown[] {
+  return Array.isArray(value) ? (value as readonly unknown[]).slice(0, max) : [];
 }
 
 function revocationOf(name: string, fields: Record<string, unknown>): Departure | undefined {
@@ -67,11 +93,41 @@ export interface SharedWrite {
 
 export function writeGone(
   node: string,
-  why: 'left' | 'revoked',
-  at: string,
-  addresses: readonly string[] = [],
+  said: {
+    readonly why: WhyGone;
+    readonly at: string;
+    readonly atMs: number;
+    readonly addresses?: readonly string[];
+    readonly writers?: readonly number[];
+  },
 ): SharedWrite {
-  return { document: 'shared', key: GONE + node, value: JSON.stringify({ at, why, addresses }) };
+  const { addresses = [], writers = [] } = said;
+  return goneWrite(node, { ...said, addresses, writers: writers.slice(-GONE_WRITERS_MAX) });
+}
+
+function goneWrite(node: string, said: Omit<Gone, 'type' | 'node'>): SharedWrite {
+  const { at, atMs, why, addresses, writers } = said;
+  const value = JSON.stringify({ at, atMs, why, addresses, writers });
+  return { document: 'shared', key: goneKey(node), value };
+}
+
+/**
+ * Somebody puts a backend that is nobody's at an address of a node that is gone: it is another host's
+ * now (DHCP, a cloud).
+ */
+export function readdressed(
+  changes: readonly Change[],
+  gone: ReadonlyMap<string, Gone>,
+): SharedWrite[] {
+  if (gone.size === 0) return [];
+  const used = new Set<string>();
+  for (const change of changes)
+    if (change.kind === 'put-backend' && change.backend.node === undefined)
+      used.add(change.backend.address);
+  return [...gone].flatMap(([node, one]) => {
+    const addresses = one.addresses.filter((address) => !used.has(address));
+    return addresses.length < one.addresses.length ? [goneWrite(node, { ...one, addresses })] : [];
+  });
 }
 
 export function writeRevocation(revocation: Revocation): SharedWrite {

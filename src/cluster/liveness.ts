@@ -25,6 +25,8 @@ export interface LivenessOptions {
   readonly nodesMax?: number;
 }
 
+const HOUR_MS = 3_600_000;
+
 interface Heard {
   readonly standing: Exclude<Standing, 'unknown'>;
   readonly sinceMs: number;
@@ -131,11 +133,20 @@ export class Liveness {
     return changed;
   }
 
-  /** For the next run: nodes without a document have nothing that could be out of use. */
-  remembered(): Remembered[] {
-    return [...this.#heard].flatMap(([id, { standing, sinceMs }]) =>
+  /**
+   * For the next run: nodes without a document have nothing that could be out of use. Of one that
+   * was missed, and never heard of, the hour in which its document became known.
+   */
+  remembered(nowMs: number, wallMs: number): Remembered[] {
+    const heard = [...this.#heard].flatMap(([id, { standing, sinceMs }]) =>
       standing !== 'alive' && this.#known.has(id) ? [{ id, standing, sinceMs }] : [],
     );
+    const missed = [...this.#silent].flatMap(([id, knownMs]): Remembered[] =>
+      this.#unreachable.has(id)
+        ? [{ id, standing: 'dead', sinceMs: hourOf(wallMs - (nowMs - knownMs)) }]
+        : [],
+    );
+    return [...heard, ...missed];
   }
 
   #dueAtMs(sinceMs: number): number {
@@ -159,4 +170,9 @@ export class Liveness {
       return;
     }
   }
+}
+
+/** The two clocks drift apart: what is remembered of a moment is the same each time. */
+function hourOf(wallMs: number): number {
+  return Math.floor(wallMs / HOUR_MS) * HOUR_MS;
 }

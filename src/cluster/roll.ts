@@ -6,7 +6,16 @@
 import type { Peer } from '../hyparview-ts/index.ts';
 import { documentOf, SHARED, type Changed, type Replica } from '../state/replica/replica.ts';
 import { NODE_KEY, readNode, type NodeRecord } from '../state/replica/schema.ts';
-import { isDepartureKey, readDeparture, type Departure } from './departures.ts';
+import {
+  goneNode,
+  isDepartureKey,
+  readDeparture,
+  type Departure,
+  type Gone,
+  type SharedWrite,
+  type WhyGone,
+  writeGone,
+} from './departures.ts';
 import type { Liveness } from './liveness.ts';
 import type { Revocations } from './revocation.ts';
 import { peerOf } from './sign-wire.ts';
@@ -34,7 +43,7 @@ export class Roll {
   readonly #replica: Replica;
   readonly #liveness: Liveness;
   readonly #revocations: Revocations;
-  readonly #gone = new Map<string, Extract<Departure, { type: 'gone' }>>();
+  readonly #gone = new Map<string, Gone>();
   readonly #documents = new Set<string>();
 
   constructor({ replica, liveness, revocations }: RollOptions) {
@@ -47,13 +56,13 @@ export class Roll {
     return this.#gone.has(id);
   }
 
-  /** left, revoked, or what a newer version calls it. */
+  /** WhyGone, or what a newer version calls it. */
   whyGone(id: string): string | undefined {
     return this.#gone.get(id)?.why;
   }
 
   /** Nodes that are gone for good, with the addresses that they had. */
-  get gone(): ReadonlyMap<string, { readonly addresses: readonly string[] }> {
+  get gone(): ReadonlyMap<string, Gone> {
     return this.#gone;
   }
 
@@ -66,6 +75,13 @@ export class Roll {
   record(id: string): NodeRecord | undefined {
     const json = this.#replica.get(documentOf(id), NODE_KEY);
     return json === undefined ? undefined : readNode(json);
+  }
+
+  /** That a node is gone for good from now on. */
+  goneWrite(node: string, said: Pick<Gone, 'at'> & { why: WhyGone; atMs: number }): SharedWrite {
+    const { addresses = [] } = this.record(node) ?? {};
+    const writers = this.#replica.writersOf(documentOf(node));
+    return writeGone(node, { ...said, addresses, writers });
   }
 
   /** To begin with: who was known in the run before, then who has a record. One may still be there. */
@@ -118,14 +134,23 @@ export class Roll {
 
   follow(changed: readonly Changed[], nowMs: number): Followed {
     const departures: Departure[] = [];
+    let isForgotten = false;
     for (const { document, key, after } of changed) {
       if (document !== SHARED) this.#meet(document, nowMs);
       else if (isDepartureKey(key)) {
         const departure = readDeparture(key, after);
         if (departure !== undefined) departures.push(departure);
+        else if (after === undefined) isForgotten = this.#forget(key) || isForgotten;
       }
     }
-    return this.#depart(departures);
+    const followed = this.#depart(departures);
+    return { ...followed, isReachability: followed.isReachability || isForgotten };
+  }
+
+  /** That somebody is gone is not said any more: it was long ago. */
+  #forget(key: string): boolean {
+    const node = goneNode(key);
+    return node !== undefined && this.#gone.delete(node);
   }
 
   #meet(document: string, nowMs: number): void {
@@ -145,8 +170,10 @@ export class Roll {
         isRevocation = this.#revocations.add(departure.revocation) || isRevocation;
         continue;
       }
-      const { node } = departure;
-      if (!this.#gone.has(node)) gone.push(node);
+      const { node, addresses } = departure;
+      const before = this.#gone.get(node);
+      if (before === undefined) gone.push(node);
+      else isReachability ||= before.addresses.join() !== addresses.join();
       this.#gone.set(node, departure);
       this.#documents.delete(documentOf(node));
       isReachability = this.#liveness.forget(node) || isReachability;

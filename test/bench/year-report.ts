@@ -22,6 +22,7 @@ interface Day {
   readonly writersKnown: number;
   /** Not in the lines of older runs. */
   readonly sharedCopies?: number;
+  readonly documents?: number;
   readonly factsMost: number;
   readonly factsLeft: number;
   readonly runningMiB: number;
@@ -91,7 +92,7 @@ ${rows.join('\n')}
 ![memory](memory.svg)
 ![start](start.svg)
 
-Writers known in the shared document at the end: ${last.writersKnown}: the replica is told here which hosts are gone for good (\`isGone\`), and epochs are begun each month without need. The agent does neither yet: there 17 bytes of each writer that ever was stay. Health: at most ${last.factsMost} facts were held at a time; after four minutes without any, ${Math.max(...days.map((day) => day.factsLeft))} on every day that was looked at. All hosts as they run, and the observer: ${last.runningMiB.toFixed(1)} MiB of heap at the end, ${days[0]?.runningMiB.toFixed(1)} after the first day. That is this benchmark's doing and no growth of a host: two hosts a day are drawn to write shared records, and hold the shared document from then on until they leave, 0.4 MiB each. That comes to rest when about every other host has been one${copies}: in a run with fewer changes (\`--days 60 --changes 1728 --flips 1728\`) 2 of them and 1.8 MiB after the first day, 48 and 22.9 MiB after the last. What one host holds of everything is the table above.
+Writers known in the shared document at the end: ${last.writersKnown}, of ${last.writersGone + 101} that ever were; documents ${last.documents ?? '?'}, those of hosts that died and are not expired yet among them. Health: at most ${last.factsMost} facts were held at a time; after four minutes without any, ${Math.max(...days.map((day) => day.factsLeft))} on every day that was looked at. All hosts as they run, and the observer: ${last.runningMiB.toFixed(1)} MiB of heap at the end, ${days[0]?.runningMiB.toFixed(1)} after the first day. That is this benchmark's doing and no growth of a host: two hosts a day are drawn to write shared records, and hold the shared document from then on until they leave, 0.4 MiB each. That comes to rest when about every other host has been one${copies}: in a run with fewer changes (\`--days 60 --changes 1728 --flips 1728\`) 2 of them and 1.8 MiB after the first day, 48 and 22.9 MiB after the last. What one host holds of everything is the table above.
 `,
 );
 console.log(`${days.length} days: ${join(folder, 'REPORT.md')}`);

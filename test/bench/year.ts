@@ -7,14 +7,22 @@
  * 100 hosts, 1,000 services, 10,000 backends. A change every second: a backend of a random host goes
  * or comes back, each tenth is to a shared record, by one of two hosts that are drawn for the day.
  * A health flip every 100 ms. Each host restarts each day, from what a disk would hold; each day two
- * leave for ever and two come. Documents are written afresh where that is due, looked at every six
- * hours (an agent: every five seconds). The observer is the host that is measured: it holds all.
+ * come, one leaves for ever, and one dies without a word, to be found expired 45 days later. Documents
+ * are written afresh where that is due, looked at every six hours (an agent: every five seconds). The
+ * observer is the host that is measured: it holds all, and is the one that puts in order what all share.
  *
  * Prints JSON lines, one every five days; seconds are CPU time of this thread.
  */
 import { parseArgs } from 'node:util';
+import { agedOut } from '../../src/cluster/aging.ts';
+import { base32 } from '../../src/cluster/base32.ts';
+import { writeGone } from '../../src/cluster/departures.ts';
 import { Ephemeral } from '../../src/cluster/ephemeral.ts';
+import { Liveness } from '../../src/cluster/liveness.ts';
+import { Revocations } from '../../src/cluster/revocation.ts';
+import { Roll } from '../../src/cluster/roll.ts';
 import {
+  documentOf,
   Replica,
   SHARED,
   type ReplicaOptions,
@@ -39,7 +47,7 @@ const HOSTS = 100;
 const SERVICES = 1000;
 const BACKENDS_EACH = 100;
 const WRITERS_A_DAY = 2;
-const LEAVERS_A_DAY = 2;
+const LEAVERS_A_DAY = 2; // one of them dies
 const LOOKS_A_DAY = 4;
 const DAY_MS = 86_400_000;
 const DAYS_A_ROW = 5;
@@ -74,6 +82,10 @@ const service = (i: number): string =>
     vips: [`240.${(i >> 16) & 255}.${(i >> 8) & 255}.${i & 255}`, `fd7a::${(i + 1).toString(16)}`],
     ports: [{ name: 'http', port: 80, protocol: 'tcp' }],
   });
+
+const iso = (ms: number): string => new Date(ms).toISOString();
+const idOf = (writer: number): string =>
+  base32(Buffer.from(writer.toString(16).padStart(32, '0'), 'hex'));
 
 class Host {
   readonly options: ReplicaOptions;
@@ -114,10 +126,10 @@ class Host {
     return this.facts.state(key, this.#next++ % 2 === 0 ? UP : undefined, FACT_MS, nowMs);
   }
 
-  compact(): Update | undefined {
+  compact(nowMs: number): Update | undefined {
     const { replica } = this;
-    if (!replica.compactionDue(replica.own)) return undefined;
-    const update = replica.compact(replica.own);
+    if (!replica.compactionDue(replica.own, nowMs)) return undefined;
+    const update = replica.compact(replica.own, nowMs);
     this.#log = [update];
     return update;
   }
@@ -138,22 +150,24 @@ class Host {
 
 class Year {
   readonly #dice: Dice;
-  readonly #gone = new Set<number>();
-  readonly #observed: ReplicaOptions;
+  readonly #observed: ReplicaOptions = { node: idOf(1), writer: 1 };
   #observer: Replica;
+  #liveness = new Liveness({ self: this.#observed.node, remembered: [] });
+  #roll: Roll;
   readonly #facts = new Ephemeral('observer', 1);
   readonly #hosts: Host[] = [];
   #nextWriter = 2;
   #nowMs = 0;
   epochs = 0;
+  writersGone = 0;
   factsMost = 0;
   changes = 0;
   flips = 0;
 
   constructor(seed: number) {
     this.#dice = new Dice(seed);
-    this.#observed = { node: 'observer', writer: 1, isGone: (writer) => this.#gone.has(writer) };
     this.#observer = Replica.open(this.#observed);
+    this.#roll = this.#newRoll();
     const list = Array.from({ length: SERVICES }, (_, i): Write => {
       return { document: 'shared', key: `service/svc-${i}`, value: service(i) };
     });
@@ -161,17 +175,25 @@ class Year {
     for (let i = 0; i < HOSTS; i++) this.#join();
   }
 
+  #newRoll(): Roll {
+    const [replica, liveness] = [this.#observer, this.#liveness];
+    const roll = new Roll({ replica, liveness, revocations: new Revocations() });
+    roll.begin(this.#nowMs);
+    return roll;
+  }
+
   #join(): void {
     const writer = this.#nextWriter++;
-    const isGone = (other: number): boolean => this.#gone.has(other);
-    const host = new Host({ node: `h${writer}`, writer, isGone });
+    const host = new Host({ node: idOf(writer), writer });
     for (const update of host.begin()) this.#tell(this.#observer, update);
+    this.#liveness.heard(host.options.node, 'alive', this.#nowMs);
     this.#hosts.push(host);
   }
 
   /** By broadcast. */
   #tell(to: Replica, update: Update): void {
-    const { notices } = to.receive(update, this.#nowMs);
+    const { notices, changed } = to.receive(update, this.#nowMs);
+    if (to === this.#observer) this.#roll.follow(changed, this.#nowMs);
     for (const { type } of notices)
       if (type === 'refused' || type === 'gap' || type === 'own-history')
         throw new Error(`day ${this.#nowMs / DAY_MS}: ${to.node} says ${type}`);
@@ -197,7 +219,7 @@ class Year {
         for (const update of dice.pick(this.#hosts).flip(dice, this.#nowMs))
           this.#tell(this.#observer, update);
       for (; flipped * changes < (i + 1) * flips; flipped++) this.#flip(flipped);
-      if ((i + 1) % Math.ceil(changes / LOOKS_A_DAY) === 0) this.#compact(false, writers);
+      if ((i + 1) % Math.ceil(changes / LOOKS_A_DAY) === 0) this.#compact(writers);
     }
     this.changes += changes;
     this.flips += flipped;
@@ -209,15 +231,30 @@ class Year {
     for (let i = 0; i < LEAVERS_A_DAY; i++) {
       const [leaver] = this.#hosts.splice(this.#dice.below(this.#hosts.length), 1);
       if (leaver === undefined) continue;
-      this.#gone.add(leaver.options.writer);
-      this.#observer.forgetDocument(leaver.replica.own);
+      const { node, writer } = leaver.options;
+      this.writersGone += 1;
+      if (i % 2 === 0) this.#liveness.heard(node, 'dead', this.#nowMs);
+      else {
+        const at = iso(this.#nowMs);
+        this.#say([writeGone(node, { why: 'left', at, atMs: this.#nowMs, writers: [writer] })]);
+      }
       this.#join();
     }
+    const [replica, liveness, roll] = [this.#observer, this.#liveness, this.#roll];
+    this.#say(agedOut({ iso, replica, liveness, roll }, this.#nowMs, this.#nowMs));
     for (const host of this.#hosts) host.restart();
-    // Each month also without need: writers that are gone are left out.
-    if (day % 30 === 0) this.#compact(true, []);
-    if (day % OBSERVER_RUNS_DAYS === 0)
-      this.#observer = Replica.open(this.#observed, this.#observer.save());
+    if (day % OBSERVER_RUNS_DAYS !== 0) return;
+    this.#observer = Replica.open(this.#observed, this.#observer.save());
+    const remembered = liveness.remembered(this.#nowMs, this.#nowMs);
+    this.#liveness = new Liveness({ self: this.#observed.node, remembered });
+    this.#roll = this.#newRoll();
+    for (const { options } of this.#hosts) this.#liveness.heard(options.node, 'alive', this.#nowMs);
+  }
+
+  #say(writes: readonly Write[]): void {
+    const { changed } = this.#observer.transact(writes, this.#nowMs);
+    for (const node of this.#roll.follow(changed, this.#nowMs).gone)
+      this.#observer.forgetDocument(documentOf(node));
   }
 
   #register(by: Host, writers: readonly Host[]): void {
@@ -238,15 +275,15 @@ class Year {
     this.factsMost = Math.max(this.factsMost, this.#facts.size);
   }
 
-  #compact(always: boolean, writers: readonly Host[]): void {
+  #compact(writers: readonly Host[]): void {
     for (const host of this.#hosts) {
-      const update = host.compact();
+      const update = host.compact(this.#nowMs);
       if (update === undefined) continue;
       this.#tell(this.#observer, update);
       this.epochs += 1;
     }
-    if (!always && !this.#observer.compactionDue(SHARED)) return;
-    const update = this.#observer.compact(SHARED);
+    if (!this.#observer.compactionDue(SHARED, this.#nowMs)) return;
+    const update = this.#observer.compact(SHARED, this.#nowMs);
     for (const writer of new Set(writers)) this.#tell(writer.replica, update);
     this.epochs += 1;
   }
@@ -260,13 +297,13 @@ class Year {
     return this.#facts.size;
   }
 
-  get writersGone(): number {
-    return this.#gone.size;
-  }
-
   /** Hosts that hold the shared document as well: who was drawn to write it, from then on. */
   get sharedCopies(): number {
     return this.#hosts.filter(({ replica }) => replica.stats(SHARED).items > 0).length;
+  }
+
+  get documents(): number {
+    return this.#observer.documents().length;
   }
 
   get writersKnown(): number {
@@ -335,6 +372,7 @@ for (let day = 1; day <= days; day++) {
       epochs: year.epochs,
       writersGone: year.writersGone,
       writersKnown: year.writersKnown,
+      documents: year.documents,
       sharedCopies: year.sharedCopies,
       factsMost: year.factsMost,
       factsLeft,

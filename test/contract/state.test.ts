@@ -262,10 +262,10 @@ test('a document with many remains is written afresh, and the disk has it', () =
   assert.deepEqual(state.compactIfDue(NOW, true), []);
   for (let i = 0; i < 200; i += 2)
     state.write([{ document: 'own', key: key(i), value: undefined }], NOW);
-  assert.ok(state.replica.compactionDue(state.replica.own));
+  assert.ok(state.replica.compactionDue(state.replica.own, NOW));
   const [update, ...more] = state.compactIfDue(NOW, true);
   assert.deepEqual([update?.document, update?.whole, more], [documentOf('local'), true, []]);
-  assert.equal(state.replica.compactionDue(state.replica.own), false);
+  assert.equal(state.replica.compactionDue(state.replica.own, NOW), false);
   const taker = peer();
   assert.ok(update !== undefined);
   taker.receive(update, NOW);
@@ -346,7 +346,7 @@ test(
       // Each on its own, so that what is removed stays apart.
       for (const [i, write] of all.entries())
         if (i % 2 === 0) state.write([{ ...write, value: undefined }], NOW);
-      assert.ok(state.replica.compactionDue(state.replica.own));
+      assert.ok(state.replica.compactionDue(state.replica.own, NOW));
       const makeRoom = fillUp(mount);
       const before = everything(state);
       assert.deepEqual(state.compactIfDue(NOW), []);

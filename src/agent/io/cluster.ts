@@ -45,7 +45,8 @@ import {
   tokenAnswerOf,
 } from './cluster-answers.ts';
 import { enrolledAs, hasOthers, rememberedNodes, unfinishedJoin } from './enrolment.ts';
-import { ALL_REACHABLE, type Pipeline, type Reachability } from './pipeline.ts';
+import { ALL_REACHABLE, type Reachability } from '../context.ts';
+import type { Pipeline } from './pipeline.ts';
 
 const BLANK_LOOK_MS = 50;
 const BLANK_LOOKS_TOLD = 200;
@@ -270,6 +271,7 @@ export class Cluster implements ClusterEngine {
         this.#member = undefined;
         this.#waitsFor = undefined;
         this.#isBehind = false;
+        this.#isBlank = false;
         this.#pipeline.spreadBy(undefined);
         this.#rebase(LOCAL_NODE, 'keep');
         this.#pipeline.reachability(ALL_REACHABLE);

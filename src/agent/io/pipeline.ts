@@ -8,6 +8,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { buildCatalog, type Catalog } from '../../catalog/catalog.ts';
 import { servicesBetween, type CatalogContext } from '../../catalog/context.ts';
 import type { Outcome, SubmitOptions } from '../../api/engine.ts';
+import { readdressed } from '../../cluster/departures.ts';
 import type { Config } from '../../config/schema.ts';
 import { applyChanges } from '../../state/changes.ts';
 import { decide, type Command } from '../../state/commands.ts';
@@ -20,6 +21,7 @@ import type { Change } from '../../state/records.ts';
 import { SHARED, type Changed, type Update, type Write } from '../../state/replica/replica.ts';
 import type { Logger } from '../../telemetry/io/log.ts';
 import { releaseMemorySoon } from '../../telemetry/io/memory.ts';
+import { ALL_REACHABLE, contextOf, type Reachability } from '../context.ts';
 import { isOvertaken, isSame, takesAway, vipsToSettle } from '../decided.ts';
 import { Dirty } from '../dirty.ts';
 import { isLimit, NOT_APPLIED, refusedByKernel } from '../refusals.ts';
@@ -48,19 +50,6 @@ export interface Written {
   readonly updates: readonly Update[];
   readonly changed: readonly Changed[];
 }
-
-/** What this host knows of the others, beside what they write. */
-export interface Reachability {
-  /** Node ids. */
-  readonly unreachable: ReadonlySet<string>;
-  /** Nodes that are gone for good, by id: who is at their addresses is no more. */
-  readonly gone: ReadonlyMap<string, { readonly addresses: readonly string[] }>;
-}
-
-export const ALL_REACHABLE: Reachability = {
-  unreachable: new Set(),
-  gone: new Map(),
-};
 
 export class Pipeline {
   readonly state: State;
@@ -289,7 +278,7 @@ export class Pipeline {
       this.#removeOrphans();
       if (rank === undefined) return Promise.resolve();
       const nowMs = Date.now();
-      const isDue = this.state.replica.compactionDue(SHARED);
+      const isDue = this.state.replica.compactionDue(SHARED, nowMs);
       const updates = this.state.compactIfDue(nowMs, this.#epochTurn.isMine(isDue, rank));
       if (updates.length > 0) this.#spread?.({ updates, changed: [] });
       return this.#settleVips(rank);
@@ -375,6 +364,8 @@ export class Pipeline {
     }
     let isWhole = false;
     try {
+      const reused = readdressed(changes, this.#known.gone);
+      if (reused.length > 0) this.writeNow(reused);
       const committed = this.state.commit(changes, Date.now(), settles);
       this.#spread?.(committed);
       this.#hear(committed.changed);
@@ -586,16 +577,14 @@ export class Pipeline {
   }
 
   #contextNow(): CatalogContext {
-    const { vipCidr4, vipPrefix6 } = this.#config;
-    const { unreachable, gone } = this.#known;
-    const nodes = this.state.view.nodes();
-    return {
-      pools: { v4: vipCidr4, v6: vipPrefix6 },
-      self: this.state.node,
-      nodes: gone.size === 0 ? nodes : new Map([...gone, ...nodes]),
-      unreachable: gone.size === 0 ? unreachable : new Set([...unreachable, ...gone.keys()]),
+    const { node: self, view } = this.state;
+    return contextOf({
+      config: this.#config,
+      self,
+      nodes: view.nodes(),
+      known: this.#known,
       unhealthy: this.#unhealthy,
-    };
+    });
   }
 
   #running(): HostKernel {

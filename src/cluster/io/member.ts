@@ -11,7 +11,7 @@ import type { Event, Peer, Priority } from '../../hyparview-ts/index.ts';
 import { ProblemError } from '../../state/problem.ts';
 import { documentOf, type Changed, type Write } from '../../state/replica/replica.ts';
 import { NODE_KEY } from '../../state/replica/schema.ts';
-import { writeGone, writeRevocation } from '../departures.ts';
+import { writeRevocation } from '../departures.ts';
 import { Ephemeral } from '../ephemeral.ts';
 import { NODE_VALIDITY_MS } from '../lifetime.ts';
 import { Liveness } from '../liveness.ts';
@@ -33,6 +33,7 @@ import {
   type RouteView,
   type Sources,
 } from '../standing.ts';
+import { AgingLook } from './aging-look.ts';
 import type { Clock } from './clock.ts';
 import { SIGN_PROTOCOL } from './listener.ts';
 import { BrakedLog } from './log.ts';
@@ -86,6 +87,7 @@ export class Member {
   /** Other nodes may say something else of themselves than when they were looked at. */
   #isRecordNews = true;
   readonly #startedAtMs: number;
+  readonly #aging: AgingLook;
   /** Those with a connection. */
   readonly #peers = new Map<string, Peer>();
   /** Links that came or went in the step of the overlay that is under way. */
@@ -121,6 +123,8 @@ export class Member {
     this.#revocations = revocations;
     this.#liveness = liveness;
     this.#roll = new Roll({ replica, liveness, revocations });
+    const aging = { iso, replica, liveness, roll: this.#roll };
+    this.#aging = new AgingLook(aging, clock, this.#braked, (writes) => this.#write(writes));
     this.#presence = new Presence({
       liveness,
       roll: this.#roll,
@@ -365,9 +369,9 @@ export class Member {
     this.#write([writeRevocation(revocation), this.#writeGone(node, 'revoked')]);
   }
 
-  #writeGone(node: string, why: 'left' | 'revoked'): ReturnType<typeof writeGone> {
-    const { addresses = [] } = this.#roll.record(node) ?? {};
-    return writeGone(node, why, iso(this.#clock.wallMs()), addresses);
+  #writeGone(node: string, why: 'left' | 'revoked'): Write {
+    const atMs = this.#clock.wallMs();
+    return this.#roll.goneWrite(node, { why, at: iso(atMs), atMs });
   }
 
   /** With a goodbye, others have let go of this host's backends when it resolves, or soon after. */
@@ -526,13 +530,14 @@ export class Member {
     if (this.#key.problem !== undefined) this.#key.look();
     this.#tellOfSelf();
     this.#lookAtPools();
+    if (this.isFirst && this.#presence.aloneSinceMs === undefined) this.#aging.look();
     this.#cancelLook = this.#clock.after(LOOK_MS, () => this.#look());
   }
 
   #remember(isLast: boolean): void {
     const { node } = this.#overlay;
     const known = this.#overlay.knownPeers();
-    const absent = this.#liveness.remembered();
+    const absent = this.#liveness.remembered(this.#clock.now(), this.#clock.wallMs());
     const memories = { known: known.length > 0 ? known : this.#knownBefore(), absent };
     this.#memory.save(memories, node.detector.incarnation, isLast);
   }

@@ -281,8 +281,8 @@ export class State {
     if (waitMs > 0 && waitMs <= COMPACTION_RETRY_MS) return [];
     const done: Update[] = [];
     for (const id of shared ? [this.#replica.own, SHARED] : [this.#replica.own]) {
-      if (!this.#replica.compactionDue(id)) continue;
-      const plan = this.#replica.planCompaction(id);
+      if (!this.#replica.compactionDue(id, nowMs)) continue;
+      const plan = this.#replica.planCompaction(id, nowMs);
       // Durable before it is told: after a power cut others would have an epoch that this host does
       // not know, and the next one begun here would be another with the same number and proposer.
       if (!this.#tryWrite([id], plan.updates, [], false)) {

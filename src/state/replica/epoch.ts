@@ -9,25 +9,61 @@
  * conflict-free replicated set", 2012, with logs for version vectors). That needs no common
  * ancestor: it does not matter who proposed an epoch, from what, or how many were missed.
  */
-import { formatSeedCell, SEED, type Cell } from './cell.ts';
+import { formatSeedCell, SEED, valueOf, type Cell } from './cell.ts';
 import { logOf, type LogDocument } from './log-document.ts';
+import { forgottenWriters, GONE_PREFIX } from './schema.ts';
 import { addRange, type LogUpdate, type Range, type Run } from './wire.ts';
+
+/** Who has ever written in a document. */
+export function writersIn(document: LogDocument): number[] {
+  return [...document.vector().keys()].filter((writer) => writer !== SEED);
+}
+
+/**
+ * Writers of hosts that are gone for good, by what is said in `shared` (gone/NODE): an epoch leaves
+ * them out, which saves 17 bytes each. Not `self`, and none under whose id anybody else writes: what
+ * one member says of another may be wrong.
+ */
+export function forgottenIn(
+  shared: readonly LogDocument[],
+  others: readonly LogDocument[],
+  nowMs: number,
+  self: number,
+): ReadonlySet<number> {
+  const writers = new Set<number>();
+  for (const document of shared)
+    for (const key of document.keys()) {
+      const entry = key.startsWith(GONE_PREFIX) ? document.winner(key) : undefined;
+      if (entry === undefined) continue;
+      for (const writer of forgottenWriters(valueOf(entry), nowMs)) writers.add(writer);
+    }
+  if (writers.size === 0) return writers;
+  for (const document of others) for (const writer of writersIn(document)) writers.delete(writer);
+  writers.delete(self);
+  return writers;
+}
+
+/** Writers without those that are to be forgotten, and of which no cell is left. */
+export function writersKept(document: LogDocument, forgotten: ReadonlySet<number>): number[] {
+  const writers = writersIn(document);
+  if (forgotten.size === 0) return writers;
+  const needed = new Set([...document.entries()].map((entry) => entry.writer));
+  return writers.filter((writer) => needed.has(writer) || !forgotten.has(writer));
+}
 
 /**
  * What a new epoch of `document` begins with: for each writer, how much of its log is known; and
- * all cells in one log. Writers that are gone are left out where none of their cells is left.
+ * all cells in one log. What a replica that was cut off before a writer is forgotten says of
+ * removals of its cells is lost.
  */
-export function seedOf(document: LogDocument, isGone: (writer: number) => boolean): LogUpdate {
+export function seedOf(document: LogDocument, forgotten: ReadonlySet<number>): LogUpdate {
   const entries = [...document.entries()].toSorted(
     (a, b) =>
       (a.key < b.key ? -1 : Number(a.key > b.key)) || a.writer - b.writer || a.clock - b.clock,
   );
-  const needed = new Set(entries.map((entry) => entry.writer));
-  const runs: Run[] = [];
-  for (const [client, length] of document.vector()) {
-    if (client === SEED || (!needed.has(client) && isGone(client))) continue;
-    runs.push({ client, clock: 0, length, cells: undefined });
-  }
+  const runs = writersKept(document, forgotten).map((client): Run => {
+    return { client, clock: 0, length: document.known(client), cells: undefined };
+  });
   const cells = entries.map(formatSeedCell);
   if (cells.length > 0) runs.push({ client: SEED, clock: 0, length: cells.length, cells });
   return { runs, removals: new Map() };
@@ -40,7 +76,7 @@ export function seedOf(document: LogDocument, isGone: (writer: number) => boolea
 export function carryOver(
   from: LogDocument,
   into: LogDocument,
-  isGone: (writer: number) => boolean,
+  forgotten: ReadonlySet<number>,
 ): LogUpdate {
   const cells = cellsByWriter(from);
   const runs: Run[] = [];
@@ -49,7 +85,7 @@ export function carryOver(
     const start = into.known(writer);
     const log = cells.get(writer);
     // A writer that the epoch has left out stays out, unless something of it is left here.
-    if (known > start && (start > 0 || log !== undefined || !isGone(writer)))
+    if (known > start && (start > 0 || log !== undefined || !forgotten.has(writer)))
       // Not as arguments of one call: there may be 100,000.
       for (const run of logRuns(writer, start, known, log ?? new Map<number, Cell>()))
         runs.push(run);

@@ -7,7 +7,7 @@
  */
 import * as Y from 'yjs';
 import { isKey, valueOf, WRITER_MAX, formatCell } from './cell.ts';
-import { carryOver, seedOf } from './epoch.ts';
+import { carryOver, forgottenIn, seedOf, writersIn, writersKept } from './epoch.ts';
 import { clockText, HybridClock, type Stamp } from './hlc.ts';
 import { LIMITS, type ReplicaLimits } from './limits.ts';
 import {
@@ -116,11 +116,6 @@ export interface ReplicaOptions {
   readonly writer: number;
   readonly limits?: Partial<ReplicaLimits>;
   readonly driftMsMax?: number;
-  /**
-   * Whether a writer's host is gone for good. It is then left out of epochs, which saves 17 bytes;
-   * what a replica cut off since then says of removals of that writer's cells may be lost.
-   */
-  readonly isGone?: (writer: number) => boolean;
 }
 
 export interface Saved {
@@ -136,7 +131,6 @@ export class Replica {
   readonly own: string;
   #writer: number;
   readonly #limits: ReplicaLimits;
-  readonly #isGone: (writer: number) => boolean;
   #clock: HybridClock;
   readonly #drift: { readonly driftMsMax?: number };
   readonly #documents = new Map<string, LogDocument>();
@@ -154,8 +148,6 @@ export class Replica {
     this.#writer = writer;
     this.own = documentOf(node);
     this.#limits = { ...LIMITS, ...limits };
-    // The places of the own log are never given out again.
-    this.#isGone = (other) => other !== this.#writer && options.isGone?.(other) === true;
     this.#drift = driftMsMax === undefined ? {} : { driftMsMax };
     this.#clock = new HybridClock({ writer, state: saved?.clock, ...this.#drift });
     for (const id of [SHARED, this.own]) this.#put(new LogDocument(id, FIRST_EPOCH, this.#limits));
@@ -323,7 +315,9 @@ export class Replica {
     const ahead = after.known(this.writer) - before.known(this.writer);
     // What others say of their own documents is all there is to say.
     const isMine = id === SHARED || id === this.own;
-    const carried = isMine ? carryOver(before, after, this.#isGone) : NOTHING;
+    const shared = id === SHARED ? [before, after] : [this.#document(SHARED)];
+    const forgotten = this.#forgotten(shared, nowMs + CLOCKS_APART_MS);
+    const carried = isMine ? carryOver(before, after, forgotten) : NOTHING;
     const updates: Update[] = [];
     if (carried.runs.length > 0 || carried.removals.size > 0) {
       const own = after.applyOwn(carried);
@@ -367,19 +361,19 @@ export class Replica {
    * Writes the shared or the own document afresh. To be stored and sent to all as it is; replicas
    * that adopt it bring what it lacks.
    */
-  compact(id: string): Update {
-    const plan = this.planCompaction(id);
+  compact(id: string, nowMs = 0): Update {
+    const plan = this.planCompaction(id, nowMs);
     this.commit(plan);
     return plan.update;
   }
 
-  planCompaction(id: string): Plan & { readonly update: Update } {
+  planCompaction(id: string, nowMs: number): Plan & { readonly update: Update } {
     const before = this.#document(id);
     if (id !== SHARED && id !== this.own)
       throw new Error(`bug: ${id} is not for ${this.node} to write afresh`);
     const epoch = { number: before.epoch.number + 1, proposer: this.writer };
     const after = new LogDocument(id, epoch, this.#limits);
-    after.applyOwn(seedOf(before, this.#isGone));
+    after.applyOwn(seedOf(before, this.#forgotten([this.#document(SHARED)], nowMs)));
     const update = { document: id, epoch, whole: true, bytes: after.diff() };
     const apply = (): readonly Changed[] => {
       this.#hasWritten = true;
@@ -391,9 +385,26 @@ export class Replica {
   }
 
   /** Whether a document holds so many remains that it takes half as much memory again as a fresh copy. */
-  compactionDue(id: string): boolean {
-    const { itemCount, writerCount, entryCount } = this.#document(id);
-    return itemCount - writerCount > entryCount / 2 + ITEMS_TOLERATED;
+  compactionDue(id: string, nowMs: number): boolean {
+    const document = this.#document(id);
+    const { itemCount, writerCount, entryCount } = document;
+    const tolerated = entryCount / 2 + ITEMS_TOLERATED;
+    if (itemCount <= tolerated) return false;
+    if (itemCount - writerCount > tolerated) return true;
+    const needed = writersKept(document, this.#forgotten([this.#document(SHARED)], nowMs));
+    return itemCount - needed.length > tolerated;
+  }
+
+  #forgotten(shared: readonly LogDocument[], nowMs: number): ReadonlySet<number> {
+    const others = [...this.#documents.values()].filter(({ id }) => id !== SHARED);
+    // The places of the own log are never given out again.
+    return forgottenIn(shared, others, nowMs, this.#writer);
+  }
+
+  /** Who has ever written in a document. */
+  writersOf(id: string): readonly number[] {
+    const document = this.#documents.get(id);
+    return document === undefined ? [] : writersIn(document);
   }
 
   get(id: string, key: string): string | undefined {
@@ -549,6 +560,9 @@ export class Replica {
 }
 
 const NOTHING: LogUpdate = { runs: [], removals: new Map() };
+
+/** Who takes an epoch over with a clock that is behind does not bring back whom it has left out. */
+const CLOCKS_APART_MS = 86_400_000;
 
 /** An item takes some 300 bytes, as an entry does. Very small documents are not worth an epoch; a guess. */
 const ITEMS_TOLERATED = 20;

@@ -29,6 +29,7 @@ import {
   whyNoPortName,
   whyNoServiceName,
 } from '../validate.ts';
+import { WRITER_MAX } from './cell.ts';
 
 /** As BackendRecord was called here before it had a node. */
 export type ReplicatedBackend = BackendRecord;
@@ -51,6 +52,15 @@ export interface NodeRecord {
 }
 
 export const NODE_KEY = 'node/info';
+/** gone/NODE: a node that is out for good (src/cluster/departures.ts). */
+export const GONE_PREFIX = 'gone/';
+/** Writer ids of one node: each snapshot that was put back has made another. A guess. */
+export const GONE_WRITERS_MAX = 64;
+/**
+ * So long after a node went, no host that has not heard of it can come back: certificates end after
+ * 30 days (NODE_VALIDITY_MS), and a clock may be wrong.
+ */
+const FORGOTTEN_AFTER_MS = 31 * 86_400_000;
 /** Of one node; a guess with room for a host with a network for each of its containers. */
 const NODE_ADDRESSES_MAX = 256;
 /** One for each family; a guess of what may come. */
@@ -104,6 +114,18 @@ function fieldsOf(json: string): Fields | undefined {
 
 function isWhole(value: unknown, min: number, max: number): value is number {
   return Number.isInteger(value) && Number(value) >= min && Number(value) <= max;
+}
+
+/**
+ * Under which writer ids a node wrote that is gone for good, and so long that its logs need no place
+ * in an epoch any more. The first versions did not tell.
+ */
+export function forgottenWriters(json: string, nowMs: number): readonly number[] {
+  const { atMs, writers: told } = fieldsOf(json) ?? {};
+  const isLong = typeof atMs === 'number' && atMs + FORGOTTEN_AFTER_MS <= nowMs;
+  if (!isLong || !Array.isArray(told)) return [];
+  const isWriter = (one: unknown): one is number => isWhole(one, 1, WRITER_MAX);
+  return (told as readonly unknown[]).slice(0, GONE_WRITERS_MAX).filter(isWriter);
 }
 
 function portOf(value: unknown): ServicePort | undefined {

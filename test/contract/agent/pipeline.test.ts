@@ -4,7 +4,8 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import { ALL_REACHABLE } from '../../../src/agent/io/pipeline.ts';
+import { ALL_REACHABLE } from '../../../src/agent/context.ts';
+import { readDeparture, writeGone } from '../../../src/cluster/departures.ts';
 import { SHARED, type Write } from '../../../src/state/replica/replica.ts';
 import { writeService } from '../../../src/state/replica/schema.ts';
 import type { Change } from '../../../src/state/records.ts';
@@ -52,6 +53,29 @@ test('a service that does not fit keeps no other one from changing', async () =>
   assert.deepEqual([...host.kernel.services.keys()].toSorted(), ['api', 'bar']);
   tell(host, stranger.commit([{ kind: 'remove-service', name: 'zoo' }]));
   await eventually('no word of it', () => host.pipeline.problem === undefined);
+  await host.close();
+});
+
+test('a backend at the address of a host that left is in use where it was put there since', async () => {
+  const host = newHost();
+  await host.start();
+  const stranger = new Stranger();
+  tell(host, stranger.commit([put('api', 1), backend('api', '10.0.0.1')]));
+  tell(host, stranger.commit([backend('api', '10.0.0.2')]));
+  const left = { why: 'left', at: 'now', atMs: 1, addresses: ['10.0.0.2', '10.0.0.3'] } as const;
+  const id = 'aaaaaaaaaaaaaaaaaaaaaaaaaa';
+  const { key, value } = writeGone(id, left);
+  const gone = readDeparture(key, value);
+  assert.equal(gone?.type, 'gone');
+  host.pipeline.reachability({ ...ALL_REACHABLE, gone: new Map([[id, gone]]) });
+  await eventually('only the other one', () => host.kernel.takers('api').join() === '10.0.0.1');
+  const put3 = { port: 8080, portName: 'p', weight: 1, state: 'active' } as const;
+  await host.pipeline.submit(
+    { kind: 'put-backend', service: 'api', backend: { ...put3, address: '10.0.0.3' } },
+    { dryRun: false },
+  );
+  const said = readDeparture(key, host.pipeline.state.replica.get(SHARED, key));
+  assert.deepEqual(said, { ...gone, addresses: ['10.0.0.2'] });
   await host.close();
 });
 

@@ -83,7 +83,7 @@ test('who is gone for good is cut, let in no more and gets no certificate, also 
   const hosts = cluster();
   const [a, b, c] = await hosts.three();
   const copies = [b, c].map(({ vault }) => vault.identity());
-  const { key, value } = writeGone(b.id, 'revoked', new Date().toISOString());
+  const { key, value } = writeGone(b.id, { why: 'revoked', at: '2026-01-01', atMs: Date.now() });
   a.write('shared', key, value);
   await eventually(
     'the cut',
@@ -128,7 +128,7 @@ test('who says that it leaves, and stays, is cut all the same', async () => {
   await host.start({ clock });
   const other = await hosts.join('b', host);
   await eventually('both to be there', () => alive(host) === 2, SLOW);
-  const { key, value } = writeGone(other.id, 'left', new Date().toISOString());
+  const { key, value } = writeGone(other.id, { why: 'left', at: '2026-01-01', atMs: Date.now() });
   host.write('shared', key, value);
   assert.equal(host.member.metrics['cluster_connections_closed_total.revoked'], 0);
   isOver();

@@ -39,6 +39,7 @@ import {
   type Update,
   type Write,
 } from '../../../src/state/replica/replica.ts';
+import type { NodeRecord } from '../../../src/state/replica/schema.ts';
 import { StateView } from '../../../src/state/replica/view.ts';
 import type { Disk } from './disk.ts';
 import type { FakeMap } from './fake-map.ts';
@@ -242,7 +243,7 @@ export class Agent {
 
   #remember(): void {
     const { disk } = this.#options;
-    const absent = this.liveness.remembered();
+    const absent = this.liveness.remembered(this.#now, this.#options.wallMs(this.#now));
     disk.overlay = { ...disk.overlay, known: knownPeers(this.overlay), absent };
   }
 
@@ -250,7 +251,7 @@ export class Agent {
     const { replica } = this;
     const isKeeper = this.overlay.members.alive().every((id) => id >= this.id);
     for (const id of isKeeper ? [replica.own, SHARED] : [replica.own])
-      if (replica.compactionDue(id)) yield* this.#compact(id);
+      if (replica.compactionDue(id, this.#options.wallMs(this.#now))) yield* this.#compact(id);
     if (isKeeper) yield* this.#settleVips();
   }
 
@@ -420,7 +421,7 @@ export class Agent {
 
   *#compact(document: string): Steps {
     const { disk, diskMs } = this.#options;
-    const plan = this.replica.planCompaction(document);
+    const plan = this.replica.planCompaction(document, this.#options.wallMs(this.#now));
     // Durable first: after a power cut the number of an epoch that others have must not be given again.
     disk.begin({ updates: plan.updates, clock: plan.clock, clear: [document] });
     yield diskMs();
@@ -456,7 +457,7 @@ export class Agent {
     return {
       pools: this.#options.pools,
       self: this.id,
-      nodes: new Map([...gone, ...view.nodes()]),
+      nodes: new Map<string, Pick<NodeRecord, 'addresses'>>([...gone, ...view.nodes()]),
       unreachable: new Set([...this.liveness.unreachable, ...gone.keys()]),
       unhealthy: new Set(),
     };

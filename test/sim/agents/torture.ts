@@ -230,8 +230,12 @@ class Torture {
     this.#gone += 1;
     const leaves = below(this.#random, 2) === 0;
     const wallMs = this.#fleet.wallMs(place);
-    const at = new Date(wallMs).toISOString();
-    const gone = writeGone(place.id, leaves ? 'left' : 'revoked', at, [place.address]);
+    const gone = writeGone(place.id, {
+      why: leaves ? 'left' : 'revoked',
+      at: new Date(wallMs).toISOString(),
+      atMs: wallMs,
+      addresses: [place.address],
+    });
     const forGood = (): void => {
       if (leaves) this.#fleet.leave(place.index);
       else this.#fleet.kill(place.index, 'silently');
@@ -295,7 +299,8 @@ class Torture {
   /** It left, and nobody was there to hear that it left for good: an operator says so. */
   #revokeUnheard({ id, disk, address }: Place): void {
     const isHeard = this.#fleet.living().some(({ agent }) => agent?.roll.isGone(id) === true);
-    if (!disk.isThere && !isHeard) this.#say(writeGone(id, 'revoked', '2027-01-01', [address]));
+    if (!disk.isThere && !isHeard)
+      this.#say(writeGone(id, { why: 'revoked', at: '2027-01-01', atMs: 0, addresses: [address] }));
   }
 
   /** What is not yet as it has to become; everything else is an error at once. */

@@ -80,7 +80,7 @@ test('who is gone for good is not kept in mind', () => {
   one.known('a', 0);
   assert.equal(one.forget('a'), true);
   assert.equal(one.forget('a'), false);
-  assert.deepEqual([one.ids(), one.remembered()], [[], []]);
+  assert.deepEqual([one.ids(), one.remembered(0, 0)], [[], []]);
 });
 
 test('only those with a document are remembered, and only they are kept beyond the limit', () => {
@@ -88,7 +88,7 @@ test('only those with a document are remembered, and only they are kept beyond t
   one.known('kept', 0);
   one.heard('kept', 'dead', 1);
   for (let i = 0; i < 10; i++) one.heard(`n${i}`, 'left', 2 + i);
-  assert.deepEqual(one.remembered(), [{ id: 'kept', standing: 'dead', sinceMs: 1 }]);
+  assert.deepEqual(one.remembered(0, 0), [{ id: 'kept', standing: 'dead', sinceMs: 1 }]);
   assert.deepEqual(out(one), ['kept', 'n8', 'n9']);
   for (let i = 0; i < 10; i++) one.heard(`n${i}`, 'alive', 20);
   assert.deepEqual(out(one), ['kept']);

@@ -2,26 +2,41 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { readDeparture, writeGone, writeRevocation } from '../../../src/cluster/departures.ts';
+import {
+  readDeparture,
+  readdressed,
+  writeGone,
+  writeRevocation,
+} from '../../../src/cluster/departures.ts';
 import { Liveness } from '../../../src/cluster/liveness.ts';
 import { Revocations } from '../../../src/cluster/revocation.ts';
 import { Roll } from '../../../src/cluster/roll.ts';
+import type { Change } from '../../../src/state/records.ts';
 import { documentOf, Replica, SHARED, type Write } from '../../../src/state/replica/replica.ts';
 import { NODE_KEY } from '../../../src/state/replica/schema.ts';
 
 const [ME, A, B] = ['me', 'aaaaaaaaaaaaaaaaaaaaaaaaaa', 'baaaaaaaaaaaaaaaaaaaaaaaaa'] as const;
+const NOW = { at: 'now', atMs: 1000 };
 const revocation = (id: string) =>
   ({ kind: 'node', id, revokedAtMs: 1000, untilMs: 5000, reason: 'stolen' }) as const;
 
 test('what is written of a departure is read again', () => {
-  const gone = writeGone(A, 'left', '2026-01-01T00:00:00.000Z', ['10.0.0.1']);
+  const gone = writeGone(A, {
+    why: 'left',
+    at: '2026-01-01T00:00:00.000Z',
+    atMs: 1_767_225_600_000,
+    addresses: ['10.0.0.1'],
+    writers: [7],
+  });
   assert.equal(gone.key, `gone/${A}`);
   assert.deepEqual(readDeparture(gone.key, gone.value), {
     type: 'gone',
     node: A,
     at: '2026-01-01T00:00:00.000Z',
+    atMs: 1_767_225_600_000,
     why: 'left',
     addresses: ['10.0.0.1'],
+    writers: [7],
   });
   const out = writeRevocation(revocation(A));
   assert.equal(out.key, `revocation/${A}`);
@@ -87,7 +102,7 @@ const record = (name: string, signer: boolean, address = '10.0.0.1:7946'): strin
   JSON.stringify({ name, zone: 'z', version: '1', address, addresses: [], signer });
 
 test('all that the replica holds is looked at, at the start and when it changes', () => {
-  const gone = writeGone(A, 'revoked', 'now');
+  const gone = writeGone(A, { why: 'revoked', ...NOW });
   const { replica, liveness, revocations, roll } = setup({ [A]: record('a', true), [B]: '{}' }, [
     gone,
     writeRevocation(revocation(A)),
@@ -103,7 +118,7 @@ test('all that the replica holds is looked at, at the start and when it changes'
   assert.equal(roll.isWelcome(SHARED), true);
   liveness.heard(B, 'dead', 1);
   const addresses = ['10.0.0.2', 'fd00::2', 'not one', 7] as string[];
-  const done = replica.transact([writeGone(B, 'left', 'now', addresses)], 2000);
+  const done = replica.transact([writeGone(B, { why: 'left', ...NOW, addresses })], 2000);
   const followed = roll.follow(done.changed, 0);
   assert.deepEqual(roll.gone.get(B)?.addresses, ['10.0.0.2', 'fd00::2']);
   assert.deepEqual(followed, { gone: [B], isRevocation: false, isReachability: true });
@@ -115,6 +130,45 @@ test('all that the replica holds is looked at, at the start and when it changes'
   });
 });
 
+test('what is at an address of one that is gone is in use again when somebody puts a backend there', () => {
+  const left = { why: 'left', ...NOW, writers: [7] } as const;
+  const { replica, roll } = setup({}, [
+    writeGone(A, { ...left, addresses: ['10.0.0.1', '10.0.0.2'] }),
+  ]);
+  roll.begin(0);
+  const backend = (address: string, node?: string): Change => ({
+    kind: 'put-backend',
+    backend: {
+      service: 'web',
+      portName: 'http',
+      address,
+      port: 80,
+      weight: 1,
+      state: 'active',
+      ...(node !== undefined && { node }),
+    },
+  });
+  assert.deepEqual(readdressed([backend('10.0.0.3'), backend('10.0.0.1', B)], roll.gone), []);
+  const writes = readdressed([backend('10.0.0.1')], roll.gone);
+  assert.deepEqual(writes, [writeGone(A, { ...left, addresses: ['10.0.0.2'] })]);
+  const followed = roll.follow(replica.transact(writes, 2000).changed, 0);
+  assert.deepEqual(followed, { gone: [], isRevocation: false, isReachability: true });
+  assert.deepEqual(roll.gone.get(A)?.addresses, ['10.0.0.2']);
+});
+
+test('that somebody is gone may be said no more', () => {
+  const { replica, roll } = setup({}, [writeGone(A, { why: 'left', ...NOW })]);
+  roll.begin(0);
+  const { key } = writeGone(A, { why: 'left', ...NOW });
+  const { changed } = replica.transact([{ document: 'shared', key, value: undefined }], 2000);
+  assert.deepEqual(roll.follow(changed, 0), {
+    gone: [],
+    isRevocation: false,
+    isReachability: true,
+  });
+  assert.deepEqual([roll.isGone(A), roll.isWelcome(documentOf(A))], [false, true]);
+});
+
 test('a host that is put out itself keeps its own document, and knows why', () => {
   const me = 'caaaaaaaaaaaaaaaaaaaaaaaaa';
   const replica = Replica.open({ node: me, writer: 1 });
@@ -123,7 +177,7 @@ test('a host that is put out itself keeps its own document, and knows why', () =
     liveness: new Liveness({ self: me, remembered: [] }),
     revocations: new Revocations(),
   });
-  const done = replica.transact([writeGone(me, 'revoked', 'now')], 1000);
+  const done = replica.transact([writeGone(me, { why: 'revoked', ...NOW })], 1000);
   assert.deepEqual(roll.follow(done.changed, 0).gone, [me]);
   assert.equal(roll.whyGone(me), 'revoked');
   assert.equal(roll.isWelcome(documentOf(me)), true);

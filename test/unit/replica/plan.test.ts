@@ -53,7 +53,7 @@ suite('plan', () => {
           const wasTold = told;
           const plan: Plan = fate.startsWith('write')
             ? planning.plan(list, ms)
-            : planning.planCompaction(SHARED);
+            : planning.planCompaction(SHARED, 0);
           assert.deepEqual(everything(planning), before);
           assert.equal(told, wasTold);
           if (fate.endsWith('drop')) continue;
@@ -94,7 +94,7 @@ suite('plan', () => {
     ];
     for (const change of between) {
       const replica = open();
-      const plans = [replica.plan([write], 1), replica.planCompaction(SHARED)];
+      const plans = [replica.plan([write], 1), replica.planCompaction(SHARED, 0)];
       change(replica);
       const before = everything(replica);
       for (const plan of plans)

@@ -474,18 +474,24 @@ suite('epochs', () => {
   });
 
   test('writers that are gone for good are left out, but not while anything of them is left', () => {
-    const isGone = (writer: number): boolean => writer > 100;
-    const [a, b] = [replica(1, { isGone }), replica(2, { isGone })];
+    const [a, b] = [replica(1), replica(2)];
     for (let i = 0; i < 50; i++) {
       const dead = replica(101 + i);
       dead.transact([put('k', String(i)), ...(i === 7 ? [put('left', '1')] : [])], i);
       meet(dead, a);
     }
     a.transact([put('k', '"a"')], 100);
+    const writers = Array.from({ length: 50 }, (_, i) => 101 + i);
+    a.transact([put('gone/x', JSON.stringify({ atMs: 0, writers: [1, 2, ...writers] }))], 101);
     meet(a, b);
     assert.equal(a.stats(SHARED).writers, 51);
-    a.compact(SHARED);
-    meet(a, b);
+    const dayMs = 86_400_000;
+    assert.equal(a.compactionDue(SHARED, 30 * dayMs), false, 'one that is cut off may come back');
+    a.compact(SHARED, 30 * dayMs);
+    assert.equal(a.stats(SHARED).writers, 52, 'the seed and all');
+    assert.ok(a.compactionDue(SHARED, 31 * dayMs));
+    const { updates } = b.receive(a.compact(SHARED, 31 * dayMs), 30.5 * dayMs);
+    assert.deepEqual(updates, [], 'a clock that is behind brings nothing back');
     for (const { stats, get } of [a, b].map((r) => ({
       stats: r.stats(SHARED),
       get: r.get(SHARED, 'left'),
@@ -493,6 +499,21 @@ suite('epochs', () => {
       assert.equal(stats.writers, 3); // the seed, a, and the one with something left
       assert.equal(get, '1');
     }
+  });
+
+  test('no writer is forgotten that is there, whatever is said of it', () => {
+    const [a, b, c] = [replica(1), replica(2), replica(3)];
+    for (const one of [a, c]) one.transact([put('x', '1'), own('k', '1')], 1);
+    meet(a, b);
+    meet(c, b);
+    b.transact([remove('x'), put('gone/x', JSON.stringify({ atMs: 0, writers: [1, 3, 4] }))], 2);
+    meet(a, b);
+    meet(a, c, c.own);
+    a.compact(SHARED, 31 * 86_400_000);
+    assert.deepEqual(
+      a.writersOf(SHARED).toSorted((one, two) => one - two),
+      [1, 2, 3],
+    );
   });
 
   test('only the host itself writes its document afresh', () => {

@@ -1,0 +1,47 @@
+/** When it is looked what is long ago (../aging.ts), and that it does no harm. */
+import type { Write } from '../../state/replica/replica.ts';
+import { agedOut, type Aging } from '../aging.ts';
+import type { Clock } from './clock.ts';
+import type { BrakedLog } from './log.ts';
+
+const EVERY_MS = 3_600_000; // a guess
+/** From a day after the start on: until then a wall clock may have been wrong, and set. A guess. */
+const FROM_MS = 86_400_000;
+const AT_ONCE = 1000; // a guess: the rest an hour later
+
+export class AgingLook {
+  readonly #aging: Aging;
+  readonly #clock: Clock;
+  readonly #log: BrakedLog;
+  readonly #write: (writes: readonly Write[]) => void;
+  #atMs: number;
+
+  constructor(
+    aging: Aging,
+    clock: Clock,
+    log: BrakedLog,
+    write: (writes: readonly Write[]) => void,
+  ) {
+    this.#aging = aging;
+    this.#clock = clock;
+    this.#log = log;
+    this.#write = write;
+    this.#atMs = clock.now() + FROM_MS;
+  }
+
+  /**
+   * For one member to do. It has a neighbour, so its clock is not a month ahead: it would take the
+   * neighbour's certificate for one that has ended.
+   */
+  look(): void {
+    const nowMs = this.#clock.now();
+    if (nowMs < this.#atMs) return;
+    this.#atMs = nowMs + EVERY_MS;
+    try {
+      const writes = agedOut(this.#aging, nowMs, this.#clock.wallMs());
+      if (writes.length > 0) this.#write(writes.slice(0, AT_ONCE));
+    } catch (error) {
+      this.#log.write('warn', 'aging', { error }, 'hosts that are long gone cannot be written off');
+    }
+  }
+}
