@@ -258,7 +258,7 @@ static __always_inline int zh_dns_write_tail(struct __sk_buff *skb, __u32 at,
   return bpf_skb_store_bytes(skb, at, s->answer.tail, bytes, 0);
 }
 
-/* 1: too big. 0: the message at `at` is the answer in s, of *length bytes, with the sum *sum. */
+/* 1: too big. 0: the message at `at` is the answer in s, of *length bytes; *sum, if wanted, is its sum. */
 static __always_inline int zh_dns_write(struct __sk_buff *skb, __u32 at, __u32 *length,
                                         const struct zh_dns_config *config,
                                         struct zh_dns_scratch *s, struct zh_dns_query *query,
@@ -293,7 +293,8 @@ static __always_inline int zh_dns_write(struct __sk_buff *skb, __u32 at, __u32 *
   if (query->has_opt &&
       bpf_skb_store_bytes(skb, at + start + tail, opt, ZH_DNS_OPT_BYTES, 0))
     return -1;
-  *sum = zh_dns_sum(s, query, tail, opt);
+  if (sum)
+    *sum = zh_dns_sum(s, query, tail, opt);
   *length = size;
   return 0;
 }

@@ -26,7 +26,7 @@
     -1;                                                                                            \
   })
 
-/* 0: answered; its length and sum are given. Otherwise counted, and nothing is written. */
+/* 0: answered; its length is given, and its sum if wanted. Otherwise counted, and nothing is written. */
 static __always_inline int zh_dns_answer(struct __sk_buff *skb, __u32 at, __u32 *length,
                                          const struct zh_dns_config *config,
                                          struct zh_dns_counts *counts, __u32 *sum)
@@ -59,13 +59,13 @@ static __always_inline int zh_dns_packet4(struct __sk_buff *skb, const struct zh
     counts->strangers++;
     return TC_ACT_SHOT;
   }
-  __u32 at = ZH_ETH_BYTES + sizeof(h), length = skb->len - at, sum = 0;
+  __u32 at = ZH_ETH_BYTES + sizeof(h), length = skb->len - at;
   int verdict = -1;
   if (h.ip.protocol == IPPROTO_UDP && !(h.ip.fragment & bpf_htons(ZH_IP_FRAGMENT)) &&
       !bpf_skb_load_bytes(skb, ZH_ETH_BYTES + ZH_IP_BYTES, &h.udp, sizeof(h.udp)) &&
       h.udp.target == bpf_htons(ZH_DNS_PORT)) {
     if (bpf_ntohs(h.udp.length) == length + ZH_UDP_BYTES && !skb->gso_segs)
-      verdict = zh_dns_answer(skb, at, &length, config, counts, &sum);
+      verdict = zh_dns_answer(skb, at, &length, config, counts, 0);
     else
       counts->unfit++;
   } else {
