@@ -9,12 +9,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, mock, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isBlank } from '../../../src/agent/blank.ts';
+import { blankWrite, isBlank } from '../../../src/agent/blank.ts';
 import { hasOthers } from '../../../src/agent/io/enrolment.ts';
 import { readSecret, writeSecret } from '../../../src/cluster/io/files.ts';
 import { configSchema } from '../../../src/config/schema.ts';
 import { State } from '../../../src/state/io/state.ts';
-import { eventually } from '../../harness/eventually.ts';
+import { eventually, within } from '../../harness/eventually.ts';
 import { SLOW } from '../cluster/hosts.ts';
 import { AgentHost, Stranger, tell } from './host.ts';
 import { putAll } from './records.ts';
@@ -86,6 +86,22 @@ test('a host that died while it left has left when it comes back', async () => {
   assert.equal(again.cluster.status().member, false);
   assert.equal(again.state.node, 'local');
   assert.deepEqual(names(again), ['web']);
+  await again.close();
+});
+
+test('a host that has left waits for no state, also where it had none', async () => {
+  const first = await founded();
+  const second = await started();
+  await second.cluster.join(tokenOf(first));
+  const { node } = second.state;
+  const value = JSON.stringify({ at: '2026-01-01T00:00:00.000Z', why: 'left', addresses: [] });
+  await second.cluster.stop(false);
+  const left = { document: 'shared', key: `gone/${node}`, value } as const;
+  await second.pipeline.write(() => [left, blankWrite([])]);
+  await Promise.all([first.close(), second.close()]);
+  const again = new AgentHost(second.directory);
+  await within('the start', again.start(), 10_000);
+  assert.equal(again.cluster.status().member, false);
   await again.close();
 });
 
