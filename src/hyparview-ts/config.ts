@@ -17,6 +17,14 @@ export interface Config {
   joinTimeoutMs: number;
   repairMs: number;
   joinsPerSecondMax: number;
+  // Connections to peers that others told of: dials.ts
+  toldDialsPerSecond: number;
+  toldDialsBurst: number;
+  /** For what the protocol needs of itself; told ones take nothing from it. */
+  ownDialsPerSecond: number;
+  ownDialsBurst: number;
+  /** Different peers at one address, at once. */
+  dialsPerAddressMax: number;
   // X-BOT
   optimiseMs: number;
   randomLinks: number;
@@ -75,6 +83,11 @@ export const DEFAULTS: Config = {
   joinTimeoutMs: 1000, // Lashup: join_interval
   repairMs: 10_000, // Lashup: neighbor_interval
   joinsPerSecondMax: 50, // a guess: more are sent on to other peers
+  toldDialsPerSecond: 1, // measured in the simulator: 36 in a node's worst minute (300 join at 20 a second)
+  toldDialsBurst: 100, // measured: three times what a join of 1,000 in a second needs
+  ownDialsPerSecond: 10, // measured: 386 in the worst minute (overloaded nodes and 5 % loss)
+  ownDialsBurst: 400, // measured: three times the worst at that rate (random scenarios), as looks have half of it
+  dialsPerAddressMax: 4, // a guess: one is what an honest cluster needs, two where a host got another id
   optimiseMs: 10_000, // a guess
   randomLinks: 2, // a guess: X-BOT leaves the dearest few links alone, so that the overlay stays one
   broadcast: 'source-tree', // measured: fewer hops and less redundancy than Plumtree, see test/sim/REPORT.md

@@ -295,14 +295,16 @@ export class Detector {
     const target = link.peer.id;
     const { peers, areItsOwn } = this.#hooks.helpersFor(target);
     for (const helper of peers.slice(0, HELPERS_MAX)) {
-      suspicion.unanswered.set(helper.id, areItsOwn);
       const { incarnation } = link;
-      this.#effects.send(helper, { type: 'suspect', target, incarnation }, 'urgent');
+      const message = { type: 'suspect', target, incarnation } as const;
+      if (this.#effects.send(helper, message, 'urgent', 'look'))
+        suspicion.unanswered.set(helper.id, areItsOwn);
     }
     const { incarnation } = link;
     this.#effects.send(link.peer, { type: 'suspect', target, incarnation }, 'urgent');
     for (const asker of suspicion.askers.values()) {
-      this.#effects.send(asker, { type: 'vouch', target, alive: false, incarnation }, 'urgent');
+      const message = { type: 'vouch', target, alive: false, incarnation } as const;
+      this.#effects.send(asker, message, 'urgent', 'look');
     }
   }
 
@@ -365,7 +367,8 @@ export class Detector {
     for (const asker of suspicion.askers.values()) {
       const { incarnation } = link;
       const target = link.peer.id;
-      this.#effects.send(asker, { type: 'vouch', target, alive: true, incarnation }, 'urgent');
+      const message = { type: 'vouch', target, alive: true, incarnation } as const;
+      this.#effects.send(asker, message, 'urgent', 'look');
     }
     suspicion.askers.clear();
     this.#wakeBy(now + 1);
@@ -383,11 +386,8 @@ export class Detector {
       this.#adjustHealth(-1);
       const { incarnation } = link;
       for (const asker of suspicion.askers.values()) {
-        this.#effects.send(
-          asker,
-          { type: 'vouch', target: id, alive: true, incarnation },
-          'urgent',
-        );
+        const message = { type: 'vouch', target: id, alive: true, incarnation } as const;
+        this.#effects.send(asker, message, 'urgent', 'look');
       }
       this.#effects.event({ type: 'cleared', peer: link.peer });
     }
@@ -450,8 +450,9 @@ export class Detector {
     const now = this.#clock.own(at);
     if (this.#measuring.size >= 16) return;
     const nonce = this.#random.next();
+    const message = { type: 'ping', nonce, measure: true, digest: this.#hooks.digest() } as const;
+    if (!this.#effects.send(peer, message, 'normal', 'look')) return;
     this.#measuring.set(nonce, { peer, sentAt: now });
-    this.#effects.send(peer, { type: 'ping', nonce, measure: true, digest: this.#hooks.digest() });
     this.#wakeBy(now + this.#config.pingTimeoutMaxMs + 1);
   }
 

@@ -1,13 +1,37 @@
 // Collects the outputs of one `handle` call and remembers which timers the host holds, so that a timer is asked for
-// only when that changes something. Never acts.
+// only when that changes something. No message to a peer without a connection gets past the rate in dials.ts. Never acts.
+import type { Dials, Need } from './dials.ts';
 import type { DownReason, Event, Message, Output, Peer, Priority, TimerKey } from './types.ts';
+import type { View } from './view.ts';
 
 export class Effects {
   #outputs: Output[] = [];
   readonly #timers = new Map<TimerKey, number>();
+  #now = 0;
+  #sender: Peer | undefined;
 
-  send(to: Peer, message: Message, priority: Priority = 'normal'): void {
-    this.#outputs.push({ type: 'send', to, message, priority });
+  /** The neighbours: the host keeps connections to them. */
+  readonly active: View;
+  readonly #dials: Dials;
+
+  constructor(active: View, dials: Dials) {
+    this.active = active;
+    this.#dials = dials;
+  }
+
+  /** An input is handled from here on: a message of this peer, or none. */
+  begin(now: number, sender: Peer | undefined): void {
+    this.#now = now;
+    this.#sender = sender;
+  }
+
+  /** False: not sent, as a connection would have to be made for it, and there were too many. */
+  send(to: Peer, message: Message, priority: Priority = 'normal', need: Need = 'told'): boolean {
+    // who has a connection is spoken to there, whatever address others tell
+    const connected = this.#sender?.id === to.id ? this.#sender : this.active.get(to.id);
+    if (connected === undefined && !this.#dials.allows(to, need, this.#now)) return false;
+    this.#outputs.push({ type: 'send', to: connected ?? to, message, priority });
+    return true;
   }
 
   dial(peer: Peer): void {

@@ -8,6 +8,7 @@
 // - joins beyond `joinsPerSecondMax` are refused with other peers to try, so that one seed carries a join storm.
 import { LIMITS } from './config.ts';
 import type { Config } from './config.ts';
+import type { Need } from './dials.ts';
 import type { Effects } from './effects.ts';
 import { below, jitter, sample } from './random.ts';
 import type { Random } from './random.ts';
@@ -32,7 +33,7 @@ const PENDING_MAX = 32;
 const KNOCKS_MAX = 32;
 
 export class HyParView {
-  readonly active = new View();
+  readonly active: View;
   readonly passive = new View();
   readonly #pending = new Map<NodeId, Pending>();
   readonly #tried = new Set<NodeId>();
@@ -59,6 +60,7 @@ export class HyParView {
     this.config = config;
     this.random = random;
     this.effects = effects;
+    this.active = effects.active;
     this.#hooks = hooks;
     this.#joinTokens = config.joinsPerSecondMax;
   }
@@ -99,7 +101,7 @@ export class HyParView {
   #joinNext(now: number): void {
     if (!this.#joining || this.#isAsking()) return;
     const seed = this.#untriedSeeds.pop();
-    if (seed !== undefined) this.#ask(seed, 'join', now);
+    if (seed !== undefined) this.#ask(seed, 'join', 'seed', now);
     else this.effects.wakeBy('repair', now + this.config.joinTimeoutMs);
   }
 
@@ -108,17 +110,19 @@ export class HyParView {
     return false;
   }
 
-  #ask(peer: Peer, kind: Pending['kind'], now: number): void {
-    if (peer.id === this.self.id) return;
-    if (kind !== 'knock' && this.pendingCount >= PENDING_MAX) return;
-    const wait = kind === 'join' ? this.config.joinTimeoutMs : this.config.neighborTimeoutMs;
-    this.#pending.set(peer.id, { peer, kind, deadline: now + wait });
-    this.effects.wakeBy('pending', now + wait);
+  /** Whether it was asked. */
+  #ask(peer: Peer, kind: Pending['kind'], need: Need, now: number): boolean {
+    if (peer.id === this.self.id) return false;
+    if (kind !== 'knock' && this.pendingCount >= PENDING_MAX) return false;
     const message =
       kind === 'join'
         ? ({ type: 'join' } as const)
         : ({ type: 'neighbor', high: kind !== 'low' } as const);
-    this.effects.send(peer, message);
+    if (!this.effects.send(peer, message, 'normal', need)) return false;
+    const wait = kind === 'join' ? this.config.joinTimeoutMs : this.config.neighborTimeoutMs;
+    this.#pending.set(peer.id, { peer, kind, deadline: now + wait });
+    this.effects.wakeBy('pending', now + wait);
+    return true;
   }
 
   onJoin(from: Peer, now: number): void {
@@ -158,7 +162,7 @@ export class HyParView {
     if (left === this.config.passiveWalkLength) this.addPassive(peer);
     const next = left > 0 ? this.active.choose(this.random, from.id, peer.id) : undefined;
     if (next === undefined) {
-      if (!this.active.has(peer.id)) this.#ask(peer, 'high', now);
+      if (!this.active.has(peer.id)) this.#ask(peer, 'high', 'told', now);
       return;
     }
     this.effects.send(next, { type: 'forward-join', peer, ttl: left - 1 });
@@ -203,8 +207,8 @@ export class HyParView {
   #joinThroughOthers(peers: readonly Peer[], now: number): void {
     if (!this.#joining) return;
     const other = peers[below(this.random, Math.max(1, peers.length))];
-    if (other === undefined || this.active.has(other.id)) this.#joinNext(now);
-    else this.#ask(other, 'join', now);
+    const isOfUse = other !== undefined && !this.active.has(other.id);
+    if (!isOfUse || !this.#ask(other, 'join', 'told', now)) this.#joinNext(now);
   }
 
   onDisconnect(from: Peer, leaving: boolean, now: number): void {
@@ -302,8 +306,8 @@ export class HyParView {
       );
       const kind = this.active.size === 0 ? 'high' : 'low';
       for (const peer of sample(this.random, fresh, missing)) {
-        this.#tried.add(peer.id);
-        this.#ask(peer, kind, now);
+        if (this.#ask(peer, kind, 'repair', now)) this.#tried.add(peer.id);
+        else this.effects.wakeBy('repair', now + this.config.joinTimeoutMs);
         missing -= 1;
       }
     }
@@ -357,7 +361,7 @@ export class HyParView {
   reach(peer: Peer, now: number): boolean {
     if (this.active.has(peer.id) || this.#pending.has(peer.id)) return true;
     if (this.knockCount >= KNOCKS_MAX) return false;
-    this.#ask(peer, 'knock', now);
+    this.#ask(peer, 'knock', 'knock', now);
     return true;
   }
 

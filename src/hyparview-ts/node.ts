@@ -6,6 +6,7 @@ import { badConfig, DEFAULTS, LIMITS } from './config.ts';
 import type { Config } from './config.ts';
 import { Detector } from './detector.ts';
 import type { Helpers } from './detector.ts';
+import { Dials } from './dials.ts';
 import { Effects } from './effects.ts';
 import { lifeName } from './floors.ts';
 import { HyParView } from './hyparview.ts';
@@ -30,6 +31,7 @@ import type {
   Peer,
   TimerKey,
 } from './types.ts';
+import { View } from './view.ts';
 
 export interface NodeOptions {
   readonly self: Peer;
@@ -52,7 +54,8 @@ export class Node {
   readonly members: Members;
   readonly tree: Plumtree;
   readonly detector: Detector;
-  readonly #effects = new Effects();
+  readonly #effects: Effects;
+  readonly #dials: Dials;
   readonly #shuffle: Shuffle;
   readonly #optimise: Optimise;
   readonly #sync: Sync;
@@ -70,7 +73,9 @@ export class Node {
       throw new RangeError(`hyparview-ts: incarnation is ${incarnation}, ${range}`);
     }
     encodePeer(self); // throws when this node could not be spoken of
-    const effects = this.#effects;
+    this.#dials = new Dials(this.config);
+    const effects = new Effects(new View(), this.#dials);
+    this.#effects = effects;
     this.views = new HyParView(self, this.config, random, effects, {
       linkUp: (peer, now) => this.#linkUp(peer, now),
       linkAgain: (peer, now) => {
@@ -82,8 +87,8 @@ export class Node {
     const { active } = this.views;
     this.#shuffle = new Shuffle(this.views);
     const table = names ?? new Names();
-    const life = lifeName(incarnation, random.next());
-    this.tree = new Plumtree(life, active, this.config, random, effects, (id) =>
+    const newLife = (): string => `${self.id} ${lifeName(incarnation, random.next())}`;
+    this.tree = new Plumtree(newLife, active, this.config, random, effects, (id) =>
       this.#multicast.children(id, this.members.now),
     );
     this.members = new Members(self, active, this.config, random, effects, table, {
@@ -118,6 +123,7 @@ export class Node {
     if (this.#gone) return [];
     this.members.now = now;
     this.detector.handled(now);
+    this.#effects.begin(now, input.type === 'received' ? input.from : undefined);
     switch (input.type) {
       case 'start':
         this.#start(input.known, now);
@@ -147,7 +153,7 @@ export class Node {
 
   /** What is held just now, as plain data. */
   snapshot(): Snapshot {
-    return snapshotOf(this, this.#effects.timers);
+    return snapshotOf(this, this.#effects.timers, this.#dials.withheld);
   }
 
   #start(known: readonly Peer[], now: number): void {

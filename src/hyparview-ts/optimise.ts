@@ -22,6 +22,8 @@ export interface OptimiseHooks {
 
 export class Optimise {
   #until = -Infinity;
+  /** Who asks for a link in the exchange under way, as its own handshake says. */
+  #initiator: Peer | undefined;
 
   readonly #views: HyParView;
   readonly #config: Config;
@@ -88,6 +90,7 @@ export class Optimise {
     const oldCost = this.#cost(old);
     if (cost === undefined || oldCost === undefined || cost >= oldCost) return;
     this.#until = now + EXCHANGE_MS;
+    this.#initiator = undefined;
     this.#effects.send(candidate, { type: 'optimise', old });
   }
 
@@ -105,6 +108,7 @@ export class Optimise {
       return;
     }
     this.#until = now + EXCHANGE_MS;
+    this.#initiator = initiator;
     this.#effects.send(mine, { type: 'optimise-replace', initiator, old });
   }
 
@@ -136,18 +140,24 @@ export class Optimise {
     const { stage, accepted, initiator, old } = message;
     const { active } = this.#views;
     if (stage === 'switch') {
-      const candidate = old;
-      if (!active.has(candidate.id)) return;
-      if (accepted) this.#views.exchange(candidate.id, from, now);
+      const candidate = active.get(old.id);
+      if (candidate === undefined) return;
+      // the answer first: afterwards the connection is given up
       this.#reply(candidate, 'replace', accepted, initiator, from);
+      if (accepted) this.#views.exchange(candidate.id, from, now);
       return;
     }
     if (now >= this.#until) return; // too late, or never asked
-    this.#until = now;
     if (stage === 'replace') {
-      if (accepted && active.has(from.id)) this.#views.exchange(from.id, initiator, now);
-      this.#reply(initiator, 'optimise', accepted, initiator, old);
-    } else if (accepted && old.id !== from.id) {
+      const asking = this.#initiator;
+      if (asking?.id !== initiator.id) return; // a link to somebody who did not ask for it
+      this.#until = now;
+      if (accepted && active.has(from.id)) this.#views.exchange(from.id, asking, now);
+      this.#reply(asking, 'optimise', accepted, asking, old);
+      return;
+    }
+    this.#until = now;
+    if (accepted && old.id !== from.id) {
       // it knows already when it switched, and not when the candidate had room
       if (active.has(old.id)) this.#effects.send(old, { type: 'disconnect', leaving: false });
       this.#views.exchange(old.id, from, now);

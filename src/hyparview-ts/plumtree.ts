@@ -3,7 +3,8 @@
 // - announcements are gathered for `lazyMs` per link;
 // - a new neighbour, and now and then a random one, is told what is in the cache, so that a message lost on every link
 //   at once, or sent before a partition healed, still arrives;
-// - a message older than what is remembered of its origin is refused: a replay is never delivered twice.
+// - a message older than what is remembered of its origin is refused: a replay is never delivered twice. So that nobody
+//   makes a node old by a number that it has not come to, who meets such a number of its own begins another life.
 import { LIMITS } from './config.ts';
 import type { Config } from './config.ts';
 import type { Effects } from './effects.ts';
@@ -45,10 +46,12 @@ export class Plumtree {
   readonly #queues = new Map<NodeId, Announcement[]>();
   readonly #floors = new Floors();
   #cacheBytes = 0;
+  /** What the ids of this node's broadcasts begin with. */
+  #life: string;
   #sequence = 0;
   #wakeLazy = false;
 
-  readonly #life: string;
+  readonly #newLife: () => string;
   readonly #active: View;
   readonly #config: Config;
   readonly #random: Random;
@@ -56,14 +59,15 @@ export class Plumtree {
   readonly #childrenOf: (origin: NodeId) => ReadonlySet<NodeId> | undefined;
 
   constructor(
-    life: string,
+    newLife: () => string,
     active: View,
     config: Config,
     random: Random,
     effects: Effects,
     childrenOf: (origin: NodeId) => ReadonlySet<NodeId> | undefined,
   ) {
-    this.#life = life;
+    this.#newLife = newLife;
+    this.#life = newLife();
     this.#childrenOf = childrenOf;
     this.#active = active;
     this.#config = config;
@@ -111,7 +115,7 @@ export class Plumtree {
     if (payload.length > this.#config.payloadBytesMax) return 'payload too large';
     if (payload.length === 0) return 'nothing to send';
     this.#sequence += 1;
-    const id = `${self.id} ${this.#life} ${this.#sequence.toString(36)}`;
+    const id = `${this.#life} ${this.#sequence.toString(36)}`;
     const message = { type: 'gossip', id, hop: 0, priority, payload } as const;
     this.#accept(message, undefined, now);
     this.#push(message, undefined);
@@ -127,6 +131,7 @@ export class Plumtree {
     const parsed = parseBroadcastId(message.id);
     if (parsed === undefined || message.payload.length > this.#config.payloadBytesMax) return;
     if (this.#floors.isOld(parsed)) return;
+    if (parsed.life === this.#life && parsed.sequence > this.#sequence) this.#beginAnew();
     const hop = Math.min(message.hop + 1, LIMITS.hop);
     const better = this.#betterAnnouncer(message.id, hop);
     this.#found(message.id);
@@ -138,6 +143,12 @@ export class Plumtree {
       this.#optimise(better, from, hop);
     const { id, payload } = message;
     this.#effects.event({ type: 'delivered', id, origin: parsed.origin, hop, payload });
+  }
+
+  /** Once others have forgotten the id, this life's own numbers would be old to them until it comes to that one. */
+  #beginAnew(): void {
+    this.#life = this.#newLife();
+    this.#sequence = 0;
   }
 
   /** An announcer so much nearer the origin that the tree should go through it (paper, section 3.8). */

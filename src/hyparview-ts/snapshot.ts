@@ -1,4 +1,5 @@
 // A node's state as plain data: to look at, and to remember peers by across restarts. Never a way to change anything.
+import type { Need } from './dials.ts';
 import type { Node } from './node.ts';
 import type { NodeId, Peer, TimerKey } from './types.ts';
 
@@ -15,6 +16,8 @@ export interface Snapshot {
   readonly deadCount: number;
   readonly localHealth: number;
   readonly timers: readonly { readonly key: TimerKey; readonly atMs: number }[];
+  /** Messages that were not sent, as a connection would have had to be made for them: dials.ts. */
+  readonly withheld: Readonly<Record<Need, number>>;
   readonly sizes: {
     readonly states: number;
     readonly pending: number;
@@ -33,7 +36,11 @@ export interface Snapshot {
 
 const KNOWN_MAX = 256; // a guess: enough for one of them to be alive after years
 
-export function snapshotOf(node: Node, timers: ReadonlyMap<TimerKey, number>): Snapshot {
+export function snapshotOf(
+  node: Node,
+  timers: ReadonlyMap<TimerKey, number>,
+  withheld: Snapshot['withheld'],
+): Snapshot {
   const { views, members, tree, detector } = node;
   return {
     self: node.self,
@@ -49,6 +56,7 @@ export function snapshotOf(node: Node, timers: ReadonlyMap<TimerKey, number>): S
     deadCount: [...members.gone.values()].filter(({ left }) => !left).length,
     localHealth: detector.localHealth,
     timers: [...timers].map(([key, atMs]) => ({ key, atMs })),
+    withheld,
     sizes: {
       states: members.states.size,
       pending: views.pendingCount,
