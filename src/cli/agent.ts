@@ -4,6 +4,7 @@ import { setFlagsFromString } from 'node:v8';
 import type { Command } from 'commander';
 import { DEFAULT_CONFIG_PATH } from '../config/defaults.ts';
 import type { ConfigInput } from '../config/schema.ts';
+import { stepBackWorkers } from '../telemetry/io/workers.ts';
 import { listOption, option } from './options.ts';
 
 interface AgentOptions {
@@ -34,6 +35,7 @@ async function run(options: AgentOptions): Promise<void> {
   // Garbage up to a third of what lives. While 100,000 backends are written 230 MB are resident at
   // most, with what V8 would allow 370 MB; such a burst takes more CPU time for it.
   setFlagsFromString('--heap-growing-percent=30');
+  stepBackWorkers();
   const { loadConfig } = await import('../config/io/load.ts');
   const config = loadConfig({
     path: resolve(options.config ?? DEFAULT_CONFIG_PATH),
