@@ -340,6 +340,8 @@ export class Replica {
     let writes = 0;
     for (const { client, clock, length } of update.runs)
       if (client === this.writer) writes = Math.max(writes, clock + length - known);
+    for (const { clock, length } of update.removals.get(this.writer) ?? [])
+      writes = Math.max(writes, clock + length - known);
     return writes > 0 ? [{ type: 'own-history', document: id, writes }] : [];
   }
 

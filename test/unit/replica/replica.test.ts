@@ -246,6 +246,15 @@ suite('replica', () => {
     assert.equal(again.get(a.own, 'k'), '1');
   });
 
+  test('a host hears of its past from a removal of what it does not know that it wrote', () => {
+    const a = replica(1);
+    a.transact([put('k', '1')], 1);
+    const removals = new Map([[1, [{ clock: 3, length: 2 }]]]);
+    const bytes = buildUpdate({ runs: [], removals });
+    const { notices } = a.receive({ ...only([a.whole(SHARED)]), whole: false, bytes }, 0);
+    assert.deepEqual(notices, [{ type: 'own-history', document: SHARED, writes: 4 }]);
+  });
+
   test('a host set back that has written nothing since takes all back under a new writer', () => {
     const [a, b] = [replica(1), replica(2)];
     a.transact([own('x', '1'), put('k', '1')], 1);
