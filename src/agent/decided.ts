@@ -1,5 +1,6 @@
 /** Changes that were decided here. */
 import type { Catalog } from '../catalog/catalog.ts';
+import type { Command } from '../state/commands.ts';
 import type { Change, StateSnapshot } from '../state/records.ts';
 import type { Changed } from '../state/replica/replica.ts';
 import { serviceKey } from '../state/replica/schema.ts';
@@ -14,6 +15,17 @@ export function isSame(a: readonly Change[], b: readonly Change[]): boolean {
   if (a.length !== b.length) return false;
   const texts = new Set(a.map((change) => JSON.stringify(change)));
   return b.every((change) => texts.has(JSON.stringify(change)));
+}
+
+/** Where backends were put that live with no process of a node; also where all was as it is said again. */
+export function placesOf(command: Command, changes: readonly Change[]): ReadonlySet<string> {
+  const places = new Set<string>();
+  if (command.kind === 'put-backend' && command.backend.owner === undefined)
+    places.add(command.backend.address);
+  for (const change of changes)
+    if (change.kind === 'put-backend' && change.backend.owner === undefined)
+      places.add(change.backend.address);
+  return places;
 }
 
 /** Others wrote one of the services that are put, and the snapshot does not show it yet. */

@@ -4,17 +4,19 @@
  *     gone/NODE        { at, why: left | revoked | expired, addresses, writers }   its document is
  *                      forgotten and not taken again; what is at its addresses is as unreachable as
  *                      it is; epochs leave its writer ids out a month later
+ *     missed/NODE      { atMs }                      not there since then, for a day or more; taken
+ *                      away when it is back
  *     revocation/NODE  a Revocation                  its certificate counts no more
  *
  * What is read was written by others: a value that says nothing is as good as none.
  */
 import { canonicalIp } from '../net/ip.ts';
-import type { Change } from '../state/records.ts';
 import { GONE_PREFIX as GONE, GONE_WRITERS_MAX } from '../state/replica/schema.ts';
 import { isNodeId } from './names.ts';
 import type { Revocation } from './revocation.ts';
 
 const REVOCATION = 'revocation/';
+const MISSED = 'missed/';
 /** As in a NodeRecord. */
 const ADDRESSES_MAX = 256;
 const REASON_CHARS_MAX = 512; // a guess: a sentence or two
@@ -49,6 +51,20 @@ export function goneKey(node: string): string {
 /** The node of a key gone/NODE. */
 export function goneNode(key: string): string | undefined {
   return key.startsWith(GONE) ? key.slice(GONE.length) : undefined;
+}
+
+export function missedKey(node: string): string {
+  return MISSED + node;
+}
+
+/** Whose key it is, and since when that node is missed: Infinity where that cannot be read. */
+export function readMissed(
+  key: string,
+  json: string | undefined,
+): { readonly node: string; readonly atMs: number } | undefined {
+  if (json === undefined || !key.startsWith(MISSED)) return undefined;
+  const { atMs } = fieldsOf(json) ?? {};
+  return { node: key.slice(MISSED.length), atMs: isTime(atMs) ? atMs : Infinity };
 }
 
 /** undefined for other keys, removed ones, and what cannot be read. */
@@ -112,18 +128,14 @@ function goneWrite(node: string, said: Omit<Gone, 'type' | 'node'>): SharedWrite
 }
 
 /**
- * Somebody puts a backend that is nobody's at an address of a node that is gone: it is another host's
+ * Somebody put backends that are nobody's at addresses of nodes that are gone: they are other hosts'
  * now (DHCP, a cloud).
  */
 export function readdressed(
-  changes: readonly Change[],
+  used: ReadonlySet<string>,
   gone: ReadonlyMap<string, Gone>,
 ): SharedWrite[] {
-  if (gone.size === 0) return [];
-  const used = new Set<string>();
-  for (const change of changes)
-    if (change.kind === 'put-backend' && change.backend.node === undefined)
-      used.add(change.backend.address);
+  if (used.size === 0) return [];
   return [...gone].flatMap(([node, one]) => {
     const addresses = one.addresses.filter((address) => !used.has(address));
     return addresses.length < one.addresses.length ? [goneWrite(node, { ...one, addresses })] : [];

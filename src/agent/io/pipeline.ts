@@ -22,7 +22,7 @@ import { SHARED, type Changed, type Update, type Write } from '../../state/repli
 import type { Logger } from '../../telemetry/io/log.ts';
 import { releaseMemorySoon } from '../../telemetry/io/memory.ts';
 import { ALL_REACHABLE, contextOf, type Reachability } from '../context.ts';
-import { isOvertaken, isSame, takesAway, vipsToSettle } from '../decided.ts';
+import { isOvertaken, isSame, placesOf, takesAway, vipsToSettle } from '../decided.ts';
 import { Dirty } from '../dirty.ts';
 import { isLimit, NOT_APPLIED, refusedByKernel } from '../refusals.ts';
 import { Turn } from '../turn.ts';
@@ -195,7 +195,9 @@ export class Pipeline {
       const pools = { v4: vipCidr4, v6: vipPrefix6 };
       const decision = decide(this.state.snapshot(), command, pools, dns.domain);
       if (decision.problems.length > 0) throw new ProblemError(decision.problems);
-      const { warnings, ...done } = await this.#commit(decision.changes, options.dryRun);
+      const { changes } = decision;
+      const reused = readdressed(placesOf(command, changes), this.#known.gone);
+      const { warnings, ...done } = await this.#commit(changes, { ...options, reused });
       return {
         ...done,
         changes: decision.actions,
@@ -225,7 +227,7 @@ export class Pipeline {
       try {
         const changes = deadOwners(this.state.snapshot(), this.state.node);
         if (changes.length === 0) return;
-        await this.#commit(changes, false);
+        await this.#commit(changes);
         this.#log.info({ changes }, 'removed backends of processes that are gone');
       } catch (error) {
         // A full disk or map; tried again at the next look.
@@ -307,7 +309,7 @@ export class Pipeline {
     if (!this.#vipsTurn.isMine(changes.length > 0, rank)) return;
     try {
       const { revision } = this.state.snapshot();
-      const done = await this.#commit(changes, false, true);
+      const done = await this.#commit(changes, { settles: true });
       if (done.revision === revision) return;
       this.#log.warn({ conflicts }, 'services had one VIP: the later names have others now');
     } catch (error) {
@@ -338,11 +340,14 @@ export class Pipeline {
   /** Plan, then store, then kernel; a plan that does not fit stores nothing. */
   async #commit(
     decided: readonly Change[],
-    dryRun: boolean,
-    settles = false,
+    how: { dryRun?: boolean; settles?: boolean; reused?: readonly Write[] } = {},
   ): Promise<Pick<Outcome, 'revision' | 'mapWrites' | 'warnings'>> {
     const before = this.state.snapshot();
-    if (decided.length === 0) return { revision: before.revision, mapWrites: 0, warnings: [] };
+    const { dryRun = false, settles = false, reused = [] } = how;
+    if (decided.length === 0) {
+      if (reused.length > 0 && !dryRun) this.writeNow(reused);
+      return { revision: before.revision, mapWrites: 0, warnings: [] };
+    }
     const changes = decided.map((change) => ofNode(change, this.state.node));
     const problems = this.state.problems(changes);
     if (problems.length > 0) throw new ProblemError(problems);
@@ -364,9 +369,7 @@ export class Pipeline {
     }
     let isWhole = false;
     try {
-      const reused = readdressed(changes, this.#known.gone);
-      if (reused.length > 0) this.writeNow(reused);
-      const committed = this.state.commit(changes, Date.now(), settles);
+      const committed = this.state.commit(changes, Date.now(), { settles, beside: reused });
       this.#spread?.(committed);
       this.#hear(committed.changed);
       // Other hosts' writes to the same records: applied in their own turn.

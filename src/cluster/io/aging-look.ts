@@ -5,8 +5,9 @@ import type { Clock } from './clock.ts';
 import type { BrakedLog } from './log.ts';
 
 const EVERY_MS = 3_600_000; // a guess
-/** From a day after the start on: until then a wall clock may have been wrong, and set. A guess. */
+/** From a day after the start on, or after a jump of the wall clock: it is right by then. A guess. */
 const FROM_MS = 86_400_000;
+const JUMP_MS = 3_600_000; // a guess
 const AT_ONCE = 1000; // a guess: the rest an hour later
 
 export class AgingLook {
@@ -15,6 +16,8 @@ export class AgingLook {
   readonly #log: BrakedLog;
   readonly #write: (writes: readonly Write[]) => void;
   #atMs: number;
+  /** Wall clock less the other one. */
+  #apartMs: number;
 
   constructor(
     aging: Aging,
@@ -27,6 +30,7 @@ export class AgingLook {
     this.#log = log;
     this.#write = write;
     this.#atMs = clock.now() + FROM_MS;
+    this.#apartMs = clock.wallMs() - clock.now();
   }
 
   /**
@@ -35,10 +39,14 @@ export class AgingLook {
    */
   look(): void {
     const nowMs = this.#clock.now();
+    const wallMs = this.#clock.wallMs();
+    const wasApartMs = this.#apartMs;
+    this.#apartMs = wallMs - nowMs;
+    if (Math.abs(this.#apartMs - wasApartMs) > JUMP_MS) this.#atMs = nowMs + FROM_MS;
     if (nowMs < this.#atMs) return;
     this.#atMs = nowMs + EVERY_MS;
     try {
-      const writes = agedOut(this.#aging, nowMs, this.#clock.wallMs());
+      const writes = agedOut(this.#aging, nowMs, wallMs);
       if (writes.length > 0) this.#write(writes.slice(0, AT_ONCE));
     } catch (error) {
       this.#log.write('warn', 'aging', { error }, 'hosts that are long gone cannot be written off');

@@ -148,13 +148,18 @@ export class State {
 
   /**
    * Changes that decide() made; durable, then visible. StoreError or ProblemError: nothing changed.
-   * With `settles` they win over nothing that is written elsewhere meanwhile.
+   * With `settles` they win over nothing that is written elsewhere meanwhile. `beside`: in the same step.
    */
-  commit(changes: readonly Change[], nowMs: number, settles = false): Committed {
+  commit(
+    changes: readonly Change[],
+    nowMs: number,
+    { settles = false, beside = [] }: { settles?: boolean; beside?: readonly Write[] } = {},
+  ): Committed {
     const { writes, elsewhere } = this.#view.writes(changes);
     const problems = this.#problemsOf(elsewhere, changes);
     if (problems.length > 0) throw new ProblemError(problems);
-    return this.write(settles ? writes.map((write) => ({ ...write, settles })) : writes, nowMs);
+    const all = settles ? writes.map((write) => ({ ...write, settles })) : writes;
+    return this.write([...all, ...beside], nowMs);
   }
 
   /** Why commit() would refuse: backends that are for other nodes to change. */

@@ -14,6 +14,9 @@ import { logOf, type LogDocument } from './log-document.ts';
 import { forgottenWriters, GONE_PREFIX } from './schema.ts';
 import { addRange, type LogUpdate, type Range, type Run } from './wire.ts';
 
+/** Who takes an epoch over with a clock that is behind does not bring back whom it has left out. */
+export const CLOCKS_APART_MS = 86_400_000;
+
 /** Who has ever written in a document. */
 export function writersIn(document: LogDocument): number[] {
   return [...document.vector().keys()].filter((writer) => writer !== SEED);
@@ -26,7 +29,7 @@ export function writersIn(document: LogDocument): number[] {
  */
 export function forgottenIn(
   shared: readonly LogDocument[],
-  others: readonly LogDocument[],
+  documents: readonly LogDocument[],
   nowMs: number,
   self: number,
 ): ReadonlySet<number> {
@@ -38,9 +41,35 @@ export function forgottenIn(
       for (const writer of forgottenWriters(valueOf(entry), nowMs)) writers.add(writer);
     }
   if (writers.size === 0) return writers;
-  for (const document of others) for (const writer of writersIn(document)) writers.delete(writer);
-  writers.delete(self);
+  for (const document of documents)
+    if (document.id !== shared[0]?.id)
+      for (const writer of writersIn(document)) writers.delete(writer);
+  writers.delete(self); // the places of the own log are never given out again
   return writers;
+}
+
+/** An item takes some 300 bytes, as an entry does. Very small documents are not worth an epoch; a guess. */
+const ITEMS_TOLERATED = 20;
+/**
+ * No epoch sooner for the sake of writers alone: who does not forget them, with a clock days behind,
+ * brings them back each time. A guess.
+ */
+const FORGETTING_MS = 3_600_000;
+
+/**
+ * Whether a document holds so many remains that it takes half as much memory again as a fresh copy.
+ * `sinceMs`: how long ago an epoch was begun here that left writers out.
+ */
+export function isEpochDue(
+  document: LogDocument,
+  forgotten: () => ReadonlySet<number>,
+  sinceMs: number,
+): boolean {
+  const { itemCount, writerCount, entryCount } = document;
+  const tolerated = entryCount / 2 + ITEMS_TOLERATED;
+  if (itemCount - writerCount > tolerated) return true;
+  if (itemCount <= tolerated || sinceMs < FORGETTING_MS) return false;
+  return itemCount - writersKept(document, forgotten()).length > tolerated;
 }
 
 /** Writers without those that are to be forgotten, and of which no cell is left. */

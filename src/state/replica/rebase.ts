@@ -20,7 +20,7 @@ export interface Rebase {
 }
 
 /** Of a cluster and its members; they mean nothing in another. */
-const OF_MEMBERS = /^(?:gone|revocation|node)\//;
+const OF_MEMBERS = /^(?:gone|missed|revocation|node)\//;
 
 /** A transaction may not have more than LIMITS.writesPerTransactionMax. */
 const WRITES_AT_ONCE = 100_000;

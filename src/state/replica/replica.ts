@@ -7,7 +7,7 @@
  */
 import * as Y from 'yjs';
 import { isKey, valueOf, WRITER_MAX, formatCell } from './cell.ts';
-import { carryOver, forgottenIn, seedOf, writersIn, writersKept } from './epoch.ts';
+import { carryOver, CLOCKS_APART_MS, forgottenIn, isEpochDue, seedOf, writersIn } from './epoch.ts';
 import { clockText, HybridClock, type Stamp } from './hlc.ts';
 import { LIMITS, type ReplicaLimits } from './limits.ts';
 import {
@@ -137,6 +137,8 @@ export class Replica {
   readonly #listeners = new Map<Listener, string>();
   /** Counts what may have changed something: a plan is of one moment. */
   #version = 0;
+  /** When an epoch was begun here that leaves writers out. */
+  #forgotMs = -Infinity;
   /** The writer id was put under something since open(). */
   #hasWritten = false;
 
@@ -375,10 +377,12 @@ export class Replica {
       throw new Error(`bug: ${id} is not for ${this.node} to write afresh`);
     const epoch = { number: before.epoch.number + 1, proposer: this.writer };
     const after = new LogDocument(id, epoch, this.#limits);
-    after.applyOwn(seedOf(before, this.#forgotten([this.#document(SHARED)], nowMs)));
+    const forgotten = this.#forgotten([this.#document(SHARED)], nowMs);
+    after.applyOwn(seedOf(before, forgotten));
     const update = { document: id, epoch, whole: true, bytes: after.diff() };
     const apply = (): readonly Changed[] => {
       this.#hasWritten = true;
+      if (forgotten.size > 0) this.#forgotMs = nowMs;
       this.#put(after);
       return [];
     };
@@ -388,19 +392,12 @@ export class Replica {
 
   /** Whether a document holds so many remains that it takes half as much memory again as a fresh copy. */
   compactionDue(id: string, nowMs: number): boolean {
-    const document = this.#document(id);
-    const { itemCount, writerCount, entryCount } = document;
-    const tolerated = entryCount / 2 + ITEMS_TOLERATED;
-    if (itemCount <= tolerated) return false;
-    if (itemCount - writerCount > tolerated) return true;
-    const needed = writersKept(document, this.#forgotten([this.#document(SHARED)], nowMs));
-    return itemCount - needed.length > tolerated;
+    const forgotten = (): ReadonlySet<number> => this.#forgotten([this.#document(SHARED)], nowMs);
+    return isEpochDue(this.#document(id), forgotten, Math.abs(nowMs - this.#forgotMs));
   }
 
   #forgotten(shared: readonly LogDocument[], nowMs: number): ReadonlySet<number> {
-    const others = [...this.#documents.values()].filter(({ id }) => id !== SHARED);
-    // The places of the own log are never given out again.
-    return forgottenIn(shared, others, nowMs, this.#writer);
+    return forgottenIn(shared, [...this.#documents.values()], nowMs, this.#writer);
   }
 
   /** Who has ever written in a document. */
@@ -562,12 +559,6 @@ export class Replica {
 }
 
 const NOTHING: LogUpdate = { runs: [], removals: new Map() };
-
-/** Who takes an epoch over with a clock that is behind does not bring back whom it has left out. */
-const CLOCKS_APART_MS = 86_400_000;
-
-/** An item takes some 300 bytes, as an entry does. Very small documents are not worth an epoch; a guess. */
-const ITEMS_TOLERATED = 20;
 
 function textOf(entry: Entry | undefined): string | undefined {
   return entry === undefined ? undefined : valueOf(entry);

@@ -56,11 +56,8 @@ export const NODE_KEY = 'node/info';
 export const GONE_PREFIX = 'gone/';
 /** Writer ids of one node: each snapshot that was put back has made another. A guess. */
 export const GONE_WRITERS_MAX = 64;
-/**
- * So long after a node went, no host that has not heard of it can come back: certificates end after
- * 30 days (NODE_VALIDITY_MS), and a clock may be wrong.
- */
-const FORGOTTEN_AFTER_MS = 31 * 86_400_000;
+/** So long after a node went, a host that has not heard of it is out itself (EXPIRED_AFTER_MS in src/cluster). */
+const FORGOTTEN_AFTER_MS = 50 * 86_400_000;
 /** Of one node; a guess with room for a host with a network for each of its containers. */
 const NODE_ADDRESSES_MAX = 256;
 /** One for each family; a guess of what may come. */

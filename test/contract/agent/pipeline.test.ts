@@ -76,6 +76,20 @@ test('a backend at the address of a host that left is in use where it was put th
   );
   const said = readDeparture(key, host.pipeline.state.replica.get(SHARED, key));
   assert.deepEqual(said, { ...gone, addresses: ['10.0.0.2'] });
+  // Also one that is there already, as nothing of it changes.
+  const same = { port: 8080, portName: 'p', weight: 1, state: 'active' } as const;
+  const again = {
+    kind: 'put-backend',
+    service: 'api',
+    backend: { ...same, address: '10.0.0.2' },
+  } as const;
+  host.pipeline.reachability({ ...ALL_REACHABLE, gone: new Map([[id, { ...gone, ...said }]]) });
+  await host.pipeline.submit(again, { dryRun: true });
+  assert.deepEqual(readDeparture(key, host.pipeline.state.replica.get(SHARED, key)), said);
+  const { changes } = await host.pipeline.submit(again, { dryRun: false });
+  assert.deepEqual(changes, []);
+  const none = readDeparture(key, host.pipeline.state.replica.get(SHARED, key));
+  assert.deepEqual(none, { ...gone, addresses: [] });
   await host.close();
 });
 
