@@ -5,7 +5,7 @@
 // itself; of the latter, the mending of lost links may use what looking at peers has to leave. What is withheld is as if
 // the peer did not answer. Never sends.
 import type { Config } from './config.ts';
-import type { NodeId, Peer } from './types.ts';
+import type { Peer } from './types.ts';
 
 /**
  * What a message to a peer without a connection is for. `told`: another peer's message names it, and asks for this on
@@ -43,8 +43,8 @@ class Bucket {
   }
 }
 
-interface Address {
-  readonly ids: NodeId[];
+interface UnderWay {
+  readonly place: string;
   readonly endsAt: number;
 }
 
@@ -52,8 +52,10 @@ export class Dials {
   readonly #told: Bucket;
   readonly #own: Bucket;
   readonly #perAddressMax: number;
-  /** Who was dialled where lately, the longest ago first: as many as the buckets and rejoin.ts let through. */
-  readonly #lately = new Map<string, Address>();
+  /** Who may be being dialled where, and for what; the first to end first. As many as the buckets and rejoin.ts let through. */
+  readonly #underWay = new Map<string, UnderWay>();
+  /** How many of these each need has at an address. Needs share no places: what others tell would take those of repair. */
+  readonly #taken = new Map<string, number>();
   readonly #withheld: Record<Need, number> = { told: 0, look: 0, repair: 0, knock: 0, seed: 0 };
 
   constructor(config: Config) {
@@ -66,10 +68,19 @@ export class Dials {
     return { ...this.#withheld };
   }
 
-  allows(peer: Peer, need: Need, now: number): boolean {
+  get underWayCount(): number {
+    return this.#underWay.size;
+  }
+
+  allows({ id, address }: Peer, need: Need, now: number): boolean {
     if (need === 'seed') return true;
-    const isAllowed = this.#isRoomAt(peer, now) && this.#isAffordable(need, now);
-    if (isAllowed) this.#note(peer, now);
+    this.#end(now);
+    const place = `${need} ${address}`;
+    const dial = `${place.length} ${place} ${id}`; // an address may be any text
+    // the host dials each peer once at a time, so it is different peers at one address that count
+    const isRoom = (this.#taken.get(place) ?? 0) < this.#perAddressMax || this.#underWay.has(dial);
+    const isAllowed = isRoom && this.#isAffordable(need, now);
+    if (isAllowed) this.#note(dial, place, now);
     else this.#withheld[need] += 1;
     return isAllowed;
   }
@@ -87,19 +98,19 @@ export class Dials {
     }
   }
 
-  /** The host dials each peer once at a time, so it is different peers at one address that count. */
-  #isRoomAt({ id, address }: Peer, now: number): boolean {
-    for (const [oldest, { endsAt }] of this.#lately) {
+  #end(now: number): void {
+    for (const [dial, { place, endsAt }] of this.#underWay) {
       if (endsAt > now) break;
-      this.#lately.delete(oldest);
+      this.#underWay.delete(dial);
+      const left = (this.#taken.get(place) ?? 0) - 1;
+      if (left > 0) this.#taken.set(place, left);
+      else this.#taken.delete(place);
     }
-    const ids = this.#lately.get(address)?.ids ?? [];
-    return ids.length < this.#perAddressMax || ids.includes(id);
   }
 
-  #note({ id, address }: Peer, now: number): void {
-    const there = this.#lately.get(address);
-    if (there === undefined) this.#lately.set(address, { ids: [id], endsAt: now + DIAL_MS });
-    else if (!there.ids.includes(id)) there.ids.push(id);
+  /** One that was under way begins anew: it may have failed since. */
+  #note(dial: string, place: string, now: number): void {
+    if (!this.#underWay.delete(dial)) this.#taken.set(place, (this.#taken.get(place) ?? 0) + 1);
+    this.#underWay.set(dial, { place, endsAt: now + DIAL_MS });
   }
 }

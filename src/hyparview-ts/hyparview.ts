@@ -179,7 +179,8 @@ export class HyParView {
   onNeighborReply(from: Peer, { accepted, peers }: MessageOf<'neighbor-reply'>, now: number): void {
     const asked = this.#pending.get(from.id);
     this.#pending.delete(from.id);
-    for (const peer of peers) this.addPassive(peer);
+    // an unasked one would fill the passive view for the repair of the link that its sender gives up next
+    if (asked !== undefined) for (const peer of peers) this.addPassive(peer);
     if (accepted) {
       this.#accepted(from, asked, now);
     } else if (asked !== undefined) {
@@ -357,12 +358,16 @@ export class HyParView {
     this.repair(now);
   }
 
-  /** Asks a peer that seemed dead to be a neighbour: whatever split us ends here. False: too many are asked already. */
+  /** Whether one more that seemed dead may be asked. */
+  get mayKnock(): boolean {
+    return this.knockCount < KNOCKS_MAX;
+  }
+
+  /** Asks a peer that seemed dead to be a neighbour: whatever split us ends here. False: too many are asked there. */
   reach(peer: Peer, now: number): boolean {
-    if (this.active.has(peer.id) || this.#pending.has(peer.id)) return true;
-    if (this.knockCount >= KNOCKS_MAX) return false;
-    this.#ask(peer, 'knock', 'knock', now);
-    return true;
+    if (peer.id === this.self.id || this.active.has(peer.id) || this.#pending.has(peer.id))
+      return true;
+    return this.#ask(peer, 'knock', 'knock', now);
   }
 
   leave(now: number): void {

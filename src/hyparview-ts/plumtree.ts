@@ -129,9 +129,11 @@ export class Plumtree {
       return;
     }
     const parsed = parseBroadcastId(message.id);
-    if (parsed === undefined || message.payload.length > this.#config.payloadBytesMax) return;
-    if (this.#floors.isOld(parsed)) return;
+    if (parsed === undefined) return;
+    // also by what is refused here: others may take it
     if (parsed.life === this.#life && parsed.sequence > this.#sequence) this.#beginAnew();
+    if (message.payload.length > this.#config.payloadBytesMax) return;
+    if (this.#floors.isOld(parsed)) return;
     const hop = Math.min(message.hop + 1, LIMITS.hop);
     const better = this.#betterAnnouncer(message.id, hop);
     this.#found(message.id);

@@ -1,7 +1,8 @@
 // Knocks at the doors of the dead, so that a healed partition, or an overlay that split without any crash, becomes
 // one again. All nodes together knock at every dead one at least once in `rejoinPeriodMs`: each takes the share that
 // falls to its rank among the living. On top, random knocks, about four a dead node and round over all nodes, make
-// the usual case quick. A few survivors of many knock at some at a time, and go on as answers or timeouts make room.
+// the usual case quick. A few survivors of many knock at some at a time, and go on as answers or timeouts make room; so
+// do all where many of the dead are at one address (dials.ts), which holds up nobody elsewhere.
 // Never declares anything.
 import type { Config } from './config.ts';
 import type { Effects } from './effects.ts';
@@ -16,7 +17,7 @@ const RANDOM_KNOCKS = 4; // a guess
 export class Rejoin {
   #round = 0;
   #nextRoundAt = -Infinity;
-  /** Whose turn came while too many others were asked. */
+  /** Whose turn came while too many others were asked, of all or at its address: each once, the first come first. */
   #waiting: Peer[] = [];
 
   readonly #self: Peer;
@@ -56,8 +57,16 @@ export class Rejoin {
 
   #knock(now: number): void {
     const dead = this.#waiting.filter(({ id }) => this.#members.standing(id) !== 'alive');
-    const left = dead.findIndex((peer) => !this.#views.reach(peer, now));
-    this.#waiting = left < 0 ? [] : dead.slice(left);
+    const crowded = new Set<string>();
+    let isEnough = false;
+    this.#waiting = dead.filter((peer) => {
+      if (isEnough || crowded.has(peer.address)) return true;
+      isEnough = !this.#views.mayKnock;
+      if (isEnough) return true;
+      if (this.#views.reach(peer, now)) return false;
+      crowded.add(peer.address);
+      return true;
+    });
   }
 
   #begin(now: number): void {
@@ -65,10 +74,9 @@ export class Rejoin {
     this.#members.forget(now);
     this.#round += 1;
     const dead = this.#dead();
-    if (dead.length === 0) {
-      this.#waiting = [];
-      return;
-    }
+    const ids = new Set(dead.map(({ id }) => id));
+    this.#waiting = this.#waiting.filter(({ id }) => ids.has(id));
+    if (dead.length === 0) return;
     const alive = this.#members.alive();
     alive.push(this.#self.id);
     const rank = alive.filter((id) => id < this.#self.id).length;
@@ -77,7 +85,10 @@ export class Rejoin {
     this.#waiting.push(...turn.filter(({ id }) => !waiting.has(id)));
     if (unit(this.#random) >= (RANDOM_KNOCKS * dead.length) / alive.length) return;
     const lucky = dead[below(this.#random, dead.length)];
-    if (lucky !== undefined) this.#waiting.unshift(lucky);
+    // it takes nobody's turn: where one waits, the places are for those
+    if (lucky === undefined || this.#waiting.some(({ address }) => address === lucky.address))
+      return;
+    this.#waiting.unshift(lucky);
   }
 
   /** In the order of ids, the same on every node; unreachable seeds among them. */

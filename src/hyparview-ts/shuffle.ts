@@ -47,11 +47,17 @@ export class Shuffle {
       return;
     }
     const answer = passive.sample(random, peers.length, origin.id);
-    effects.send(origin, { type: 'shuffle-reply', peers: answer }, 'bulk');
-    this.#integrate(
-      [origin, ...peers],
-      answer.map(({ id }) => id),
-    );
+    if (effects.send(origin, { type: 'shuffle-reply', peers: answer }, 'bulk')) {
+      this.#integrate(
+        [origin, ...peers],
+        answer.map(({ id }) => id),
+      );
+      return;
+    }
+    // what the origin does not get told is not given up
+    for (const peer of [origin, ...peers]) {
+      if (passive.size < config.passiveMax) this.#views.addPassive(peer);
+    }
   }
 
   onReply(peers: readonly Peer[]): void {

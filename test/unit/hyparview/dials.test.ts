@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { Dials } from '../../../src/hyparview-ts/dials.ts';
 import { DEFAULTS } from '../../../src/hyparview-ts/index.ts';
 import type { LinkState, Message, Output, Peer } from '../../../src/hyparview-ts/index.ts';
 import { message } from './arbitrary.ts';
@@ -35,6 +36,14 @@ class Watch {
 }
 
 const stranger = (n: number): Peer => peer(`ghost-${n}`, `192.0.2.${n % 256}:${n}`);
+
+/** With itself as its origin nobody has to be dialled for it. */
+const listOf = (origin: Peer, peers: Peer[]): Message => ({
+  type: 'shuffle',
+  origin,
+  ttl: 0,
+  peers,
+});
 
 /** What a neighbour may say so that this host speaks to that peer. */
 const ASKING: Readonly<Record<string, (told: Peer) => Message>> = {
@@ -104,13 +113,13 @@ test('what others ask for takes nothing from the repair of links', () => {
   const subject = new Subject({ passiveMax: 42, ownDialsBurst: 20 });
   subject.link('bad', 'b', 'c');
   const known = Array.from({ length: 42 }, (_, i) => peer(`p${i}`));
-  subject.receive('bad', { type: 'neighbor-reply', accepted: false, peers: known });
+  subject.receive('bad', listOf(peer('bad'), known));
   for (let n = 0; n < 2 * toldDialsBurst; n++) {
     subject.receive('bad', { type: 'shuffle', origin: stranger(n), ttl: 0, peers: [] });
     // the shuffle left its origin in the passive view
     subject.node.handle({ type: 'unreachable', peer: stranger(n).id }, 0);
   }
-  subject.receive('bad', { type: 'neighbor-reply', accepted: false, peers: known });
+  subject.receive('bad', listOf(peer('bad'), known));
   assert.ok(subject.node.snapshot().withheld.told > 0);
   const outputs = subject.node.handle({ type: 'unreachable', peer: 'b' }, 0);
   const missing = DEFAULTS.activeMax - 2;
@@ -143,7 +152,7 @@ test('a neighbour that falls silent again and again has its helpers asked at a r
   const most = 20 + subject.now / 1000 + 1;
   assert.ok(asked > most / 2 && asked <= most, `${asked} asked, ${most} allowed`);
   const known = [peer('p1'), peer('p2')];
-  subject.receive('bad', { type: 'neighbor-reply', accepted: false, peers: known });
+  subject.receive('bad', listOf(peer('bad'), known));
   const outputs = subject.node.handle({ type: 'unreachable', peer: 'b' }, subject.now);
   assert.equal(sent(outputs, 'neighbor').length, 2);
 });
@@ -170,20 +179,152 @@ test('to one address go few dials at once, whoever is said to be there', () => {
   assert.equal(dials, 2 * DEFAULTS.dialsPerAddressMax);
 });
 
-test('the dead at one address are knocked at few at a time', () => {
+test('made-up peers at the address of an honest one take no place that the protocol itself needs there', () => {
+  const subject = new Subject();
+  subject.link('bad', 'good');
+  const honest = peer('honest');
+  for (let n = 0; n < 50; n++) {
+    const ghost = peer(`ghost-${n}`, honest.address);
+    subject.receive('bad', { type: 'forward-join', peer: ghost, ttl: 0 });
+  }
+  assert.ok(subject.node.snapshot().withheld.told > 0);
+  subject.receive('bad', listOf(peer('bad'), [honest]));
+  const outputs = subject.node.handle({ type: 'unreachable', peer: 'good' }, 0);
+  assert.ok(sent(outputs, 'neighbor').some(({ to }) => to === 'honest'));
+  const dials = new Dials(DEFAULTS);
+  const needs = ['told', 'look', 'repair', 'knock'] as const;
+  for (const need of needs) {
+    let allowed = 0;
+    for (let n = 0; n < 20; n++) allowed += Number(dials.allows(peer(`${n}`, 'one'), need, 0));
+    assert.equal(allowed, DEFAULTS.dialsPerAddressMax, need);
+  }
+});
+
+test('each dial keeps its place at its address for the time that a dial takes, and no longer', () => {
+  const need = fc.constantFrom('told', 'look', 'repair', 'knock');
+  const who = fc.record({
+    id: fc.constantFrom('a', 'b', 'c', 'a d', 'd'),
+    address: fc.constantFrom('1', '1 a'),
+  });
+  const step = fc.tuple(fc.nat({ max: 1500 }), need, who);
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 100 }), (steps) => {
+      const dials = new Dials({ ...DEFAULTS, dialsPerAddressMax: 2 });
+      let made: { need: string; id: string; address: string; at: number }[] = [];
+      let now = 0;
+      for (const [afterMs, need_, { id, address }] of steps) {
+        now += afterMs;
+        made = made.filter(({ at }) => at > now - 3000);
+        const there = made.filter((dial) => dial.need === need_ && dial.address === address);
+        const ids = new Set(there.map((dial) => dial.id));
+        const isRoom = ids.size < 2 || ids.has(id);
+        assert.equal(dials.allows(peer(id, address), need_, now), isRoom);
+        if (isRoom) made.push({ need: need_, id, address, at: now });
+        const all = new Set(made.map((dial) => `${dial.need}/${dial.address}/${dial.id}`));
+        assert.equal(dials.underWayCount, all.size);
+      }
+    }),
+  );
+});
+
+const toDead = (origin: Peer): LinkState => ({
+  origin,
+  incarnation: 1,
+  sequence: 1,
+  left: false,
+  neighbours: [],
+});
+
+/** A lone survivor: when it knocks at whom of these. */
+function knocksAt(dead: readonly Peer[], untilMs: number): Map<string, number[]> {
   const subject = new Subject();
   subject.link('a');
-  const dead = Array.from({ length: 3000 }, (_, i): LinkState => {
-    const origin = peer(`d${i}`, '198.51.100.1:443');
-    return { origin, incarnation: 1, sequence: 1, left: false, neighbours: [] };
-  });
-  subject.receive('a', { type: 'states', purpose: 'sync', states: dead });
+  for (let at = 0; at < dead.length; at += 200) {
+    const states = dead.slice(at, at + 200).map(toDead);
+    subject.receive('a', { type: 'states', purpose: 'sync', states });
+  }
   subject.node.handle({ type: 'unreachable', peer: 'a' }, 0);
-  let knocks = 0;
+  const knocks = new Map<string, number[]>();
+  while (subject.now < untilMs) {
+    for (const { to } of sent(subject.run(subject.now + 250), 'neighbor'))
+      knocks.set(to, [...(knocks.get(to) ?? []), subject.now]);
+  }
+  return knocks;
+}
+
+const crowd = (count: number): Peer[] =>
+  Array.from({ length: count }, (_, i) => peer(`d${i}`, '198.51.100.1:443'));
+
+test('the dead at one address are knocked at few at a time', () => {
   const seconds = 100;
-  while (subject.now < seconds * 1000)
-    knocks += sent(subject.run(subject.now + 250), 'neighbor').length;
+  const knocks = [...knocksAt(crowd(3000), seconds * 1000).values()].flat().length;
   assert.ok(knocks > 0 && knocks <= DEFAULTS.dialsPerAddressMax * (1 + seconds / 3), `${knocks}`);
+});
+
+const longestPause = (times: readonly number[], untilMs: number): number =>
+  Math.max(...[...times, untilMs].map((at, i) => at - (times[i - 1] ?? 0)));
+
+test('three hundred dead ones at one address are knocked at every five minutes, each, and others no less for it', () => {
+  const untilMs = 1_800_000;
+  const elsewhere = Array.from({ length: 20 }, (_, i) => peer(`e${i}`));
+  const dead = [...crowd(300), ...elsewhere];
+  const knocks = knocksAt(dead, untilMs);
+  for (const { id } of dead) {
+    const pause = longestPause(knocks.get(id) ?? [], untilMs);
+    assert.ok(pause <= DEFAULTS.rejoinPeriodMs, `${id}: ${pause} ms`);
+  }
+});
+
+test('more dead ones at one address than can be knocked at in time take turns, and hold up nobody elsewhere', () => {
+  const untilMs = 1_800_000;
+  const elsewhere = Array.from({ length: 20 }, (_, i) => peer(`e${i}`));
+  const many = crowd(1000);
+  const knocks = knocksAt([...many, ...elsewhere], untilMs);
+  for (const { id } of elsewhere) {
+    const pause = longestPause(knocks.get(id) ?? [], untilMs);
+    assert.ok(pause <= DEFAULTS.rejoinPeriodMs, `${id}: ${pause} ms`);
+  }
+  const times = many.map(({ id }) => knocks.get(id)?.length ?? 0);
+  assert.ok(Math.min(...times) >= 1 && Math.max(...times) <= 4, times.join(' '));
+});
+
+test('a neighbour that gives up its link again and again has no peers of its own making asked', () => {
+  const subject = new Subject({ optimiseMs: 0 });
+  subject.link('good');
+  let named = 0;
+  const asked = new Set<string>();
+  for (let i = 0; i < 100; i++) {
+    subject.receive('bad', { type: 'neighbor', high: true });
+    const peers = Array.from({ length: 40 }, () => stranger(++named));
+    subject.receive('bad', { type: 'neighbor-reply', accepted: false, peers });
+    const outputs = subject.receive('bad', { type: 'disconnect', leaving: false });
+    outputs.push(...subject.run(subject.now + 200, 'good'));
+    for (const { to } of sent(outputs, 'neighbor')) asked.add(to);
+  }
+  assert.deepEqual([...asked], ['bad']);
+  assert.equal(subject.node.snapshot().withheld.repair, 0);
+});
+
+test('for a shuffle whose reply is withheld nobody is given up', () => {
+  const subject = new Subject({ passiveMax: 10, toldDialsBurst: 1, toldDialsPerSecond: 0 });
+  subject.link('bad');
+  const known = Array.from({ length: 9 }, (_, i) => peer(`p${i}`));
+  subject.receive('bad', listOf(peer('bad'), known));
+  const passive = (): string[] => subject.node.views.passive.peers.map(({ id }) => id).toSorted();
+  const ids = known.map(({ id }) => id);
+  const shuffle = (n: number): void => {
+    const outputs = subject.receive('bad', listOf(peer(`o${n}`), [peer(`x${n}`), peer(`y${n}`)]));
+    assert.equal(sent(outputs, 'shuffle-reply').length, n === 1 ? 1 : 0);
+  };
+  shuffle(1);
+  const swapped = passive();
+  assert.ok(swapped.includes('o1') && swapped.includes('x1') && swapped.includes('y1'));
+  assert.equal(swapped.filter((id) => ids.includes(id)).length, 7);
+  shuffle(2);
+  assert.deepEqual(passive(), swapped);
+  subject.node.handle({ type: 'unreachable', peer: 'o1' }, 0);
+  shuffle(3);
+  assert.ok(passive().includes('o3'), 'where there is room, they are taken');
 });
 
 test('a neighbour is spoken to where it is, wherever others say that it is', () => {

@@ -116,39 +116,49 @@ test('a replayed broadcast is not delivered again, however long after', () => {
   assert.equal(delivered(later), 0);
 });
 
-test('nobody silences a node by a broadcast in its name with a number that it has not come to', () => {
-  const node = new Node({ self: SELF, random: sfc32(1), incarnation: 1 });
-  const other = new Node({ self: { ...SELF, id: 'o' }, random: sfc32(2), incarnation: 1 });
-  const bad = { id: 'bad', address: 'bad:1', zone: 'z' };
-  const payload = Uint8Array.of(1);
-  const give = (to: Node, from: Peer, message: Message, now: number): Output[] =>
-    to.handle({ type: 'received', from, message }, now);
-  for (const to of [node, other]) give(to, bad, { type: 'neighbor', high: true }, 0);
-  give(other, SELF, { type: 'neighbor', high: true }, 0);
-  const idOf = (now: number): string => {
-    const outputs = node.handle({ type: 'broadcast', payload, priority: 'normal' }, now);
-    const [id] = outputs.flatMap((o) =>
-      o.type === 'event' && o.event.type === 'delivered' ? [o.event.id] : [],
-    );
-    return id ?? '';
-  };
-  const isHeard = (id: string, now: number): boolean => {
-    const gossip = { type: 'gossip', id, hop: 0, priority: 'normal', payload } as const;
-    return give(other, SELF, gossip, now).some(
-      (o) => o.type === 'event' && o.event.type === 'delivered',
-    );
-  };
-  const first = idOf(0);
-  assert.ok(isHeard(first, 0));
-  const forged = `${first.slice(0, first.lastIndexOf(' '))} zzzzzz`;
-  const gossip = { type: 'gossip', id: forged, hop: 0, priority: 'normal', payload } as const;
-  for (const to of [node, other]) give(to, bad, gossip, 1);
-  const later = 2 * DEFAULTS.seenMs;
-  give(other, bad, { ...gossip, id: 'bad 1 1' }, later); // what is seen is looked through
-  assert.equal(other.tree.sizes.seen, 1, 'the forged id is forgotten');
-  assert.ok(isHeard(idOf(later), later));
-  assert.ok(isHeard(idOf(later), later));
-});
+const bytes = (count: number): Uint8Array => new Uint8Array(count).fill(1);
+const FORGERIES = { 'of a byte': bytes(1), 'larger than it takes': bytes(200) };
+for (const [what, forgery] of Object.entries(FORGERIES))
+  test(`nobody silences a node by a broadcast in its name with a number that it has not come to, ${what}`, () => {
+    const config = { payloadBytesMax: 100 };
+    const node = new Node({ self: SELF, random: sfc32(1), incarnation: 1, config });
+    const other = new Node({ self: { ...SELF, id: 'o' }, random: sfc32(2), incarnation: 1 });
+    const bad = { id: 'bad', address: 'bad:1', zone: 'z' };
+    const payload = Uint8Array.of(1);
+    const give = (to: Node, from: Peer, message: Message, now: number): Output[] =>
+      to.handle({ type: 'received', from, message }, now);
+    for (const to of [node, other]) give(to, bad, { type: 'neighbor', high: true }, 0);
+    give(other, SELF, { type: 'neighbor', high: true }, 0);
+    const idOf = (now: number): string => {
+      const outputs = node.handle({ type: 'broadcast', payload, priority: 'normal' }, now);
+      const [id] = outputs.flatMap((o) =>
+        o.type === 'event' && o.event.type === 'delivered' ? [o.event.id] : [],
+      );
+      return id ?? '';
+    };
+    const isHeard = (id: string, now: number): boolean => {
+      const gossip = { type: 'gossip', id, hop: 0, priority: 'normal', payload } as const;
+      return give(other, SELF, gossip, now).some(
+        (o) => o.type === 'event' && o.event.type === 'delivered',
+      );
+    };
+    const first = idOf(0);
+    assert.ok(isHeard(first, 0));
+    const forged = `${first.slice(0, first.lastIndexOf(' '))} zzzzzz`;
+    const gossip = {
+      type: 'gossip',
+      id: forged,
+      hop: 0,
+      priority: 'normal',
+      payload: forgery,
+    } as const;
+    for (const to of [node, other]) give(to, bad, gossip, 1);
+    const later = 2 * DEFAULTS.seenMs;
+    give(other, bad, { ...gossip, id: 'bad 1 1' }, later); // what is seen is looked through
+    assert.equal(other.tree.sizes.seen, 1, 'the forged id is forgotten');
+    assert.ok(isHeard(idOf(later), later));
+    assert.ok(isHeard(idOf(later), later));
+  });
 
 test('a payload that is too large is refused with its size, and one of the limit is not', () => {
   const node = new Node({ self: SELF, random: sfc32(1), incarnation: 1 });
