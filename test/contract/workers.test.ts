@@ -1,8 +1,11 @@
 /** V8's threads beside the main one, in a process of their own. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { getPriority, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { stepBackWorkers } from '../../src/telemetry/io/workers.ts';
 
 const MODULE = join(import.meta.dirname, '../../src/telemetry/io/workers.ts');
 const SCRIPT = `
@@ -28,4 +31,19 @@ test('they step back behind it, and nothing else does', () => {
     workers.map((nice) => Math.min(19, nice + 10)),
   );
   assert.deepEqual(othersAfter, others);
+});
+
+test('where /proc is hidden, or that of another namespace, all stays as it is', (t) => {
+  const proc = mkdtempSync(join(tmpdir(), 'zerohop-proc-'));
+  t.after(() => rmSync(proc, { recursive: true }));
+  stepBackWorkers(join(proc, 'hidden'));
+  stepBackWorkers(proc);
+  const elsewhere = String(process.pid + 1);
+  const task = join(proc, elsewhere, 'task', String(process.pid));
+  mkdirSync(task, { recursive: true });
+  writeFileSync(join(task, 'comm'), 'V8Worker\n');
+  symlinkSync(elsewhere, join(proc, 'self'));
+  const before = getPriority(process.pid);
+  stepBackWorkers(proc);
+  assert.equal(getPriority(process.pid), before);
 });

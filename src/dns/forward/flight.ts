@@ -62,6 +62,15 @@ export interface EndedAttempt {
   readonly result: AttemptResult;
 }
 
+/** What is left of a flight of servers that were asked as listed: who is late may still count for more. */
+export interface Listed {
+  readonly ranked: readonly Standing[];
+  /** They said that the name is not for them. */
+  readonly refused: Set<Standing>;
+  /** The place of whose answer counts so far; Infinity: there was none. */
+  place: number;
+}
+
 /** Why it was made: the first for an upstream, or after what came back. */
 export type Cause = 'race' | 'truncated' | 'case' | 'spoofed' | 'no edns' | 'loop';
 
@@ -82,8 +91,8 @@ export interface Attempt extends Due {
   flight: Flight | undefined;
   /** Its flight has ended with an answer. */
   isAnswered: boolean;
-  /** That of one who is listed behind it: what it says goes before what is kept. */
-  isPreferred: boolean;
+  /** Of its flight, which has ended, if servers were asked as listed. */
+  listed: Listed | undefined;
   /** TCP: the one before it had no answer. */
   readonly isAgain: boolean;
   /** It took longer than its upstream usually does. */

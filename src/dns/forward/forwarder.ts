@@ -115,11 +115,13 @@ export class ForwardMachine {
         deadlines: this.#deadlines,
         emit: (output) => this.#out.push(output),
         onEnd: (flight, outcome) => this.#ended(flight, outcome),
-        onLate: ({ question, standing, isPreferred }, { packed }) => {
-          if (question.askedMs <= this.#changedMs) return;
-          const entry = this.#cache.find(question.key, this.#nowMs);
-          if (isPreferred || entry === undefined || !isFresh(entry, this.#nowMs))
-            this.#cache.store(question.key, question.name, packed, standing.label, this.#nowMs);
+        onLate: ({ question: { key, name, askedMs }, standing }, { packed }, how) => {
+          if (askedMs <= this.#changedMs) return;
+          const entry = this.#cache.find(key, this.#nowMs);
+          const isKept = entry !== undefined && isFresh(entry, this.#nowMs);
+          if (isKept && !how.behind.some(({ label }) => label === entry.upstream)) return;
+          const kept = how.isStandIn ? keptShortly(packed) : packed;
+          this.#cache.store(key, name, kept, standing.label, this.#nowMs);
         },
         loopQuestion: (zone) => this.#loopQuestion(zone),
       },
@@ -229,7 +231,8 @@ export class ForwardMachine {
     this.#misses += 1;
     const zone = this.zoneOf(query.name);
     const stale = entry !== undefined && isStale(entry, this.#nowMs) ? entry : undefined;
-    if (stale !== undefined && this.#races.isHopeless(zone, this.#nowMs)) {
+    const isTooLate = this.#staleMs(input.options) <= this.#nowMs;
+    if (stale !== undefined && (isTooLate || this.#races.isHopeless(zone, this.#nowMs))) {
       this.#answer(input, stale, 'stale', NO_ATTEMPTS);
       this.#background(question, zone);
       return;
@@ -269,7 +272,7 @@ export class ForwardMachine {
     const kept = { ...query, question: copyOf(query.question) }; // it is part of a message
     this.#waiting.set(ask, { ask, query: kept, options, flight });
     flight.asks.add(ask);
-    if (hasStale) flight.staleMs = Math.min(flight.staleMs, this.#staleMs());
+    if (hasStale) flight.staleMs = Math.min(flight.staleMs, this.#staleMs(options));
     if (before !== undefined) {
       this.#merged += 1;
       flight.joinedMs = this.#nowMs;
@@ -283,13 +286,17 @@ export class ForwardMachine {
     if (this.#waiting.size > WAITING_PART * this.#settings.maxConcurrent) this.#dropOldestAsk();
   }
 
-  #staleMs(): number {
-    return this.#nowMs + Math.min(STALE_AFTER_MS, this.#settings.timeoutMs * STALE_AFTER_PART);
+  #staleMs({ leftMs = Infinity }: AskOptions): number {
+    const afterMs = Math.min(STALE_AFTER_MS, this.#settings.timeoutMs * STALE_AFTER_PART);
+    return this.#nowMs + Math.min(afterMs, leftMs - this.#marginMs);
+  }
+
+  get #marginMs(): number {
+    return Math.max(MARGIN_MIN_MS, this.#settings.timeoutMs * MARGIN_PART);
   }
 
   #addFlight(question: Question, zone: string): Flight {
-    const { timeoutMs } = this.#settings;
-    const boundMs = timeoutMs - Math.max(MARGIN_MIN_MS, timeoutMs * MARGIN_PART);
+    const boundMs = this.#settings.timeoutMs - this.#marginMs;
     const flight = newFlight(question, zone, this.#nowMs, this.#nowMs + boundMs);
     this.#flights.set(question.key, flight);
     // First of all: it ends by then, whatever goes wrong with it.

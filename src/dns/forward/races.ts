@@ -9,7 +9,7 @@
 import { below, type Random } from '../../hyparview-ts/random.ts';
 import { RCODE } from '../numbers.ts';
 import type { Deadlines } from './deadlines.ts';
-import type { Attempt, Cause, Flight, Loss, Outcome, Question } from './flight.ts';
+import type { Attempt, Cause, Flight, Listed, Loss, Outcome, Question } from './flight.ts';
 import { hasAnswers, matchReply, readReply, type Reading } from './reply.ts';
 import { labelOf, LOOP_MS, probeOf, QUIRK_MS, rank, Standing } from './standing.ts';
 import type { AttemptResult, ForwardOutput, ForwardSettings } from './types.ts';
@@ -31,8 +31,12 @@ export interface RacesOptions {
   readonly deadlines: Deadlines<Flight | Attempt>;
   readonly emit: (output: ForwardOutput) => void;
   readonly onEnd: (flight: Flight, outcome: Outcome) => void;
-  /** A good answer to a question whose flight had failed. */
-  readonly onLate: (attempt: Attempt, reading: Extract<Reading, { kind: 'good' }>) => void;
+  /** A good answer to a question whose flight had failed, or had that of one of those who are listed behind. */
+  readonly onLate: (
+    attempt: Attempt,
+    reading: Extract<Reading, { kind: 'good' }>,
+    how: { readonly isStandIn: boolean; readonly behind: readonly Standing[] },
+  ) => void;
   /** A question by which a loop can be known. */
   readonly loopQuestion: (zone: string) => Question;
 }
@@ -186,7 +190,7 @@ export class Races {
     if (match === 'case' && attempt.cause === 'case')
       attempt.standing.caseLostUntilMs = nowMs + QUIRK_MS;
     const isReadDue = attempt.hasEdns && attempt.standing.isReadDue(nowMs);
-    const isRead = !attempt.isAnswered || attempt.isPreferred || isReadDue;
+    const isRead = isWanted(attempt) || isReadDue;
     if (!isRead && attempt.cause === 'race' && hasAnswers(bytes)) {
       this.#succeeded(attempt);
       return this.#end(attempt, 'late');
@@ -205,18 +209,21 @@ export class Races {
     const isUnsigned = attempt.question.isDnssecOk && !attempt.hasEdns;
     if (flight === undefined) {
       this.#end(attempt, 'late');
-      const isKept = (!attempt.isAnswered || attempt.isPreferred) && !isUnsigned;
-      if (isKept && attempt.cause !== 'loop') this.#options.onLate(attempt, reading);
-      return;
+      if (isUnsigned || attempt.cause === 'loop' || !isWanted(attempt)) return;
+      const { listed } = attempt;
+      if (listed !== undefined) listed.place = listed.ranked.indexOf(standing);
+      const behind = listed?.ranked.slice(listed.place + 1) ?? [];
+      const how = { isStandIn: isStandIn(standing, listed), behind };
+      return this.#options.onLate(attempt, reading, how);
     }
     this.#end(attempt, 'good');
     for (const [loser, { isBlamed }] of flight.losses)
       if (isBlamed && loser !== standing) loser.failed(this.#nowMs);
     const others = flight.ranked.filter((one) => one !== standing);
     const isKept = !isUnsigned || !others.some((one) => isAble(one, this.#nowMs));
-    const isRefused = (one: Standing): boolean => flight.losses.get(one)?.rcode === RCODE.REFUSED;
-    const isStandIn = preferredTo(standing, flight).some((one) => !isRefused(one));
-    this.#finish(flight, { kind: 'won', attempt, reading, isKept, isStandIn });
+    const listed = listedOf(flight, standing);
+    const outcome = { kind: 'won', attempt, reading, isKept } as const;
+    this.#finish(flight, { ...outcome, isStandIn: isStandIn(standing, listed) });
   }
 
   #truncated(attempt: Attempt): void {
@@ -267,6 +274,7 @@ export class Races {
     const { flight, standing } = attempt;
     this.#end(attempt, result);
     if (flight === undefined) {
+      if (rcode === RCODE.REFUSED) attempt.listed?.refused.add(standing);
       if (attempt.isAnswered && attempt.isWatched && !attempt.isJudged && result !== 'local')
         standing.failed(this.#nowMs);
       return;
@@ -293,7 +301,7 @@ export class Races {
       return;
     }
     next.isAnswered = attempt.isAnswered;
-    next.isPreferred = attempt.isPreferred;
+    next.listed = attempt.listed;
     if (flight === undefined) return;
     // It has spoken: the one behind it waits once more as long.
     if (flight.isStrict && !isAgain && isLast(standing, flight))
@@ -376,7 +384,7 @@ export class Races {
       isWatched: cause !== 'race' || standing.isWatchable,
       flight,
       isAnswered: false,
-      isPreferred: false,
+      listed: undefined,
       isAgain,
       isLate: false,
       isJudged: false,
@@ -465,12 +473,12 @@ export class Races {
     this.#options.deadlines.remove(flight);
     this.#options.onEnd(flight, outcome);
     const winner = outcome.kind === 'won' ? outcome.attempt.standing : undefined;
-    const preferred = winner === undefined ? [] : preferredTo(winner, flight);
+    const listed = listedOf(flight, winner);
     for (const attempt of flight.pending) {
       const isSuspect = flight.joinedMs >= attempt.sentMs;
       attempt.flight = undefined;
       attempt.isAnswered = outcome.kind === 'won';
-      attempt.isPreferred = preferred.includes(attempt.standing);
+      attempt.listed = listed;
       const everyMs = outcome.kind === 'won' ? LOOK_WELL_MS : LOOK_MS;
       if (isSuspect) this.#look(attempt.standing, flight.zone, everyMs);
       if (attempt.isJudged) this.#end(attempt, 'timeout');
@@ -500,9 +508,28 @@ export class Races {
   }
 }
 
-/** Those listed before it, where that is of meaning. */
-function preferredTo(standing: Standing, { isStrict, ranked }: Flight): readonly Standing[] {
-  return isStrict ? ranked.slice(0, ranked.indexOf(standing)) : [];
+/** Undefined where the order is of no meaning. */
+function listedOf(
+  { isStrict, ranked, losses }: Flight,
+  winner: Standing | undefined,
+): Listed | undefined {
+  if (!isStrict) return undefined;
+  const refused = new Set<Standing>();
+  for (const [one, { rcode }] of losses) if (rcode === RCODE.REFUSED) refused.add(one);
+  return { ranked, refused, place: winner === undefined ? Infinity : ranked.indexOf(winner) };
+}
+
+/** Nobody has answered yet, or only who is listed behind it. */
+function isWanted({ isAnswered, listed, standing }: Attempt): boolean {
+  if (listed === undefined) return !isAnswered;
+  return listed.ranked.indexOf(standing) < listed.place;
+}
+
+/** One that is listed before it did not say that the name is not for it. */
+function isStandIn(standing: Standing, listed: Listed | undefined): boolean {
+  if (listed === undefined) return false;
+  const before = listed.ranked.slice(0, listed.ranked.indexOf(standing));
+  return before.some((one) => !listed.refused.has(one));
 }
 
 /** Whether the next one waits for it. */

@@ -83,7 +83,6 @@ export class Standing {
     this.#successes += 1;
     this.#bound();
     this.#isLastGood = true;
-    this.#stalls = 0;
     if (tookMs === undefined) return;
     if (this.smoothedMs === undefined) {
       this.smoothedMs = tookMs;

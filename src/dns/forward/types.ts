@@ -29,6 +29,8 @@ export interface AskOptions {
   /** How the client asked. */
   readonly transport: Transport;
   readonly udpSizeMax: number;
+  /** Where who asks waits less than the bound: what is stale is given in this time. */
+  readonly leftMs?: number;
 }
 
 /** How an attempt ended. Only 'good' is an answer; 'late' was good, after another one had been taken. */

@@ -163,7 +163,7 @@ export class Answering {
         attempts.push(...(part.asked?.attempts ?? []));
         if (part.target === undefined) {
           const bytes = withTarget(query, records, part, { transport, udpSizeMax });
-          if (bytes === undefined) throw new Error(`the answers to ${target} fit into no message`);
+          if (bytes === undefined) break;
           return { from: 'zone', ...asked, bytes, rcode: part.rcode, attempts };
         }
         records.push(...part.answers);
@@ -193,7 +193,8 @@ export class Answering {
       const { bytes, target: next } = resolved;
       return { ...sectionsOf(bytes), ...(next !== undefined && { target: next }) };
     }
-    const asked = await inTime(forwarder.ask(further, whole), untilMs);
+    const leftMs = untilMs - performance.now();
+    const asked = await inTime(forwarder.ask(further, { ...whole, leftMs }), leftMs);
     if (asked === undefined) return undefined;
     const lead = this.#leadOf(further, asked);
     if (lead === undefined) return { ...sectionsOf(asked.bytes), asked };
@@ -214,10 +215,9 @@ function sectionsOf(bytes: Uint8Array): Sections {
 }
 
 /** Undefined where it comes later: what is asked is kept then, and nobody waits for it. */
-function inTime<T>(promise: Promise<T>, untilMs: number): Promise<T | undefined> {
+function inTime<T>(promise: Promise<T>, leftMs: number): Promise<T | undefined> {
   return new Promise((resolveWith, reject) => {
-    const leftMs = Math.max(0, untilMs - performance.now());
-    const timer = setTimeout(resolveWith, leftMs, undefined);
+    const timer = setTimeout(resolveWith, Math.max(0, leftMs), undefined);
     void promise.then(resolveWith, reject).finally(() => clearTimeout(timer));
   });
 }

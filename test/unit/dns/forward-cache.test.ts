@@ -198,6 +198,30 @@ test('the old answer is given at once when upstreams refuse, and within a short 
   assert.deepEqual([answered.asked.from, answered.atMs - answered.askedMs], ['stale', 450]);
 });
 
+test('the old answer is given in the time that is left, and at once where none is', () => {
+  const world = worldOf(answering('10.0.0.1', 1, 60));
+  for (const [leftMs, tookMs] of [
+    [3000, 1800],
+    [1000, 960],
+    [30, 0],
+    [-5, 0],
+  ] as const) {
+    const name = `left${leftMs}.example`;
+    world.resolve(queryFor(name));
+    world.pass(61_000);
+    world.upstreams.set(A, answering('10.0.0.2', 1900, 60));
+    const ask = world.ask(queryFor(name), { ...TCP, leftMs });
+    assert.equal(world.answers.has(ask), tookMs === 0);
+    world.pass(tookMs);
+    const { asked, atMs, askedMs } = world.answers.get(ask) as Answered;
+    assert.deepEqual([asked.from, dataOf(asked), atMs - askedMs], ['stale', ['10.0.0.1'], tookMs]);
+    world.pass(2000);
+    assert.deepEqual(dataOf(world.resolve(queryFor(name)).asked), ['10.0.0.2'], 'it was asked for');
+    world.upstreams.set(A, answering('10.0.0.1', 1, 60));
+    world.pass(60_000);
+  }
+});
+
 test('a good answer that comes after the old one was given is kept', () => {
   const world = worldOf(answering('10.0.0.1', 1, 60));
   world.resolve(queryFor('www.example'));

@@ -162,6 +162,18 @@ test('one that says SERVFAIL late costs as little as a silent one', () => {
   assert.deepEqual(waits, [LATE_MS + 5, LATE_MS + 5, ...waits.slice(2).fill(5)]);
 });
 
+test('one that answers late each time costs two questions the wait, and what it says is kept', () => {
+  const world = worldOf({ [A]: answering('10.0.0.1', 600), [B]: answering('10.0.0.2', 5) });
+  const waits = Array.from({ length: 12 }, (_, i) => {
+    const { tookMs, data } = resolve(world, `n${i}.example`);
+    assert.deepEqual(data, ['10.0.0.2']);
+    world.pass(2500);
+    assert.deepEqual(resolve(world, `n${i}.example`).data, ['10.0.0.1']);
+    return tookMs;
+  });
+  assert.deepEqual(waits, [LATE_MS + 5, 505, ...waits.slice(2).fill(5)], 'then by its own measure');
+});
+
 test('silence of long ago is tried again', () => {
   const world = worldOf({ [A]: silent, [B]: answering('10.0.0.2', 5) });
   for (let i = 0; i < 3; i++) resolve(world, `n${i}.example`);
@@ -208,6 +220,104 @@ test('what the first one says at last takes the place of what the second one sai
   const { from, data } = resolve(world, 'www.corp');
   assert.deepEqual([from, data], ['cache', ['10.0.0.1']]);
   assert.equal(world.machine.stats(world.nowMs).attempts, 0);
+});
+
+/** What is kept when all have spoken, and whether it is 100 s later. */
+function keptOf(world: ForwardWorld, name: string): { data: unknown[]; isKeptLong: boolean } {
+  world.pass(2000);
+  const { from, data } = resolve(world, name);
+  assert.equal(from, 'cache');
+  world.pass(100_000);
+  return { data, isKeptLong: resolve(world, name).from === 'cache' };
+}
+
+test('of those who are late the one that is listed first has the word', () => {
+  for (const [aMs, bMs] of [
+    [800, 650],
+    [800, 500],
+  ] as const) {
+    const world = worldOf({
+      [A]: answering('10.0.0.1', aMs),
+      [B]: answering('10.0.0.2', bMs),
+      [C]: answering('10.0.0.3', 5),
+    });
+    assert.deepEqual(resolve(world, 'www.example').data, ['10.0.0.3']);
+    const kept = { data: ['10.0.0.1'], isKeptLong: true };
+    assert.deepEqual(keptOf(world, 'www.example'), kept, `A at ${aMs}, B at ${bMs + LATE_MS}`);
+  }
+  const world = worldOf({
+    [A]: answering('10.0.0.1', 800, 0),
+    [B]: answering('10.0.0.2', 650),
+    [C]: answering('10.0.0.3', 5),
+  });
+  resolve(world, 'www.example');
+  world.pass(2000);
+  assert.equal(resolve(world, 'www.example').from, 'upstream', 'also that it is not to be kept');
+});
+
+test('what one says late is kept for half a minute where one that is listed before it was silent', () => {
+  const kept = (first: Behaviour): unknown => {
+    const world = worldOf({
+      [A]: first,
+      [B]: answering('10.0.0.2', 600),
+      [C]: answering('10.0.0.3', 5),
+    });
+    assert.deepEqual(resolve(world, 'www.example').data, ['10.0.0.3']);
+    return keptOf(world, 'www.example');
+  };
+  assert.deepEqual(kept(silent), { data: ['10.0.0.2'], isKeptLong: false });
+  assert.deepEqual(kept(failing(2, 700)), { data: ['10.0.0.2'], isKeptLong: false });
+  assert.deepEqual(kept(failing(5, 20)), { data: ['10.0.0.2'], isKeptLong: true });
+  assert.deepEqual(kept(failing(5, 700)), { data: ['10.0.0.2'], isKeptLong: true });
+});
+
+test('what one says late takes nothing from what one that is listed before it said meanwhile', () => {
+  let count = 0;
+  const second: Behaviour = (sent) => (++count === 1 ? [] : answering('10.0.0.1', 5)(sent));
+  const world = worldOf({
+    [A]: second,
+    [B]: answering('10.0.0.2', 900),
+    [C]: answering('10.0.0.3', 5, 0),
+  });
+  assert.deepEqual(resolve(world, 'www.example').data, ['10.0.0.3']);
+  assert.deepEqual(resolve(world, 'www.example').data, ['10.0.0.1']);
+  assert.deepEqual(keptOf(world, 'www.example'), { data: ['10.0.0.1'], isKeptLong: true });
+});
+
+test('what comes when it is too late for an answer is kept, of the one that is listed first', () => {
+  const keptOfLate = (first: Behaviour): unknown => {
+    const world = worldOf({
+      [A]: answering('10.0.0.1', 5),
+      [B]: answering('10.0.0.2', 5),
+      [C]: failing(2),
+    });
+    resolve(world, 'a.example');
+    world.upstreams.set(A, failing(2));
+    resolve(world, 'b.example');
+    world.upstreams.set(A, first);
+    world.upstreams.set(B, answering('10.0.0.2', 600));
+    const { rcode, tookMs } = resolve(world, 'www.example');
+    assert.deepEqual([rcode, tookMs], [2, 750], 'both are late by their own measure');
+    return keptOf(world, 'www.example');
+  };
+  assert.deepEqual(keptOfLate(silent), { data: ['10.0.0.2'], isKeptLong: false });
+  const kept = { data: ['10.0.0.1'], isKeptLong: true };
+  assert.deepEqual(keptOfLate(answering('10.0.0.1', 800)), kept, 'before B');
+  assert.deepEqual(keptOfLate(answering('10.0.0.1', 900)), kept, 'after B');
+});
+
+test('in a race what is late counts for nothing where there was an answer', () => {
+  const raceOf = (ttl: number): ForwardWorld => {
+    const behaviours = { [A]: answering('10.0.0.1', 800), [B]: answering('10.0.0.2', 5, ttl) };
+    const world = worldOf(behaviours, { strict: new Set() });
+    assert.deepEqual(resolve(world, 'www.example').data, ['10.0.0.2']);
+    return world;
+  };
+  const kept = { data: ['10.0.0.2'], isKeptLong: true };
+  assert.deepEqual(keptOf(raceOf(300), 'www.example'), kept);
+  const world = raceOf(0);
+  world.pass(2000);
+  assert.equal(resolve(world, 'www.example').from, 'upstream');
 });
 
 test('one whose answer is fetched by TCP is waited for once more as long', () => {
