@@ -33,6 +33,8 @@ export interface Gone {
   readonly addresses: readonly string[];
   /** Ids of its data directories. */
   readonly writers: readonly number[];
+  /** What a newer version says beside it, kept when the record is written anew. */
+  readonly more?: Readonly<Record<string, unknown>> | undefined;
 }
 
 /** expired: not there for so long that its certificate has ended. */
@@ -77,14 +79,15 @@ export function readDeparture(key: string, json: string | undefined): Departure 
 }
 
 function goneOf(node: string, fields: Record<string, unknown>): Departure | undefined {
-  const { at, atMs, why } = fields;
+  const { at, atMs, why, addresses: where, writers: who, ...more } = fields;
   if (!isNodeId(node) || typeof at !== 'string' || typeof why !== 'string') return undefined;
   const isAddress = (one: unknown): one is string =>
     typeof one === 'string' && canonicalIp(one) === one;
   const isWriter = (one: unknown): one is number => Number.isSafeInteger(one);
-  const addresses = listOf(fields['addresses'], ADDRESSES_MAX).filter(isAddress);
-  const writers = listOf(fields['writers'], GONE_WRITERS_MAX).filter(isWriter);
-  return { type: 'gone', node, at, atMs: isTime(atMs) ? atMs : undefined, why, addresses, writers };
+  const addresses = listOf(where, ADDRESSES_MAX).filter(isAddress);
+  const writers = listOf(who, GONE_WRITERS_MAX).filter(isWriter);
+  const said = { at, atMs: isTime(atMs) ? atMs : undefined, why, addresses, writers };
+  return { type: 'gone', node, ...said, ...(Object.keys(more).length > 0 && { more }) };
 }
 
 function listOf(value: unknown, max: number): readonly unknown[] {
@@ -115,6 +118,7 @@ export function writeGone(
     readonly atMs: number;
     readonly addresses?: readonly string[];
     readonly writers?: readonly number[];
+    readonly more?: Gone['more'];
   },
 ): SharedWrite {
   const { addresses = [], writers = [] } = said;
@@ -122,8 +126,8 @@ export function writeGone(
 }
 
 function goneWrite(node: string, said: Omit<Gone, 'type' | 'node'>): SharedWrite {
-  const { at, atMs, why, addresses, writers } = said;
-  const value = JSON.stringify({ at, atMs, why, addresses, writers });
+  const { at, atMs, why, addresses, writers, more } = said;
+  const value = JSON.stringify({ ...more, at, atMs, why, addresses, writers });
   return { document: 'shared', key: goneKey(node), value };
 }
 

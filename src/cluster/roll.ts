@@ -77,11 +77,13 @@ export class Roll {
     return json === undefined ? undefined : readNode(json);
   }
 
-  /** That a node is gone for good from now on. */
+  /** That a node is gone for good from now on; of one that is so already, the document is not here any more. */
   goneWrite(node: string, said: Pick<Gone, 'at'> & { why: WhyGone; atMs: number }): SharedWrite {
-    const { addresses = [] } = this.record(node) ?? {};
-    const writers = this.#replica.writersOf(documentOf(node));
-    return writeGone(node, { ...said, addresses, writers });
+    const before = this.#gone.get(node);
+    const { addresses } = this.record(node) ?? before ?? { addresses: [] };
+    const known = this.#replica.writersOf(documentOf(node));
+    const writers = [...new Set([...(before?.writers ?? []), ...known])];
+    return writeGone(node, { ...said, addresses, writers, more: before?.more });
   }
 
   /** To begin with: who was known in the run before, then who has a record. One may still be there. */

@@ -143,6 +143,25 @@ test('what is at an address of one that is gone is in use again when somebody pu
   assert.deepEqual(roll.gone.get(A)?.addresses, ['10.0.0.2']);
 });
 
+test('what a newer version says of one that is gone is kept when it is written anew', () => {
+  const { key, value } = writeGone(A, {
+    why: 'left',
+    ...NOW,
+    addresses: ['10.0.0.1', '10.0.0.2'],
+    writers: [7],
+  });
+  const told = { ...(JSON.parse(value) as object), by: 'somebody' };
+  const { roll, replica } = setup({}, [{ document: 'shared', key, value: JSON.stringify(told) }]);
+  roll.begin(0);
+  const [reused] = readdressed(new Set(['10.0.0.1']), roll.gone);
+  assert.deepEqual(JSON.parse(reused?.value ?? ''), { ...told, addresses: ['10.0.0.2'] });
+  const revoked = roll.goneWrite(A, { why: 'revoked', at: 'later', atMs: 2000 });
+  const again = { ...told, why: 'revoked', at: 'later', atMs: 2000 };
+  assert.deepEqual(JSON.parse(revoked.value), again, 'its document is not here any more');
+  roll.follow(replica.transact([revoked], 2000).changed, 0);
+  assert.deepEqual(roll.gone.get(A)?.more, { by: 'somebody' });
+});
+
 test('that somebody is gone may be said no more', () => {
   const { replica, roll } = setup({}, [writeGone(A, { why: 'left', ...NOW })]);
   roll.begin(0);
