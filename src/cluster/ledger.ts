@@ -1,7 +1,7 @@
 // What an issuer remembers of its join tokens: plain data, and functions that give new data. A token is used once in the
 // whole cluster because its issuer alone redeems it, and writes that down before it answers (io/signer.ts).
-// Whatever is not in the ledger is refused, so a lost file can only refuse too much. So can a clock that is ahead; one that
-// is set back makes a token good again that has ended and was not used, until it ends once more or is withdrawn.
+// Whatever is not in the ledger is refused, so a lost file can only refuse too much. So can a clock that is ahead, also for
+// a moment: what was seen to have ended stays so when the clock is set back. Only an end that no agent saw does not.
 
 export interface LedgerEntry {
   /** The token's id in hex. */
@@ -11,6 +11,8 @@ export interface LedgerEntry {
   readonly expiresAtMs: number;
   /** Whether the new node gets the CA's key too. */
   readonly signer: boolean;
+  /** It was seen to be over. */
+  readonly ended?: boolean;
   readonly used?: { readonly atMs: number; readonly nodeId: string };
 }
 
@@ -40,7 +42,15 @@ export function find(ledger: Ledger, id: string): LedgerEntry | undefined {
 export function judge(entry: LedgerEntry | undefined, nowMs: number): Verdict {
   if (entry === undefined) return 'unknown';
   if (entry.used !== undefined) return 'used';
-  return nowMs < entry.expiresAtMs ? 'good' : 'expired';
+  return nowMs < entry.expiresAtMs && entry.ended !== true ? 'good' : 'expired';
+}
+
+/** Marks what has ended and was not used; undefined where there is nothing new to mark. */
+export function markEnded(ledger: Ledger, nowMs: number): Ledger | undefined {
+  const isOver = (entry: LedgerEntry): boolean =>
+    entry.ended !== true && judge(entry, nowMs) === 'expired';
+  if (!ledger.some(isOver)) return undefined;
+  return ledger.map((entry) => (isOver(entry) ? { ...entry, ended: true } : entry));
 }
 
 export function markUsed(ledger: Ledger, id: string, nodeId: string, atMs: number): Ledger {
@@ -58,11 +68,12 @@ export function isLedger(value: unknown): value is Ledger {
 
 function isEntry(value: unknown): value is LedgerEntry {
   if (typeof value !== 'object' || value === null) return false;
-  const { id, key, expiresAtMs, signer, used } = value as Partial<
+  const { id, key, expiresAtMs, signer, ended, used } = value as Partial<
     Record<keyof LedgerEntry, unknown>
   >;
   if (typeof id !== 'string' || typeof key !== 'string') return false;
   if (typeof expiresAtMs !== 'number' || typeof signer !== 'boolean') return false;
+  if (ended !== undefined && typeof ended !== 'boolean') return false;
   if (used === undefined) return true;
   if (typeof used !== 'object' || used === null) return false;
   const { atMs, nodeId } = used as Record<string, unknown>;

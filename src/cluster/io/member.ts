@@ -528,6 +528,7 @@ export class Member {
   #look(): void {
     this.#remember(false);
     if (this.#key.problem !== undefined) this.#key.look();
+    this.#signer.look();
     this.#tellOfSelf();
     this.#lookAtPools();
     if (this.isFirst && this.#presence.aloneSinceMs === undefined) this.#aging.look();
@@ -550,10 +551,9 @@ export class Member {
   #lookAtPools(): void {
     if (!this.#isRecordNews) return;
     this.#isRecordNews = false;
-    const others = this.#roll.others();
-    const members = others.map(({ id, record: { name, vips } }) => ({ id, name, vips }));
+    const told = this.#roll.others().map(({ id, record: { name, vips } }) => ({ id, name, vips }));
     const here = this.#options.settings.vips;
-    for (const { id, name, vips } of this.#pools.news(members)) {
+    for (const { id, name, vips } of this.#pools.news(told)) {
       const message = `a member takes VIPs from other blocks than this host: ${POOLS_HINT}`;
       this.#braked.write('warn', 'pools', { member: id, name, vips, here }, message);
     }

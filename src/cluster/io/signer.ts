@@ -15,6 +15,7 @@ import {
   find,
   issue,
   judge,
+  markEnded,
   markUsed,
   withdraw,
   type Ledger,
@@ -154,6 +155,18 @@ export class Signer {
     if (left.length === this.#ledger.length) return false;
     this.#save(left);
     return true;
+  }
+
+  /** Now and then: what has ended stays so when the clock is set back. */
+  look(): void {
+    const ledger = markEnded(this.#ledger, this.#options.clock.wallMs());
+    if (ledger === undefined) return;
+    this.#ledger = ledger; // whatever the disk says: it is refused from now on
+    try {
+      this.#options.saveLedger(ledger);
+    } catch (error) {
+      this.#log.warn({ error }, 'that a join token has ended cannot be written down');
+    }
   }
 
   /** The taker of `zerohop-sign/1`. */

@@ -169,6 +169,25 @@ test('an expired token is refused by the joiner, and by the issuer when the join
   assert.equal(node.metrics['cluster_join_requests_total.refused'], 1);
 });
 
+test('a token that has ended is good no more when the clock is set back, also where the disk is full', async () => {
+  for (const isFull of [false, true]) {
+    let aheadMs = 0;
+    const save = (): void => {
+      if (isFull && aheadMs > 0) throw new Error('ENOSPC');
+    };
+    const clock = { ...systemClock, wallMs: () => Date.now() + aheadMs };
+    const made = await start(cluster, { clock, save });
+    const word = made.signer.issueToken(HOUR, false);
+    aheadMs = 2 * HOUR;
+    made.signer.look();
+    aheadMs = 0;
+    made.signer.look();
+    assert.equal(made.saved[0]?.ended, isFull ? undefined : true);
+    const said = await refusal(joinCluster(made.node.address, word, systemClock));
+    assert.equal(said, 'the join token has expired');
+  }
+});
+
 test('a withdrawn token is not known', async () => {
   const { node, signer } = await start();
   const word = signer.issueToken(HOUR, false);

@@ -49,6 +49,21 @@ test('each life counts higher than the one before, also when the clock was set b
   assert.equal(statSync(memoryOf(host)).mode & 0o777, 0o600);
 });
 
+test('a join token that a member saw end has ended for good', async () => {
+  const host = await cluster().found('a');
+  host.member.issueToken(3_600_000, false);
+  assert.deepEqual(
+    host.vault.ledger().map(({ ended }) => ended),
+    [undefined],
+  );
+  await host.stop(true);
+  await host.start({ clock: { ...systemClock, wallMs: () => Date.now() + 7_200_000 } });
+  assert.deepEqual(
+    host.vault.ledger().map(({ ended }) => ended),
+    [true],
+  );
+});
+
 test('who is revoked stays so when the clock is months ahead for a moment', async () => {
   const hosts = cluster();
   const host = await hosts.found('a');

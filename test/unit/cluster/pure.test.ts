@@ -15,9 +15,11 @@ import {
 } from '../../../src/cluster/greeting.ts';
 import {
   find,
+  isLedger,
   issue,
   judge,
   LEDGER_MAX,
+  markEnded,
   markUsed,
   prune,
   withdraw,
@@ -173,6 +175,20 @@ test('a ledger redeems a token once, not after its end, and never one it does no
   assert.equal(judge(find(withdraw(ledger, 'aa'), 'aa'), 6), 'unknown');
   // A clock that jumps ahead and back again brings nothing back.
   assert.equal(judge(find(prune(used, 1e12), 'aa'), 6), 'unknown');
+});
+
+test('what was seen to have ended stays so when the clock is set back', () => {
+  const entry = { id: 'aa', key: 'bb', expiresAtMs: 1000, signer: false };
+  const used = { id: 'ab', key: 'bb', expiresAtMs: 1000, signer: false };
+  const ledger = markUsed(issue(issue([], entry, 0) ?? [], used, 0) ?? [], 'ab', 'n', 5);
+  assert.equal(markEnded(ledger, 999), undefined);
+  const ended = markEnded(ledger, 1000) ?? [];
+  assert.deepEqual(
+    ['aa', 'ab'].map((id) => judge(find(ended, id), 0)),
+    ['expired', 'used'],
+  );
+  assert.equal(markEnded(ended, 2000), undefined, 'once');
+  assert.ok(isLedger(JSON.parse(JSON.stringify(ended))));
 });
 
 test('a ledger has a limit, and what expired long ago makes room', () => {
