@@ -46,6 +46,8 @@ interface Backoff {
 interface Peer {
   /** Whether it has told of all its documents. */
   isTold: boolean;
+  /** Document → the digest it told, until what it promises is here, whatever became of the asks. */
+  readonly promised: Map<string, string>;
   /** Document → the digest it told; what differs from ours is asked for. */
   readonly wanted: Map<string, string>;
   /** As `wanted`, once the backoff is over. */
@@ -71,8 +73,8 @@ export interface ExchangeHost {
   readonly replica: Replica;
   readonly config: ReplicationConfig;
   send(to: string, message: ReplicationMessage): void;
-  /** Gives an update to the replica. */
-  take(update: Update, from: string): void;
+  /** Gives an update to the replica; whether all that is in it is here then. */
+  take(update: Update, from: string): boolean;
   notice(notice: ReplicationNotice, from: string): void;
   /** Whether a document is one to have: not that of a node that is gone for good. */
   isWelcome(document: string): boolean;
@@ -102,7 +104,12 @@ export class Exchange {
   lag(id: string): number | undefined {
     const peer = this.#peers.get(id);
     if (peer === undefined || !peer.isTold) return undefined;
-    return peer.wanted.size + peer.later.size + peer.asks.size;
+    let behind = 0;
+    for (const [document, digest] of peer.promised) {
+      if (digest !== this.digest(document) && this.#host.isWelcome(document)) behind += 1;
+      else peer.promised.delete(document);
+    }
+    return behind;
   }
 
   /** A peer has told of the last of its documents. */
@@ -111,10 +118,17 @@ export class Exchange {
     if (peer !== undefined) peer.isTold = true;
   }
 
+  /** A peer has all that is here, and no more. */
+  equal(id: string): void {
+    this.told(id);
+    this.#peers.get(id)?.promised.clear();
+  }
+
   up(id: string, nowMs: number): void {
     this.down(id);
     this.#peers.set(id, {
       isTold: false,
+      promised: new Map(),
       wanted: new Map(),
       later: new Map(),
       laterAtMs: Infinity,
@@ -144,8 +158,10 @@ export class Exchange {
   want(id: string, document: string, digest: string): void {
     const peer = this.#peers.get(id);
     if (peer === undefined || !this.#host.isWelcome(document)) return;
+    peer.promised.delete(document);
     if (digest === this.digest(document)) return;
     const { wantedMax } = this.#host.config;
+    if (peer.promised.size < wantedMax) peer.promised.set(document, digest);
     if (peer.wanted.size + peer.later.size >= wantedMax && !peer.wanted.has(document)) return;
     peer.later.delete(document);
     peer.wanted.set(document, digest);
@@ -164,7 +180,10 @@ export class Exchange {
         if (peer.asks.size >= this.#host.config.asksMax || nowMs < peer.quietUntilMs) break;
         if (this.#asking.has(document)) continue;
         peer.wanted.delete(document);
-        if (digest === this.digest(document)) continue;
+        if (digest === this.digest(document)) {
+          peer.promised.delete(document);
+          continue;
+        }
         const untilMs = peer.backoffs.get(document)?.untilMs ?? -Infinity;
         if (nowMs < untilMs) {
           peer.later.set(document, digest);
@@ -325,7 +344,9 @@ export class Exchange {
     const { document, epoch, whole, digest } = part;
     this.#drop(peer, document);
     const before = this.digest(document);
-    this.#host.take({ document, epoch, whole, bytes: joined(ask) }, id);
+    const isHere = this.#host.take({ document, epoch, whole, bytes: joined(ask) }, id);
+    // But for what was told since it was asked for.
+    if (isHere && !peer.wanted.has(document)) peer.promised.delete(document);
     const after = this.digest(document);
     // Also if they say the same as we do now: that can be said for ever.
     if (after === before) {

@@ -105,7 +105,7 @@ export class Replication {
     return this.#out;
   }
 
-  /** For each neighbour: documents in which it is known to be ahead, or otherwise different; undefined until it has told of all. */
+  /** For each neighbour: documents in which it is known to be ahead, or otherwise different, whatever it answered; undefined until it has told of all. */
   lag(): ReadonlyMap<string, number | undefined> {
     return new Map(this.#exchange.peers.map((id) => [id, this.#exchange.lag(id)]));
   }
@@ -187,9 +187,10 @@ export class Replication {
     }
   }
 
-  #take(update: Update, peer: string | undefined, origin: string | undefined): void {
+  /** Whether all that is in it is here now. */
+  #take(update: Update, peer: string | undefined, origin: string | undefined): boolean {
     const { document } = update;
-    if (!this.#isWelcome(document)) return;
+    if (!this.#isWelcome(document)) return false;
     const before = this.#exchange.digest(document);
     const received = this.#replica.receive(update, this.#wallMs, origin);
     const from = peer ?? origin ?? '';
@@ -200,17 +201,18 @@ export class Replication {
     const is = (type: ReplicationNotice['type']): boolean =>
       received.notices.some((notice) => notice.type === type);
     if (is('gap')) this.#want(document, peer ?? origin);
-    if (received.wants !== undefined || is('refused')) return;
+    if (received.wants !== undefined || is('refused')) return false;
     // An answer builds on what is known here. A broadcast that changes nothing may wait for another,
     // and the disk needs both.
     const isNews = this.#exchange.digest(document) !== before;
-    if (!isNews && peer !== undefined) return;
+    if (!isNews && peer !== undefined) return !is('gap');
     // After a new epoch nothing that was stored of the document before fits.
     if (is('epoch')) this.#store([this.#replica.whole(document)], true);
     else this.#store([update], false);
     this.#changed.push(received.changed);
     for (const carried of received.updates) this.#carry(carried);
     if (peer !== undefined) this.#news.set(document, peer);
+    return !is('gap');
   }
 
   /** What an epoch missed. Of others' writes all hosts would broadcast the same: neighbours are told of them. */
@@ -349,7 +351,7 @@ export class Replication {
 
   #answerSummary(from: string, theirs: MessageOf<'summary'>): void {
     const ours = this.#summary();
-    if (ours.high === theirs.high && ours.low === theirs.low) return this.#exchange.told(from);
+    if (ours.high === theirs.high && ours.low === theirs.low) return this.#exchange.equal(from);
     const known = this.#known();
     const pieces = chunks(known, REPLICATION_LIMITS.digestsPerMessage);
     let after = '';

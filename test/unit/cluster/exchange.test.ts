@@ -123,6 +123,82 @@ function answer(one: One, from: string, other: One, bytes: number, nowMs: number
   return total;
 }
 
+/** In how many documents it is known to be behind a peer that has told of all that it has. */
+function behind(one: One, peer: string): number | undefined {
+  return one.replication.lag().get(peer);
+}
+
+/** A peer that says that it has these documents and no other. */
+function tellsAll(one: One, from: string, documents: readonly string[], nowMs: number): void {
+  const digests = documents.map((document) => ({ document, digest: '0.0.00000000000000aa' }));
+  const range = { after: '', upTo: '' };
+  one.tell(from, { type: 'digests', digests, range }, nowMs);
+}
+
+test('a host is behind a peer that is silent, or has no answer, as long as it has not what was told', () => {
+  const one = new One('a');
+  for (const peer of ['silent', 'none']) one.give({ type: 'up', peer }, 0);
+  assert.deepEqual([behind(one, 'silent'), behind(one, 'none')], [undefined, undefined]);
+  tellsAll(one, 'silent', [SHARED], 1);
+  for (let nowMs = 5000; nowMs <= 60_000; nowMs += 5000) one.give({ type: 'timer' }, nowMs);
+  assert.equal(behind(one, 'silent'), 1);
+  tellsAll(one, 'none', [], 60_001);
+  assert.equal(behind(one, 'none'), 0);
+  for (const { request } of asked(one, 'none', [SHARED], 60_002))
+    one.tell('none', { type: 'none', request }, 60_003);
+  assert.equal(behind(one, 'none'), 1);
+  // What it lacks comes from another one.
+  const full = new One('bb');
+  full.write('k', 'v', 0);
+  one.give({ type: 'up', peer: 'bb' }, 60_004);
+  answer(one, 'bb', full, 1000, 60_005);
+  const digests = [{ document: SHARED, digest: full.replica.digest(SHARED) ?? '' }];
+  one.tell('none', { type: 'digests', digests, range: undefined }, 60_006);
+  assert.equal(behind(one, 'none'), 0);
+  const equal = sent(one.give({ type: 'up', peer: 'new' }, 60_007)).find(
+    ({ type }) => type === 'summary',
+  );
+  assert.ok(equal);
+  one.tell('silent', equal, 60_008);
+  assert.equal(behind(one, 'silent'), 0);
+});
+
+test('a host is behind a peer whose answer it refuses, and not behind one whose answer was here already', () => {
+  const [one, other] = [new One('a'), new One('bb')];
+  one.give({ type: 'up', peer: 'bb' }, 0);
+  tellsAll(one, 'bb', [], 1);
+  const [ask] = asked(one, 'bb', [SHARED], 2);
+  assert.ok(ask);
+  const bytes = Uint8Array.of(7, 7, 7);
+  const { request } = ask;
+  const epoch = { number: 0, proposer: 0 };
+  const part = { type: 'part', request, document: SHARED, epoch, digest: '0.0.aa' } as const;
+  const outputs = one.tell('bb', { ...part, whole: true, total: 3, offset: 0, bytes }, 3);
+  const notices = outputs.flatMap((out) => (out.type === 'notice' ? [out.notice.type] : []));
+  assert.deepEqual(notices, ['refused']);
+  assert.equal(behind(one, 'bb'), 1);
+  answer(one, 'bb', other, 1000, 10_000);
+  assert.equal(behind(one, 'bb'), 0, 'it has nothing');
+});
+
+test('a host is behind with what was told while an answer was under way', () => {
+  const [one, other] = [new One('a'), new One('bb')];
+  one.give({ type: 'up', peer: 'bb' }, 0);
+  tellsAll(one, 'bb', [], 1);
+  const [ask] = asked(one, 'bb', [SHARED], 2);
+  assert.ok(ask);
+  other.write('k', 'v', 0);
+  const update = other.replica.diff(ask.vector);
+  assert.ok(update);
+  const digests = [{ document: SHARED, digest: '0.0.00000000000000bb' }];
+  one.tell('bb', { type: 'digests', digests, range: undefined }, 3);
+  const { request } = ask;
+  const total = update.bytes.length;
+  one.tell('bb', { ...update, type: 'part', request, digest: 'x', total, offset: 0 }, 4);
+  assert.notEqual(one.replica.get(SHARED, 'k'), undefined);
+  assert.equal(behind(one, 'bb'), 1);
+});
+
 test('very short parts count for what they cost', () => {
   const other = new One('bb');
   other.write('k', 'x'.repeat(900), 0);
