@@ -37,6 +37,9 @@ interface Link {
   readonly peer: Peer;
   smoothMs: number;
   varianceMs: number;
+  /** The least of the last answers: what comes on top of it is of busy hosts, not of the way. */
+  leastMs: number;
+  answers: number;
   intervalMs: number;
   nextPing: number;
   nonce: number;
@@ -65,6 +68,10 @@ export interface DetectorHooks {
 
 const HELPERS_MAX = 8; // a guess: all the neighbours a node usually has
 const RTT_CACHE_MAX = 256;
+/** So many timed answers of a link tell how long the way is. */
+const ANSWERS_MIN = 8; // a guess: some five seconds
+/** With each answer: a longer way shows after a minute or so. */
+const LEAST_GROWTH = 1.02; // a guess
 /** All links are looked at for the sake of one so often at most. */
 const SWEEP_MS = 1000; // a guess
 
@@ -113,6 +120,13 @@ export class Detector {
     return link !== undefined && link.smoothMs >= 0 ? link.smoothMs : this.#rtts.get(id);
   }
 
+  /** Without what busy hosts add; undefined where too few answers were timed to tell. */
+  wayMs(id: NodeId): number | undefined {
+    const link = this.#links.get(id);
+    if (link === undefined) return this.#rtts.get(id);
+    return link.answers < ANSWERS_MIN ? undefined : link.leastMs;
+  }
+
   isSuspected(id: NodeId): boolean {
     return this.#links.get(id)?.suspicion !== undefined;
   }
@@ -132,6 +146,8 @@ export class Detector {
       peer,
       smoothMs: -1,
       varianceMs: 0,
+      leastMs: Infinity,
+      answers: 0,
       intervalMs: this.#config.pingMinMs,
       nextPing: now + jitter(this.#random, this.#config.pingMinMs / 2, 1),
       nonce: 0,
@@ -432,6 +448,8 @@ export class Detector {
   }
 
   #sampleRtt(link: Link, rttMs: number): void {
+    link.answers += 1;
+    link.leastMs = Math.min(rttMs, LEAST_GROWTH * link.leastMs);
     if (link.smoothMs < 0) {
       link.smoothMs = rttMs;
       link.varianceMs = rttMs / 2;

@@ -1,6 +1,7 @@
 // The other way to broadcast: along the shortest-path tree rooted at the origin, which every node works out from the
 // link states it holds (Lashup's lashup_gm_mc.erl). No message builds the tree; equal states give equal trees, and
-// where states differ for a moment, announcements along the other links mend it as they do for Plumtree.
+// where states differ for a moment, announcements along the other links mend it as they do for Plumtree. Payloads also
+// go along links that are too new for the trees: their ends may have lost those that the trees count on.
 // Measured against Plumtree in test/sim/REPORT.md.
 import type { LinkStates } from './linkstate.ts';
 import type { Names } from './names.ts';
@@ -52,6 +53,13 @@ export class Multicast {
       if (oldest !== undefined) this.#trees.delete(oldest);
     }
     return children;
+  }
+
+  /** One that is not named by both its ends as far as is known here, such as a new one, is in no tree. */
+  isInTrees(neighbour: NodeId): boolean {
+    const [me, other] = [this.#names.find(this.#self), this.#names.find(neighbour)];
+    if (me === undefined || other === undefined) return false;
+    return this.#isNamed(me, other) && this.#isNamed(other, me);
   }
 
   #compute(origin: NodeId): Set<NodeId> | undefined {

@@ -88,9 +88,10 @@ export class Node {
     this.#shuffle = new Shuffle(this.views);
     const table = names ?? new Names();
     const newLife = (): string => `${self.id} ${lifeName(incarnation, random.next())}`;
-    this.tree = new Plumtree(newLife, active, this.config, random, effects, (id) =>
-      this.#multicast.children(id, this.members.now),
-    );
+    this.tree = new Plumtree(newLife, active, this.config, random, effects, {
+      children: (origin) => this.#multicast.children(origin, this.members.now),
+      has: (neighbour) => this.#multicast.isInTrees(neighbour),
+    });
     this.members = new Members(self, active, this.config, random, effects, table, {
       incarnation: () => this.detector.incarnation,
       raiseIncarnation: (above) => this.detector.raiseIncarnation(above),

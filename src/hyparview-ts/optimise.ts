@@ -1,8 +1,9 @@
 // X-BOT: swaps links for nearer ones, four nodes at a time, so that degrees stay as they are and the overlay one.
 // Leitão, Marques, Pereira, Rodrigues, "X-BOT: a protocol for resilient optimization of unstructured overlays",
 // SRDS 2009. The initiator gives up `old` for a candidate; the candidate gives up its own dearest link, and the two
-// given up link to each other. Departures: the cost is the zone first, then the measured round trip in powers of two,
-// so that noise swaps nothing; the dearest `randomLinks` links are never given up.
+// given up link to each other. Departures: the cost is the zone first, then the round trip without what busy hosts
+// add, and a nearer one has half of it at most, so that noise swaps nothing; the dearest `randomLinks` links are never
+// given up.
 import type { Config } from './config.ts';
 import type { Effects } from './effects.ts';
 import type { HyParView } from './hyparview.ts';
@@ -11,12 +12,14 @@ import type { Random } from './random.ts';
 import type { MessageOf, NodeId, Peer } from './types.ts';
 
 const ANOTHER_ZONE = 1000;
+/** Below it there is no nearer and farther. */
+const WAY_MIN_MS = 4; // a guess: what two busy event loops make of none
 const CANDIDATES = 2; // X-BOT: passive scan length
 /** An exchange not done by then is off; the paper leaves it to the implementer. */
 const EXCHANGE_MS = 2000; // a guess
 
 export interface OptimiseHooks {
-  rttMs(id: NodeId): number | undefined;
+  wayMs(id: NodeId): number | undefined;
   measure(peer: Peer, now: number): void;
 }
 
@@ -52,9 +55,9 @@ export class Optimise {
 
   /** Undefined when the way was never measured. */
   #cost(peer: Peer): number | undefined {
-    const rtt = this.#hooks.rttMs(peer.id);
-    if (rtt === undefined) return undefined;
-    return this.#zoneCost(peer) + Math.round(Math.log2(Math.max(1, rtt)));
+    const wayMs = this.#hooks.wayMs(peer.id);
+    if (wayMs === undefined) return undefined;
+    return this.#zoneCost(peer) + Math.log2(Math.max(WAY_MIN_MS, wayMs));
   }
 
   #zoneCost(peer: Peer): number {
@@ -88,7 +91,7 @@ export class Optimise {
     if (old === undefined || now < this.#until || this.#views.active.has(candidate.id)) return;
     const cost = this.#cost(candidate);
     const oldCost = this.#cost(old);
-    if (cost === undefined || oldCost === undefined || cost >= oldCost) return;
+    if (cost === undefined || oldCost === undefined || cost > oldCost - 1) return;
     this.#until = now + EXCHANGE_MS;
     this.#initiator = undefined;
     this.#effects.send(candidate, { type: 'optimise', old });

@@ -37,6 +37,14 @@ const MISSING_MAX = 8192;
 const MISSING_OF_ONE_MAX = 2048; // a guess
 const ANNOUNCERS_MAX = 8;
 
+/** Of each origin, as multicast.ts has them. */
+export interface Trees {
+  /** Who gets its payloads from here; undefined when its tree is not known. */
+  children(origin: NodeId): ReadonlySet<NodeId> | undefined;
+  /** Whether the link to this neighbour could be in a tree. */
+  has(neighbour: NodeId): boolean;
+}
+
 export class Plumtree {
   readonly #lazy = new Set<NodeId>();
   readonly #seen = new Map<BroadcastId, number>();
@@ -56,7 +64,7 @@ export class Plumtree {
   readonly #config: Config;
   readonly #random: Random;
   readonly #effects: Effects;
-  readonly #childrenOf: (origin: NodeId) => ReadonlySet<NodeId> | undefined;
+  readonly #trees: Trees;
 
   constructor(
     newLife: () => string,
@@ -64,11 +72,11 @@ export class Plumtree {
     config: Config,
     random: Random,
     effects: Effects,
-    childrenOf: (origin: NodeId) => ReadonlySet<NodeId> | undefined,
+    trees: Trees,
   ) {
     this.#newLife = newLife;
     this.#life = newLife();
-    this.#childrenOf = childrenOf;
+    this.#trees = trees;
     this.#active = active;
     this.#config = config;
     this.#random = random;
@@ -279,7 +287,7 @@ export class Plumtree {
   /** Of the origin's own tree; undefined when there is none, and Plumtree's serves. */
   #children(id: BroadcastId): ReadonlySet<NodeId> | undefined {
     if (this.#config.broadcast !== 'source-tree') return undefined;
-    return this.#childrenOf(parseBroadcastId(id)?.origin ?? '');
+    return this.#trees.children(parseBroadcastId(id)?.origin ?? '');
   }
 
   #prunes(id: BroadcastId): boolean {
@@ -289,7 +297,8 @@ export class Plumtree {
   #eager(message: MessageOf<'gossip'>): (id: NodeId) => boolean {
     if (this.#config.broadcast === 'flood') return () => true;
     const children = this.#children(message.id);
-    return children === undefined ? (id) => !this.#lazy.has(id) : (id) => children.has(id);
+    if (children === undefined) return (id) => !this.#lazy.has(id);
+    return (id) => children.has(id) || !this.#trees.has(id);
   }
 
   /** Called at the end of each input: one timer for all queued announcements. */

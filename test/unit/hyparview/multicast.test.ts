@@ -3,7 +3,9 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { LinkStates } from '../../../src/hyparview-ts/linkstate.ts';
 import { Multicast } from '../../../src/hyparview-ts/multicast.ts';
+import type { Output } from '../../../src/hyparview-ts/index.ts';
 import { Names } from '../../../src/hyparview-ts/names.ts';
+import { peer, sent, Subject } from './subject.ts';
 
 const NODES = 10;
 const node = fc.nat({ max: NODES - 1 });
@@ -100,4 +102,40 @@ test('above 1,000 nodes one tree is made in 2 µs times the nodes; meanwhile the
   assert.equal(tree.children(name(1999), 5007.9), undefined);
   assert.deepEqual(tree.children(name(0), 5007.9), new Set(), 'no search: nothing has changed');
   assert.deepEqual(tree.children(name(1999), 5008), new Set());
+});
+
+test('a payload also goes along a link that the trees cannot know of yet, and no longer when both ends have named it', () => {
+  const subject = new Subject({ publishMs: 10, publishPerNodeMs: 0, flushMs: 1 });
+  const say = (id: string, sequence: number, ...neighbours: string[]): Output[] =>
+    subject.receive('a', {
+      type: 'states',
+      purpose: 'sync',
+      states: [{ origin: peer(id), incarnation: 1, sequence, left: false, neighbours }],
+    });
+  let last = 0;
+  const payloadFrom = (origin: string): string[] => {
+    last += 1;
+    const id = `${origin} 1 ${last}`;
+    const payload = Uint8Array.of(1);
+    const message = { type: 'gossip', id, hop: 1, priority: 'normal', payload } as const;
+    return sent(subject.receive('a', message), 'gossip').map(({ to }) => to);
+  };
+  subject.link('a', 'b');
+  say('origin', 1, 'a', 'b');
+  say('a', 1, 'origin', 'self');
+  say('b', 1, 'origin', 'self');
+  subject.run(100, 'a', 'b');
+  assert.deepEqual(payloadFrom('origin'), [], 'b has it from the origin');
+  subject.link('c');
+  say('c', 1, 'b');
+  assert.deepEqual(payloadFrom('origin'), ['c'], 'it may have lost b');
+  subject.run(200, 'a', 'b', 'c');
+  assert.deepEqual(payloadFrom('origin'), ['c'], 'it has not named this link');
+  say('c', 2, 'b', 'self');
+  say('b', 2, 'origin', 'self', 'c');
+  assert.deepEqual(
+    payloadFrom('origin'),
+    [],
+    'of the two that could hand it on, b has the lesser id',
+  );
 });
