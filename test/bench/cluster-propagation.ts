@@ -13,6 +13,7 @@ import {
   stage,
   vipAt,
 } from './cluster-stage.ts';
+import type { Place } from '../harness/wires.ts';
 import { mib, ms, type Section } from './report.ts';
 import { quantile } from './statistics.ts';
 
@@ -29,21 +30,22 @@ interface Sample {
   readonly arrivedMs: readonly number[];
 }
 
-/** Long enough for the clients to have begun. */
-const BEFORE_MS = 30;
+/** How long nothing is changed before a change, at least: long enough for the clients to have begun. */
+const PAUSES_MS = { alone: 400, 'right after another': 30 } as const;
+type Pace = keyof typeof PAUSES_MS;
+const PACES: readonly Pace[] = ['alone', 'right after another'];
 
 async function sample(
   cluster: TestCluster,
   arrivals: readonly Arrival[],
   dice: Dice,
-  n: number,
+  { n, origin, pauseMs }: { n: number; origin: Place; pauseMs: number },
 ): Promise<Sample> {
-  const origin = dice.pick(cluster.places);
   const backend = dice.pick(cluster.places);
   const others = cluster.places.filter((at) => at !== origin);
   const [name, vip] = [`arrives-${n}`, vipAt(n)];
   const waiting = others.map((at) => arrivals[at]?.first(vip, 80) ?? Promise.reject(new Error()));
-  await pause(BEFORE_MS + dice.below(20)); // at any moment of the agents' own timers
+  await pause(pauseMs + dice.below(20)); // at any moment of the agents' own timers
   const before = process.hrtime.bigint();
   await putService(cluster.host(origin), name, {
     vips: [vip],
@@ -60,7 +62,7 @@ interface Measured {
   readonly size: number;
   readonly formMs: number;
   readonly figures: Awaited<ReturnType<typeof figuresOf>>;
-  readonly samples: readonly Sample[];
+  readonly samples: Readonly<Record<Pace, readonly Sample[]>>;
 }
 
 async function measure(size: number, effort: PropagationEffort, dice: Dice): Promise<Measured> {
@@ -69,8 +71,14 @@ async function measure(size: number, effort: PropagationEffort, dice: Dice): Pro
   const formMs = performance.now() - start;
   const figures = await figuresOf(cluster, effort.restSeconds);
   const arrivals = await cluster.everywhere((host) => Arrival.start(host));
-  const samples: Sample[] = [];
-  for (let n = 0; n < effort.samples; n++) samples.push(await sample(cluster, arrivals, dice, n));
+  let n = 0;
+  const one = (pauseMs: number, origin = dice.pick(cluster.places)): Promise<Sample> =>
+    sample(cluster, arrivals, dice, { n: n++, origin, pauseMs });
+  // What an agent does for the first time costs it some 8 ms more, once.
+  for (const at of cluster.places) await one(PAUSES_MS.alone, at);
+  const samples: Record<Pace, Sample[]> = { alone: [], 'right after another': [] };
+  for (const pace of PACES)
+    for (let i = 0; i < effort.samples; i++) samples[pace].push(await one(PAUSES_MS[pace]));
   await Promise.all(arrivals.map((arrival) => arrival.end()));
   return { size, formMs, figures, samples };
 }
@@ -79,22 +87,25 @@ export async function propagation(effort: PropagationEffort, dice: Dice): Promis
   const measured: Measured[] = [];
   for (const size of effort.sizes) measured.push(await measure(size, effort, dice));
   const p99 = (list: readonly number[]): number => quantile(list, 0.99);
-  const of = ({ samples }: Measured): number[] => samples.flatMap(({ arrivedMs }) => arrivedMs);
+  const all = (samples: readonly Sample[]): number[] =>
+    samples.flatMap(({ arrivedMs }) => arrivedMs);
   return {
     name: 'propagation',
     title: '`service add` on one host (API) until connect() works on another',
     headers: [...SPREAD_HEADERS],
-    rows: measured.flatMap((one) => [
-      spread(`${one.size} hosts: each other host`, of(one)),
-      spread(
-        `${one.size} hosts: the last of them`,
-        one.samples.map(({ arrivedMs }) => Math.max(...arrivedMs)),
-      ),
-      spread(
-        `${one.size} hosts: the answer of the API`,
-        one.samples.map(({ acknowledgedMs }) => acknowledgedMs),
-      ),
-    ]),
+    rows: measured.flatMap(({ size, samples }) =>
+      PACES.flatMap((pace) => [
+        spread(`${size} hosts, ${pace}: each other host`, all(samples[pace])),
+        spread(
+          `${size} hosts, ${pace}: the last of them`,
+          samples[pace].map(({ arrivedMs }) => Math.max(...arrivedMs)),
+        ),
+        spread(
+          `${size} hosts, ${pace}: the answer of the API`,
+          samples[pace].map(({ acknowledgedMs }) => acknowledgedMs),
+        ),
+      ]),
+    ),
     notes: measured.map(({ size, formMs, figures: { rss, pss, cpuMsPerS } }) =>
       [
         `${size} agents at rest: ${mib(rss / size)} resident each, ${mib(pss / size)} with shared pages divided,`,
@@ -104,10 +115,10 @@ export async function propagation(effort: PropagationEffort, dice: Dice): Promis
     data: measured,
     wanted: measured
       .filter(({ size }) => size === 25)
-      .map((one) => ({
+      .map(({ samples }) => ({
         what: 'connect works on every other within 100 ms at 25 hosts (p99)',
-        figure: ms(p99(of(one))),
-        met: p99(of(one)) < 100,
+        figure: ms(p99(all(samples.alone))),
+        met: p99(all(samples.alone)) < 100,
       })),
   };
 }
