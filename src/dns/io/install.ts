@@ -72,7 +72,15 @@ export async function install(options: InstallOptions): Promise<InstallReport> {
 
 /** All of ours, however it came there. */
 export async function uninstall(options: { readonly dryRun?: boolean }): Promise<InstallReport> {
-  const plans = [backResolved(), backOpenresolv(), backResolvconf(), planResolvConfBack()];
+  const byResolvconf = backResolvconf();
+  // What resolvconf made of our lines goes when it makes the file anew.
+  const isMade = byResolvconf !== undefined && isDebianMade();
+  const plans = [
+    backResolved(),
+    backOpenresolv(),
+    byResolvconf,
+    isMade ? undefined : planResolvConfBack(),
+  ];
   const found = plans.filter((plan) => plan !== undefined);
   return await carryOut(found, options.dryRun === true);
 }
@@ -119,9 +127,12 @@ async function plansFor(options: InstallOptions): Promise<Plan[]> {
     return back === undefined ? [file] : [{ ...back, method: file.method }, file];
   }
   if (existsSync(OPENRESOLV_CONF) && isGenerated('resolvconf')) return [planOpenresolv(options)];
-  if (DEBIAN_RUN_DIRS.some((dir) => targetOf(RESOLV_CONF).startsWith(dir)))
-    return [planDebian(options)];
+  if (isDebianMade()) return [planDebian(options)];
   return [planFile(options, [])];
+}
+
+function isDebianMade(): boolean {
+  return DEBIAN_RUN_DIRS.some((dir) => targetOf(RESOLV_CONF).startsWith(dir));
 }
 
 function planResolved(options: InstallOptions): Promise<Plan> {
@@ -154,6 +165,7 @@ function planOpenresolv({ listen }: InstallOptions): Plan {
     method: 'openresolv',
     edits: ownLinesIn(OPENRESOLV_CONF, lines, `${host} goes first in what resolvconf makes`),
     command: RESOLVCONF_UPDATE,
+    check: () => Promise.resolve(madeWarnings(host)),
   };
 }
 
@@ -164,6 +176,7 @@ function planDebian({ listen }: InstallOptions): Plan {
     method: 'resolvconf',
     edits: ownLinesIn(DEBIAN_HEAD, lines, `${host} goes first in what resolvconf makes`),
     command: RESOLVCONF_UPDATE,
+    check: () => Promise.resolve(madeWarnings(host)),
   };
 }
 
@@ -243,7 +256,22 @@ function nssWarnings(): string[] {
   ];
 }
 
-function fileWarnings(host: string): string[] {
+/** Of what resolvconf made. */
+function madeWarnings(host: string): string[] {
+  const { nameservers, options } = readResolvConf(readText(RESOLV_CONF) ?? '');
+  if (nameservers[0] !== host)
+    return [
+      `${RESOLV_CONF} does not name ${host} first, though resolvconf was told so: \`resolvconf -u\` says why, or nothing where its updates are off (Debian's: \`resolvconf --enable-updates\`)`,
+    ];
+  const warnings = serverWarnings(host);
+  if (options.includes('rotate'))
+    warnings.push(
+      `${RESOLV_CONF} has the option \`rotate\`, which asks the other servers for our names each other time: take it out where resolvconf has it from`,
+    );
+  return warnings;
+}
+
+function serverWarnings(host: string): string[] {
   const text = readText(RESOLV_CONF) ?? '';
   const others = readResolvConf(withoutOwnLines(text).rest).nameservers.filter(
     (one) => one !== host,
@@ -258,6 +286,11 @@ function fileWarnings(host: string): string[] {
     warnings.push(
       `the C library asks ${NAMESERVERS_MAX} servers at most: ${left.join(', ')} is not asked any more while the agent is installed`,
     );
+  return warnings;
+}
+
+function fileWarnings(host: string): string[] {
+  const warnings = serverWarnings(host);
   if (isGenerated('NetworkManager') || targetOf(RESOLV_CONF).startsWith('/run/NetworkManager/'))
     warnings.push(
       `NetworkManager writes ${RESOLV_CONF}, and will write it again without our lines: set \`dns=none\` or \`rc-manager=unmanaged\` in its [main], or run this again then`,

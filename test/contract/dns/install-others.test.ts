@@ -1,0 +1,46 @@
+/**
+ * `zerohop dns install` beside what systemd-resolved and resolvconf are told by others: each case was
+ * seen with the real ones (src/dns/README.md, "Tried").
+ */
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { test, type TestContext } from 'node:test';
+import { Tree } from './install-tree.ts';
+
+/** As Debian's makes it of its head. */
+function withResolvconf(t: TestContext, made: string): Tree {
+  const tree = new Tree(t, {
+    'run/resolvconf/resolv.conf': made,
+    'run/resolvconf/of-links': made,
+    'etc/resolvconf/resolv.conf.d/head': '# do not edit\n',
+    'bin/resolvconf':
+      '#!/bin/sh\ncat /etc/resolvconf/resolv.conf.d/head /run/resolvconf/of-links >/run/resolvconf/resolv.conf\n',
+  });
+  tree.link('etc/resolv.conf', '../run/resolvconf/resolv.conf');
+  return tree;
+}
+
+test("Debian's resolvconf: what it made of our lines goes with them, and nobody is blamed", async (t) => {
+  const tree = withResolvconf(t, 'nameserver 192.0.2.1\n');
+  const { warnings } = await tree.run('install');
+  assert.deepEqual(warnings, []);
+  assert.match(readFileSync(tree.at('run/resolvconf/resolv.conf'), 'utf8'), /127\.0\.0\.55/);
+  // Of this moment, and not of when it was looked at.
+  tree.write('run/resolvconf/of-links', 'nameserver 192.0.2.2\n');
+  const back = await tree.run('uninstall');
+  assert.deepEqual([back.methods, back.warnings], [['resolvconf'], []]);
+  assert.equal(tree.read('run/resolvconf/resolv.conf'), '# do not edit\nnameserver 192.0.2.2\n');
+});
+
+test('resolvconf: what it made is looked at', async (t) => {
+  const told = async (made: string): Promise<string> =>
+    ((await withResolvconf(t, made).run('install')).warnings ?? []).join();
+  assert.match(await told('nameserver 192.0.2.1\noptions rotate\n'), /has the option `rotate`/);
+  assert.match(await told(''), /names no other server/);
+  const three = [1, 2, 3].map((n) => `nameserver 192.0.2.${n}\n`).join('');
+  assert.match(await told(three), /192\.0\.2\.3 is not asked any more/);
+  const off = withResolvconf(t, 'nameserver 192.0.2.1\n');
+  off.write('bin/resolvconf', '#!/bin/sh\n');
+  const { warnings = [] } = await off.run('install');
+  assert.match(warnings.join(), /does not name 127\.0\.0\.55 first, though resolvconf was told so/);
+});
