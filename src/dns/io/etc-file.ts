@@ -13,6 +13,7 @@ import {
   readlinkSync,
   realpathSync,
   renameSync,
+  rmdirSync,
   rmSync,
   symlinkSync,
   writeFileSync,
@@ -121,6 +122,16 @@ export function remove(path: string): void {
     rmSync(path, { force: true });
   } catch (error) {
     throw refused(error, path);
+  }
+}
+
+/** A directory that has something in it stays. */
+export function removeEmpty(directory: string): void {
+  try {
+    rmdirSync(directory);
+  } catch (error) {
+    if (!['ENOTEMPTY', 'ENOENT', 'EBUSY'].includes(codeOf(error) ?? ''))
+      throw refused(error, directory);
   }
 }
 

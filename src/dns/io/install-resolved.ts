@@ -5,10 +5,11 @@
  * it is seen afterwards and the drop-in taken out again.
  */
 import { existsSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { HostPort } from '../../cluster/address.ts';
 import { ProblemError } from '../../state/problem.ts';
-import { readText, remove, writeText } from './etc-file.ts';
+import { readText, remove, removeEmpty, writeText } from './etc-file.ts';
 import { hostUpstreams } from './host-upstreams.ts';
 import type { Plan } from './install-plan.ts';
 import { run } from './install-run.ts';
@@ -50,8 +51,14 @@ export async function planDropIn(dropIn: DropIn): Promise<Plan> {
 
 export function backResolved(): Plan | undefined {
   if (!existsSync(RESOLVED_DROP_IN)) return undefined;
-  const edit = { step: `${RESOLVED_DROP_IN}: removed`, apply: () => remove(RESOLVED_DROP_IN) };
+  const edit = { step: `${RESOLVED_DROP_IN}: removed`, apply: removeDropIn };
   return { method: 'resolved', edits: [edit], command: RESOLVED_RESTART };
+}
+
+/** The folder too, where nothing else is in it: it is not there on most hosts. */
+function removeDropIn(): void {
+  remove(RESOLVED_DROP_IN);
+  removeEmpty(dirname(RESOLVED_DROP_IN));
 }
 
 /** `before`: the servers without the drop-in, where they are known. */
@@ -65,7 +72,7 @@ async function checkServers(
   // Nothing is lost: it may have no network yet.
   if (before?.length === 0)
     return [`${alone}, and until a link has servers, names of others fail on this host`];
-  remove(RESOLVED_DROP_IN);
+  removeDropIn();
   const problem = await run(RESOLVED_RESTART);
   throw fallbackOnly(before ?? (await waitedFor(dropIn)), problem);
 }

@@ -3,9 +3,23 @@
  * seen with the real ones (src/dns/README.md, "Tried").
  */
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { test, type TestContext } from 'node:test';
-import { Tree } from './install-tree.ts';
+import { DROP_IN, Tree, withResolved } from './install-tree.ts';
+
+const DROP_INS = dirname(DROP_IN);
+
+test('systemd-resolved: the folder of our drop-in goes with it, but for files of others', async (t) => {
+  const tree = withResolved(t);
+  await tree.run('install');
+  await tree.run('uninstall');
+  assert.equal(existsSync(tree.at(DROP_INS)), false);
+  tree.write(`${DROP_INS}/other.conf`, '[Resolve]\nLLMNR=no\n');
+  await tree.run('install');
+  await tree.run('uninstall');
+  assert.equal(tree.read(`${DROP_INS}/other.conf`), '[Resolve]\nLLMNR=no\n');
+});
 
 /** As Debian's makes it of its head. */
 function withResolvconf(t: TestContext, made: string): Tree {
