@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { RESOLVED_UPSTREAMS } from './host-upstreams.ts';
 import type { InstallMethod } from './install-plan.ts';
 import { BACKUP } from './resolv-conf-file.ts';
-import { isResolvedAsked, listsOf } from './resolved.ts';
+import { isResolvedAsked, listsOf, RESOLVED_DROP_IN, takenBackBy } from './resolved.ts';
 
 const KUBELET = '/var/lib/kubelet';
 
@@ -58,4 +58,12 @@ export async function routeWarnings(): Promise<string[]> {
       );
   }
   return warnings;
+}
+
+export function takenBackWarnings(): string[] {
+  const path = takenBackBy();
+  if (path === undefined) return [];
+  return [
+    `${path} empties DNS= or Domains= after ${RESOLVED_DROP_IN}, so that systemd-resolved does not ask the agent for its names: take that out, or give the file a name that comes before it`,
+  ];
 }

@@ -21,7 +21,7 @@ import { RESOLV_CONF } from './host-upstreams.ts';
 import type { Edit, InstallMethod, Plan } from './install-plan.ts';
 import { backResolved, planDropIn } from './install-resolved.ts';
 import { run } from './install-run.ts';
-import { kubeletWarnings, routeWarnings } from './install-warnings.ts';
+import { kubeletWarnings, routeWarnings, takenBackWarnings } from './install-warnings.ts';
 import {
   BACKUP,
   hashOf,
@@ -104,46 +104,57 @@ export function installed(): { readonly methods: readonly InstallMethod[]; probl
       `${RESOLV_CONF} was rewritten by another program and ${what}: run \`zerohop dns install\` again, or \`zerohop dns uninstall\``,
     );
   }
-  const global = methods.includes('resolved') ? globalServers() : [];
+  if (methods.includes('resolved')) problems.push(...resolvedProblems());
+  return { methods, ...(problems.length === 0 ? {} : { problem: problems.join('; ') }) };
+}
+
+function resolvedProblems(): string[] {
+  const problems = takenBackWarnings();
+  const global = globalServers();
   if (global.length > 0)
     problems.push(
       `systemd-resolved has servers for all links since (${global.join(' ')}), and asks the agent for some names only, whatever they are: run \`zerohop dns install\` again`,
     );
-  return { methods, ...(problems.length === 0 ? {} : { problem: problems.join('; ') }) };
+  return problems;
 }
 
 async function plansFor(options: InstallOptions): Promise<Plan[]> {
-  if (isResolvedAsked() || existsSync(RESOLVED_DROP_IN)) {
-    const global = globalServers();
-    if (global.length === 0) {
-      const own = await planResolved(options);
-      if (options.all !== true) return [own];
-      return [own, planFile(options, [...nssWarnings(), ...(await routeWarnings())])];
-    }
-    const why = `systemd-resolved has servers for all links (${global.join(' ')}): ours among them would be asked for some names and not for others, so ${RESOLV_CONF} names it before systemd-resolved`;
-    const file = planFile(options, [why, ...nssWarnings(), ...(await routeWarnings())]);
-    // They may have come after our drop-in.
-    const back = backResolved();
-    return back === undefined ? [file] : [{ ...back, method: file.method }, file];
-  }
+  if (isResolvedAsked() || existsSync(RESOLVED_DROP_IN)) return await plansBesideResolved(options);
   if (existsSync(OPENRESOLV_CONF) && isGenerated('resolvconf')) return [planOpenresolv(options)];
   if (isDebianMade()) return [planDebian(options)];
   return [planFile(options, [])];
+}
+
+async function plansBesideResolved(options: InstallOptions): Promise<Plan[]> {
+  const global = globalServers();
+  const isFirst = options.all === true || global.length > 0;
+  const warnings = isFirst ? [...nssWarnings(), ...(await routeWarnings())] : [];
+  if (global.length === 0) {
+    const plan = await planResolved(options);
+    const own = { ...plan, warnings: [...(plan.warnings ?? []), ...warnings] };
+    return options.all !== true ? [own] : [own, planFile(options, [])];
+  }
+  const why = `systemd-resolved has servers for all links (${global.join(' ')}): ours among them would be asked for some names and not for others, so ${RESOLV_CONF} names it before systemd-resolved`;
+  const file = planFile(options, [why, ...warnings]);
+  // They may have come after our drop-in.
+  const back = backResolved();
+  return back === undefined ? [file] : [{ ...back, method: file.method }, file];
 }
 
 function isDebianMade(): boolean {
   return DEBIAN_RUN_DIRS.some((dir) => targetOf(RESOLV_CONF).startsWith(dir));
 }
 
-function planResolved(options: InstallOptions): Promise<Plan> {
+async function planResolved(options: InstallOptions): Promise<Plan> {
   const { listen, domain, pools, upstreams } = options;
   const address = addressFor(listen, false);
-  return planDropIn({
+  const plan = await planDropIn({
     address,
     domains: [domain, ...[pools.v4, pools.v6].flatMap((pool) => reverseZones(pool))],
     isOwn: (host) => [address, ...listen].some((own) => serverAddress(own.host) === host),
     hasUpstreams: upstreams !== undefined,
   });
+  return { ...plan, warnings: takenBackWarnings() };
 }
 
 function planFile(options: InstallOptions, warnings: readonly string[]): Plan {

@@ -2,10 +2,11 @@
  * systemd-resolved on this host (systemd-resolved.service(8), resolved.conf(5)): whether programs
  * ask it, what it is told in files, and our drop-in.
  *
- * What it does, as of its version 252: one list of servers for each link, and a global one. A
- * name under a domain of such a list (`Domains=~…`) is asked there and nowhere else. All other
- * names are asked at every link and the global list at once, and the first good answer wins: if we
- * are dead, the links' servers answer, at no cost. Within one list it keeps to a server until that
+ * What it does, as seen of its versions 252 and 257: one list of servers for each link, and a
+ * global one. A name under a domain of such a list (`Domains=~…`) is asked there and nowhere else.
+ * All other names are asked at every link and the global list at once, and the first good answer
+ * wins; that nobody has a name counts as none, and is said when all have answered or are given up.
+ * Within one list it keeps to a server until that
  * one fails: two servers in one list that know different names cannot work, so that a host whose
  * own servers are in the global list is another case. FallbackDNS is for hosts with no server at
  * all, and no help against a dead one.
@@ -20,11 +21,11 @@ import { readResolvConf } from '../resolv-conf.ts';
 
 /** Later in the order of names than what a package or a person is likely to have. */
 const DROP_IN = '/etc/systemd/resolved.conf.d/zerohop.conf';
-const MAIN_CONFIG = '/etc/systemd/resolved.conf';
 /** resolved.conf(5): the first of these that has a file of a name hides the others. */
-const DROP_IN_DIRS = ['/etc', '/run', '/usr/local/lib', '/usr/lib'].map((root) =>
-  join(root, 'systemd/resolved.conf.d'),
+const CONFIG_DIRS = ['/etc', '/run', '/usr/local/lib', '/usr/lib'].map((root) =>
+  join(root, 'systemd'),
 );
+const MAIN_CONFIG = 'resolved.conf';
 const RUN_DIR = '/run/systemd/resolve/';
 const STUB = '127.0.0.53';
 
@@ -45,22 +46,45 @@ export function isResolvedAsked(): boolean {
 
 /** Servers of its global list, ours aside. */
 export function globalServers(): readonly string[] {
+  return configured('DNS');
+}
+
+type Setting = 'DNS' | 'Domains';
+
+/** What its files make of a setting without our drop-in: an empty value takes back those before it. */
+export function configured(key: Setting): readonly string[] {
+  const main = CONFIG_DIRS.map((dir) => join(dir, MAIN_CONFIG)).find((path) => existsSync(path));
+  let words: string[] = [];
+  for (const path of [...(main === undefined ? [] : [main]), ...dropIns()])
+    for (const value of path === DROP_IN ? [] : valuesIn(path, key))
+      words = value.length === 0 ? [] : [...words, ...value];
+  return words;
+}
+
+/** The file that is read after our drop-in and takes back what that says. */
+export function takenBackBy(): string | undefined {
+  return dropIns().find(
+    (path) =>
+      basename(path) > basename(DROP_IN) &&
+      [...valuesIn(path, 'DNS'), ...valuesIn(path, 'Domains')].some((words) => words.length === 0),
+  );
+}
+
+/** In the order in which they are read. */
+function dropIns(): readonly string[] {
   const files = new Map<string, string>();
-  for (const dir of DROP_IN_DIRS)
+  for (const dir of CONFIG_DIRS.map((config) => join(config, `${MAIN_CONFIG}.d`)))
     for (const name of existsSync(dir) ? readdirSync(dir) : [])
       if (name.endsWith('.conf') && !files.has(name)) files.set(name, join(dir, name));
-  const paths = [...files]
-    .toSorted(([a], [b]) => (a < b ? -1 : 1))
-    .flatMap(([name, path]) => (name === basename(DROP_IN) ? [] : [path]));
-  let servers: string[] = [];
-  for (const path of [MAIN_CONFIG, ...paths])
-    for (const line of (readText(path) ?? '').split('\n')) {
-      const value = /^\s*DNS\s*=(.*)$/.exec(line)?.[1];
-      if (value === undefined) continue;
-      const words = wordsOf(value);
-      servers = words.length === 0 ? [] : [...servers, ...words];
-    }
-  return servers;
+  return [...files].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([, path]) => path);
+}
+
+/** Each time that the file sets it. */
+function valuesIn(path: string, key: Setting): readonly string[][] {
+  return (readText(path) ?? '').split('\n').flatMap((line) => {
+    const [, name, value = ''] = /^\s*(\w+)\s*=(.*)$/.exec(line) ?? [];
+    return name === key ? [wordsOf(value)] : [];
+  });
 }
 
 export interface ResolvedList {
@@ -97,11 +121,14 @@ function wordsOf(text: string): string[] {
 
 export function dropInText(address: HostPort, domains: readonly string[]): string {
   const server = address.port === 53 ? address.host : formatAddress(address);
+  // One that others search in must go on being searched: the last word on a domain counts.
+  const searched = configured('Domains');
+  const marked = domains.map((domain) => (searched.includes(domain) ? domain : `~${domain}`));
   return [
     '# Written by `zerohop dns install`; `zerohop dns uninstall` removes it.',
     '[Resolve]',
     `DNS=${server}`,
-    `Domains=${domains.map((domain) => `~${domain}`).join(' ')}`,
+    `Domains=${marked.join(' ')}`,
     '',
   ].join('\n');
 }

@@ -21,6 +21,30 @@ test('systemd-resolved: the folder of our drop-in goes with it, but for files of
   assert.equal(tree.read(`${DROP_INS}/other.conf`), '[Resolve]\nLLMNR=no\n');
 });
 
+test('systemd-resolved: a file that is read after our drop-in and empties what that says is told of', async (t) => {
+  const tree = withResolved(t, { [`${DROP_INS}/50-early.conf`]: '[Resolve]\nDomains=\nDNS=\n' });
+  const before = await tree.run('install');
+  assert.deepEqual([before.warnings, before.installed], [[], { methods: ['resolved'] }]);
+  for (const setting of ['Domains', 'DNS']) {
+    tree.write(`${DROP_INS}/zz-late.conf`, `[Resolve]\n${setting} =\n`);
+    const late =
+      /zz-late\.conf empties DNS= or Domains= after \/etc\/systemd\/resolved\.conf\.d\/zerohop\.conf/;
+    const { warnings = [], installed } = await tree.run('install');
+    assert.match(warnings.join(), late);
+    assert.match(installed.problem ?? '', late);
+  }
+});
+
+test('systemd-resolved: a domain of ours in which others search goes on being searched', async (t) => {
+  const search = '[Resolve]\nDomains=corp.example zerohop.internal\n';
+  const tree = withResolved(t, { [`${DROP_INS}/50-search.conf`]: search });
+  await tree.run('install');
+  assert.match(tree.read(DROP_IN), /^Domains=zerohop\.internal ~240\.in-addr\.arpa /m);
+  tree.write(`${DROP_INS}/50-search.conf`, '[Resolve]\nDomains=zerohop.internal\nDomains=\n');
+  await tree.run('install');
+  assert.match(tree.read(DROP_IN), /^Domains=~zerohop\.internal /m);
+});
+
 /** As Debian's makes it of its head. */
 function withResolvconf(t: TestContext, made: string): Tree {
   const tree = new Tree(t, {
