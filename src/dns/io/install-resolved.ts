@@ -90,6 +90,15 @@ function serversBeside({ isOwn }: DropIn): readonly string[] {
   return hostUpstreams(isOwn).map(({ host }) => host);
 }
 
+/** The agent has no TLS: our names would fail, and to go first takes from all others what TLS is for. */
+export function tlsOnly({ isAllPossible }: { readonly isAllPossible: boolean }): ProblemError {
+  const message =
+    'systemd-resolved asks over TLS only (DNSOverTLS=yes), which the agent does not speak: it would never be asked';
+  const all = '; or `zerohop dns install --all`, with which all names are asked in plain text';
+  const hint = `give DNSOverTLS=yes to links and not to all (systemd.network(5), \`resolvectl dnsovertls\`)${isAllPossible ? all : ''}`;
+  return new ProblemError([{ code: 'invalid', message, hint }]);
+}
+
 function fallbackOnly(servers: readonly string[], problem?: string): ProblemError {
   const which = servers.length === 0 ? '' : ` (${servers.join(' ')})`;
   const message = `this host has only FallbackDNS${which}: systemd-resolved uses that only while it has no other server, so with the agent as its server all names of others would fail`;

@@ -60,6 +60,20 @@ export async function routeWarnings(): Promise<string[]> {
   return warnings;
 }
 
+/** Also where only names of ours are routed to us: resolved asks every list for those of others. */
+export async function tlsWarnings(): Promise<string[]> {
+  const lists = (await listsOf('dnsovertls')) ?? [];
+  const over = lists.filter(({ words }) =>
+    words.some((word) => word === 'yes' || word === 'opportunistic'),
+  );
+  if (over.length === 0) return [];
+  const isForAll = over.some(({ link }) => link === undefined);
+  const where = isForAll ? 'all links' : over.map(({ link }) => link).join(', ');
+  return [
+    `systemd-resolved asks over TLS (DNSOverTLS, ${where}); the agent is asked for names of others too now, and asks in plain text`,
+  ];
+}
+
 export function takenBackWarnings(): string[] {
   const path = takenBackBy();
   if (path === undefined) return [];

@@ -19,9 +19,14 @@ import { reverseZones } from '../reverse.ts';
 import { isSymlink, readText, remove, targetOf, writeText } from './etc-file.ts';
 import { RESOLV_CONF } from './host-upstreams.ts';
 import type { Edit, InstallMethod, Plan } from './install-plan.ts';
-import { backResolved, planDropIn } from './install-resolved.ts';
+import { backResolved, planDropIn, tlsOnly } from './install-resolved.ts';
 import { run } from './install-run.ts';
-import { kubeletWarnings, routeWarnings, takenBackWarnings } from './install-warnings.ts';
+import {
+  kubeletWarnings,
+  routeWarnings,
+  takenBackWarnings,
+  tlsWarnings,
+} from './install-warnings.ts';
 import {
   BACKUP,
   hashOf,
@@ -29,7 +34,13 @@ import {
   planResolvConfBack,
   unmarkedServer,
 } from './resolv-conf-file.ts';
-import { globalServers, isResolvedAsked, isStubLinked, RESOLVED_DROP_IN } from './resolved.ts';
+import {
+  asksOverTlsOnly,
+  globalServers,
+  isResolvedAsked,
+  isStubLinked,
+  RESOLVED_DROP_IN,
+} from './resolved.ts';
 
 export interface InstallOptions {
   /** Where the agent listens (dns.listen). */
@@ -115,6 +126,10 @@ function resolvedProblems(): string[] {
     problems.push(
       `systemd-resolved has servers for all links since (${global.join(' ')}), and asks the agent for some names only, whatever they are: run \`zerohop dns install\` again`,
     );
+  if (asksOverTlsOnly())
+    problems.push(
+      'systemd-resolved asks over TLS only since (DNSOverTLS=yes), and so not the agent: `zerohop dns install` says what can be done',
+    );
   return problems;
 }
 
@@ -127,8 +142,14 @@ async function plansFor(options: InstallOptions): Promise<Plan[]> {
 
 async function plansBesideResolved(options: InstallOptions): Promise<Plan[]> {
   const global = globalServers();
+  // Without `DNS=` it would take what our resolv.conf names for servers of its own, and ask them over TLS.
+  if (asksOverTlsOnly() && (options.all !== true || global.length === 0))
+    throw tlsOnly({ isAllPossible: global.length > 0 });
   const isFirst = options.all === true || global.length > 0;
-  const warnings = isFirst ? [...nssWarnings(), ...(await routeWarnings())] : [];
+  const warnings = [
+    ...(await tlsWarnings()),
+    ...(isFirst ? [...nssWarnings(), ...(await routeWarnings())] : []),
+  ];
   if (global.length === 0) {
     const plan = await planResolved(options);
     const own = { ...plan, warnings: [...(plan.warnings ?? []), ...warnings] };

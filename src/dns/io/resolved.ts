@@ -49,7 +49,17 @@ export function globalServers(): readonly string[] {
   return configured('DNS');
 }
 
-type Setting = 'DNS' | 'Domains';
+/** Servers for all links, by its files: ours among them, which has no TLS. */
+export function asksOverTlsOnly(): boolean {
+  return isYes(configured('DNSOverTLS').at(-1) ?? '');
+}
+
+/** As systemd has it. */
+function isYes(value: string): boolean {
+  return /^(1|y|yes|t|true|on)$/i.test(value);
+}
+
+type Setting = 'DNS' | 'Domains' | 'DNSOverTLS';
 
 /** What its files make of a setting without our drop-in: an empty value takes back those before it. */
 export function configured(key: Setting): readonly string[] {
@@ -98,7 +108,7 @@ export interface ResolvedList {
  * that they are not to be read. Without FallbackDNS. undefined: it cannot be asked.
  */
 export async function listsOf(
-  what: 'dns' | 'domain',
+  what: 'dns' | 'domain' | 'dnsovertls',
 ): Promise<readonly ResolvedList[] | undefined> {
   const output = await outputOf(['resolvectl', '--no-pager', what]);
   if (output === undefined) return undefined;

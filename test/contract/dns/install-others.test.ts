@@ -45,6 +45,43 @@ test('systemd-resolved: a domain of ours in which others search goes on being se
   assert.match(tree.read(DROP_IN), /^Domains=~zerohop\.internal /m);
 });
 
+test('systemd-resolved that asks over TLS only: the agent is not put there, and goes before it only with --all', async (t) => {
+  const tree = withResolved(t);
+  const before = tree.etc();
+  await tree.run('install');
+  const dropIn = tree.etc();
+  tree.write('etc/systemd/resolved.conf', '[Resolve]\nDNSOverTLS=yes\n');
+  for (const options of [{}, { all: true }]) {
+    const { problems = [] } = await tree.run('install', options);
+    assert.match(problems[0]?.message ?? '', /asks over TLS only \(DNSOverTLS=yes\)/);
+    assert.doesNotMatch(problems[0]?.hint ?? '', /--all/);
+  }
+  const seen = await tree.run('look');
+  assert.match(seen.installed.problem ?? '', /asks over TLS only since/);
+  tree.write('etc/systemd/resolved.conf', '[Resolve]\nDNS=192.0.2.77\nDNSOverTLS=yes\n');
+  assert.match((await tree.run('install')).problems?.[0]?.hint ?? '', /--all/);
+  const all = await tree.run('install', { all: true });
+  assert.deepEqual([all.methods, all.installed], [['resolv.conf'], { methods: ['resolv.conf'] }]);
+  assert.equal(existsSync(tree.at(DROP_IN)), false);
+  await tree.run('uninstall');
+  tree.write('etc/systemd/resolved.conf', '[Resolve]\nDNSOverTLS=yes\nDNSOverTLS=opportunistic\n');
+  await tree.run('install');
+  const settings = { 'etc/systemd/resolved.conf': tree.etc()['etc/systemd/resolved.conf'] };
+  assert.deepEqual(tree.etc(), { ...dropIn, ...settings });
+  await tree.run('uninstall');
+  assert.deepEqual(tree.etc(), { ...before, ...settings });
+});
+
+test('systemd-resolved that asks over TLS somewhere: it is told that the agent does not', async (t) => {
+  const lists = "#!/bin/sh\necho 'Global: no'\necho 'Link 2 (eth0): opportunistic'\n";
+  const told = async (resolvectl: string): Promise<string> => {
+    const tree = withResolved(t, { 'bin/resolvectl': resolvectl });
+    return ((await tree.run('install')).warnings ?? []).join();
+  };
+  assert.match(await told(lists), /over TLS \(DNSOverTLS, eth0\); .* asks in plain text$/);
+  assert.equal(await told(lists.replace('opportunistic', 'no')), '');
+});
+
 /** As Debian's makes it of its head. */
 function withResolvconf(t: TestContext, made: string): Tree {
   const tree = new Tree(t, {
