@@ -1,9 +1,11 @@
 /** What `dns install` tells of others on this host that go another way than the C library's. */
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { readText } from './etc-file.ts';
 import { RESOLVED_UPSTREAMS } from './host-upstreams.ts';
 import type { InstallMethod } from './install-plan.ts';
 import { BACKUP } from './resolv-conf-file.ts';
-import { isResolvedAsked, listsOf, RESOLVED_DROP_IN, takenBackBy } from './resolved.ts';
+import { isResolvedAsked, listsOf, RESOLVED_DROP_IN, takenBackBy, validates } from './resolved.ts';
 
 const KUBELET = '/var/lib/kubelet';
 
@@ -80,4 +82,36 @@ export function takenBackWarnings(): string[] {
   return [
     `${path} empties DNS= or Domains= after ${RESOLVED_DROP_IN}, so that systemd-resolved does not ask the agent for its names: take that out, or give the file a name that comes before it`,
   ];
+}
+
+const TRUST_DIRS = ['/etc', '/run', '/usr/lib'].map((root) => join(root, 'dnssec-trust-anchors.d'));
+/** Of those built in (dns_trust_anchor_add_builtin_negative() of 252 and 257) what a zone of ours may be in. */
+const BUILT_IN =
+  'internal home.arpa corp home intranet lan local private test d.f.ip6.arpa 10.in-addr.arpa 168.192.in-addr.arpa'
+    .split(' ')
+    .concat(Array.from({ length: 16 }, (_, i) => `${16 + i}.172.in-addr.arpa`));
+
+/** Names that it wants to see signed. A zone below one that is signed may be known as unsigned there. */
+export function dnssecWarnings(domains: readonly string[]): string[] {
+  if (!validates()) return [];
+  const given = negativeAnchors();
+  const anchors = given.length > 0 ? given : BUILT_IN;
+  const open = domains.filter(
+    (domain) => !anchors.some((anchor) => `.${domain}`.endsWith(`.${anchor}`)),
+  );
+  if (open.length === 0) return [];
+  return [
+    `systemd-resolved wants signatures (DNSSEC=) and the agent has none: names under ${open.join(' ')} fail where the zone above is signed; name these in ${TRUST_DIRS[0]}/zerohop.negative, with all that is built in and meant to stay, as such a file takes its place (dnssec-trust-anchors.d(5)), and restart systemd-resolved`,
+  ];
+}
+
+function negativeAnchors(): string[] {
+  const files = new Map<string, string>();
+  for (const dir of TRUST_DIRS)
+    for (const name of existsSync(dir) ? readdirSync(dir) : [])
+      if (name.endsWith('.negative') && !files.has(name)) files.set(name, join(dir, name));
+  return [...files.values()]
+    .flatMap((path) => (readText(path) ?? '').split('\n'))
+    .map((line) => line.trim().replace(/\.$/, ''))
+    .filter((line) => line !== '' && !/^[#;]/.test(line));
 }

@@ -22,6 +22,7 @@ import type { Edit, InstallMethod, Plan } from './install-plan.ts';
 import { backResolved, planDropIn, tlsOnly } from './install-resolved.ts';
 import { run } from './install-run.ts';
 import {
+  dnssecWarnings,
   kubeletWarnings,
   routeWarnings,
   takenBackWarnings,
@@ -169,13 +170,14 @@ function isDebianMade(): boolean {
 async function planResolved(options: InstallOptions): Promise<Plan> {
   const { listen, domain, pools, upstreams } = options;
   const address = addressFor(listen, false);
+  const domains = [domain, ...[pools.v4, pools.v6].flatMap((pool) => reverseZones(pool))];
   const plan = await planDropIn({
     address,
-    domains: [domain, ...[pools.v4, pools.v6].flatMap((pool) => reverseZones(pool))],
+    domains,
     isOwn: (host) => [address, ...listen].some((own) => serverAddress(own.host) === host),
     hasUpstreams: upstreams !== undefined,
   });
-  return { ...plan, warnings: takenBackWarnings() };
+  return { ...plan, warnings: [...takenBackWarnings(), ...dnssecWarnings(domains)] };
 }
 
 function planFile(options: InstallOptions, warnings: readonly string[]): Plan {

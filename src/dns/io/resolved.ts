@@ -54,12 +54,17 @@ export function asksOverTlsOnly(): boolean {
   return isYes(configured('DNSOverTLS').at(-1) ?? '');
 }
 
+export function validates(): boolean {
+  const value = configured('DNSSEC').at(-1) ?? '';
+  return value === 'allow-downgrade' || isYes(value);
+}
+
 /** As systemd has it. */
 function isYes(value: string): boolean {
   return /^(1|y|yes|t|true|on)$/i.test(value);
 }
 
-type Setting = 'DNS' | 'Domains' | 'DNSOverTLS';
+type Setting = 'DNS' | 'Domains' | 'DNSSEC' | 'DNSOverTLS';
 
 /** What its files make of a setting without our drop-in: an empty value takes back those before it. */
 export function configured(key: Setting): readonly string[] {

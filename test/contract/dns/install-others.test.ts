@@ -82,6 +82,27 @@ test('systemd-resolved that asks over TLS somewhere: it is told that the agent d
   assert.equal(await told(lists.replace('opportunistic', 'no')), '');
 });
 
+test('systemd-resolved that wants signatures: names that it takes for signed are told of', async (t) => {
+  const tree = withResolved(t, {
+    'etc/systemd/resolved.conf': '[Resolve]\nDNSSEC=allow-downgrade\n',
+  });
+  const told = async (options = {}): Promise<string> =>
+    ((await tree.run('install', { dryRun: true, ...options })).warnings ?? []).join();
+  assert.match(await told(), /names under 240\.in-addr\.arpa .* 255\.in-addr\.arpa fail where/);
+  assert.match(await told({ domain: 'zh.example' }), /names under zh\.example 240\.in-addr\.arpa /);
+  const names = Array.from({ length: 16 }, (_, i) => `${240 + i}.in-addr.arpa\n`).join('');
+  tree.write('etc/dnssec-trust-anchors.d/own.negative', `; ours\n${names}`);
+  assert.match(
+    await told(),
+    /under zerohop\.internal \S+ip6\.arpa fail/,
+    'in place of those built in',
+  );
+  tree.write('etc/dnssec-trust-anchors.d/zz.negative', 'internal.\nd.f.ip6.arpa\n');
+  assert.equal(await told(), '');
+  tree.write('etc/systemd/resolved.conf', '[Resolve]\nDNSSEC=no\n');
+  assert.equal(await told({ domain: 'zh.example' }), '');
+});
+
 /** As Debian's makes it of its head. */
 function withResolvconf(t: TestContext, made: string): Tree {
   const tree = new Tree(t, {
