@@ -15,7 +15,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { formatAddress, type HostPort } from '../../cluster/address.ts';
 import { readText, targetOf } from './etc-file.ts';
-import { RESOLV_CONF } from './host-upstreams.ts';
+import { RESOLV_CONF, RESOLVED_UPSTREAMS } from './host-upstreams.ts';
 import { outputOf } from './install-run.ts';
 import { readResolvConf } from '../resolv-conf.ts';
 
@@ -27,19 +27,31 @@ const CONFIG_DIRS = ['/etc', '/run', '/usr/local/lib', '/usr/lib'].map((root) =>
 );
 const MAIN_CONFIG = 'resolved.conf';
 const RUN_DIR = '/run/systemd/resolve/';
+/** Of the package: names the stub, as the one that resolved makes does. */
+const STATIC_STUB = '/lib/systemd/resolv.conf';
 const STUB = '127.0.0.53';
 
 export const RESOLVED_DROP_IN = DROP_IN;
 export const RESOLVED_RESTART = ['systemctl', 'try-reload-or-restart', 'systemd-resolved.service'];
 
-/** Whether resolv.conf is one of the files that it makes. */
+/** Whether resolv.conf is one of the files that it makes, or of its package: not for us to write. */
 export function isStubLinked(): boolean {
-  return targetOf(RESOLV_CONF).startsWith(RUN_DIR);
+  const target = targetOf(RESOLV_CONF);
+  return target.startsWith(RUN_DIR) || target.endsWith(STATIC_STUB);
+}
+
+/** Whether resolv.conf has the servers themselves, as resolved knows them, and not its stub. */
+export function isUplinkLinked(): boolean {
+  return targetOf(RESOLV_CONF) === RESOLVED_UPSTREAMS;
+}
+
+export function isResolvedThere(): boolean {
+  return existsSync(RUN_DIR);
 }
 
 /** Whether programs that read resolv.conf ask it. */
 export function isResolvedAsked(): boolean {
-  if (!existsSync(RUN_DIR)) return false;
+  if (!isResolvedThere()) return false;
   if (isStubLinked()) return true;
   return readResolvConf(readText(RESOLV_CONF) ?? '').nameservers.includes(STUB);
 }

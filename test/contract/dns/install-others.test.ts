@@ -3,10 +3,10 @@
  * seen with the real ones (src/dns/README.md, "Tried").
  */
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, lstatSync, readFileSync, readlinkSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { test, type TestContext } from 'node:test';
-import { DROP_IN, Tree, withResolved } from './install-tree.ts';
+import { DROP_IN, PLAIN, Tree, withResolved } from './install-tree.ts';
 
 const DROP_INS = dirname(DROP_IN);
 
@@ -101,6 +101,52 @@ test('systemd-resolved that wants signatures: names that it takes for signed are
   assert.equal(await told(), '');
   tree.write('etc/systemd/resolved.conf', '[Resolve]\nDNSSEC=no\n');
   assert.equal(await told({ domain: 'zh.example' }), '');
+});
+
+test('systemd-resolved with --all: a resolv.conf made of its servers is left, as it names us first', async (t) => {
+  const tree = new Tree(t, {
+    'run/systemd/resolve/resolv.conf': 'nameserver 127.0.0.55\nnameserver 192.0.2.5\n',
+  });
+  tree.link('etc/resolv.conf', '../run/systemd/resolve/resolv.conf');
+  assert.deepEqual((await tree.run('install', { all: true })).methods, ['resolved']);
+  assert.equal(lstatSync(tree.at('etc/resolv.conf')).isSymbolicLink(), true);
+  tree.write('etc/systemd/resolved.conf', '[Resolve]\nDNS=192.0.2.77\n');
+  const { warnings = [] } = await tree.run('install');
+  assert.match(
+    warnings.join(),
+    /was what systemd-resolved makes of its servers, and is a file now/,
+  );
+});
+
+test("systemd-resolved with --all: the package's own file is not written, but its symlink replaced", async (t) => {
+  const stub = 'nameserver 127.0.0.53\n';
+  const tree = withResolved(t, { 'run/lib/systemd/resolv.conf': stub });
+  const link = '../run/lib/systemd/resolv.conf';
+  tree.unlink('etc/resolv.conf');
+  tree.link('etc/resolv.conf', link);
+  await tree.run('install', { all: true });
+  assert.equal(tree.read('run/lib/systemd/resolv.conf'), stub);
+  assert.match(
+    tree.read('etc/resolv.conf'),
+    /^nameserver 127\.0\.0\.55\n[\s\S]*^nameserver 127\.0\.0\.53$/m,
+  );
+  await tree.run('uninstall');
+  assert.equal(readlinkSync(tree.at('etc/resolv.conf')), link);
+});
+
+test('systemd-resolved that takes its servers from resolv.conf: programs that ask it are told of', async (t) => {
+  const told = async (files: Readonly<Record<string, string>>): Promise<string> => {
+    const tree = new Tree(t, { 'etc/resolv.conf': PLAIN, ...files });
+    return ((await tree.run('install')).warnings ?? []).join();
+  };
+  const resolve = { 'etc/nsswitch.conf': 'hosts: files resolve [!UNAVAIL=return] dns\n' };
+  const there = { 'run/systemd/resolve/resolv.conf': '' };
+  assert.match(
+    await told({ ...resolve, ...there }),
+    /stays with the next one when the agent was down/,
+  );
+  assert.equal(await told(resolve), '');
+  assert.equal(await told(there), '');
 });
 
 /** As Debian's makes it of its head. */
