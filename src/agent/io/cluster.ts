@@ -66,9 +66,9 @@ export class Cluster implements ClusterEngine {
   #member: Member | undefined;
   /** Why a member does not run as one: no port, or no address yet. It is tried again. */
   #waitsFor: string | undefined;
-  /** Came back as a member, and has not yet what another one has: its state may have been set back. */
+  /** Came as a member, or came back, and has not yet what another one has: its state may have been set back. */
   #isBehind = false;
-  /** Its state was lost, or it died before it had any. */
+  /** Its state was lost, or it has joined and has none yet. */
   #isBlank = false;
   /** One joining, founding or leaving at a time. */
   #busy: string | undefined;
@@ -91,8 +91,8 @@ export class Cluster implements ClusterEngine {
     if (this.#pipeline.state.node !== node) this.#rebase(node, shared);
     if (identity === undefined && joining !== undefined) this.#forgetJoin();
     this.#isBehind = hasOthers(this.#config, this.#log);
-    this.#isBlank = this.#isBehind && this.#hasNothing();
-    if (this.#isBlank) await this.#sayBlank();
+    this.#isBlank = this.#isBehind && this.#hasNothing(joining !== undefined);
+    if (this.#isBlank) this.#sayBlank(rememberedNodes(this.#config, this.#log));
     if (identity !== undefined) await this.#return(identity);
     if (this.#member?.hasLeft === true) await this.leave();
   }
@@ -102,14 +102,18 @@ export class Cluster implements ClusterEngine {
    * member has it, or nobody has any. Until then the kernel goes on with what it was told last.
    */
   async caughtUp(): Promise<void> {
-    if (!this.#isBlank) return;
-    for (let look = 0; !this.#hasAll(); look++) {
+    for (let look = 0; this.#isBlank && !this.#hasAll(); look++) {
       if (look % BLANK_LOOKS_TOLD === 0) this.#log.warn({ dataDir: this.#config.dataDir }, BLANK);
       await sleep(BLANK_LOOK_MS);
       await this.refresh();
     }
-    this.#isBlank = false;
-    await this.#say(FULL_WRITE);
+    this.#sayFull();
+  }
+
+  /** The same for one that joined, which serves meanwhile: others are not to take it for full. */
+  async #fillUp(): Promise<void> {
+    while (this.#isBlank && !this.#isStopping && !this.#hasAll()) await sleep(BLANK_LOOK_MS);
+    this.#sayFull();
   }
 
   #hasAll(): boolean {
@@ -126,24 +130,33 @@ export class Cluster implements ClusterEngine {
     return neighbours.flatMap(({ id, behind }) => (behind === 0 ? [id] : []));
   }
 
-  /** A member has documents of others, or a word about who left; but for one that died while it waited for them. */
-  #hasNothing(): boolean {
+  /**
+   * A member has documents of others, or a word about who left; but for one that died while it waited
+   * for them. What is shared may be its own from before the join.
+   */
+  #hasNothing(isJoining: boolean): boolean {
     const { replica } = this.#pipeline.state;
     if (isBlank(replica, replica.node)) return true;
     const isOthers = (id: string): boolean => id !== SHARED && id !== replica.own;
-    return ![...replica.winners(SHARED)].length && !replica.documents().some(isOthers);
+    if (replica.documents().some(isOthers)) return false;
+    return isJoining || ![...replica.winners(SHARED)].length;
   }
 
   /** Before anybody can see its documents. */
-  async #sayBlank(): Promise<void> {
+  #sayBlank(known: readonly string[]): void {
     const { replica } = this.#pipeline.state;
-    if (isBlank(replica, replica.node)) return;
-    await this.#say(blankWrite(rememberedNodes(this.#config, this.#log)));
+    if (!isBlank(replica, replica.node)) this.#say(blankWrite(known));
   }
 
-  async #say(write: Write): Promise<void> {
+  #sayFull(): void {
+    if (!this.#isBlank || this.#isStopping) return;
+    this.#isBlank = false;
+    this.#say(FULL_WRITE);
+  }
+
+  #say(write: Write): void {
     try {
-      await this.#pipeline.write(() => [write]);
+      this.#pipeline.writeNow([write]);
     } catch (error) {
       this.#log.error({ error }, 'whether this host has a state cannot be written down for others');
     }
@@ -391,11 +404,13 @@ export class Cluster implements ClusterEngine {
       const vault = new Vault(this.#config.dataDir);
       const { replica } = this.#pipeline.state;
       const how = shared();
+      const isJoin = seeds.length > 0;
       try {
         vault.saveJoining({ shared: how, seeds });
         if (caKeyPem !== undefined) vault.saveAuthorityKey(caKeyPem);
         vault.saveIdentity(identity);
         this.#rebase(identity.nodeId, how);
+        if (isJoin) this.#sayBlank(seeds.map(({ id }) => id));
         await this.#run(identity, seeds, revocations);
       } catch (error) {
         // Also what was to be dropped; before the identity goes, as that is the word for it.
@@ -404,6 +419,9 @@ export class Cluster implements ClusterEngine {
         throw error;
       }
       this.#joined();
+      this.#isBehind = isJoin;
+      this.#isBlank = isJoin;
+      if (isJoin) void this.#fillUp();
       const { clusterId, nodeId } = identity;
       this.#log.info({ cluster: clusterId, node: nodeId }, 'a member of the cluster');
       return this.status();

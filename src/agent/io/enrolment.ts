@@ -30,6 +30,7 @@ export function hasOthers(place: Place, log: Logger): boolean {
   const clusterId = vault?.identity()?.clusterId;
   if (vault === undefined || clusterId === undefined) return false;
   if (vault.authority() === undefined) return true; // somebody else founded it
+  if ((vault.joining()?.seeds ?? []).length > 0) return true;
   return new Memory(place.dataDir, clusterId, systemClock, log).found.known.length > 0;
 }
 

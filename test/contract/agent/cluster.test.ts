@@ -57,8 +57,8 @@ function portOf({ cluster }: AgentHost): number {
   return status.member ? Number(status.address.split(':')[1]) : 0;
 }
 
-function tokenOf({ cluster }: AgentHost): { address: string; token: string } {
-  return cluster.issueToken({ validForS: 600, signer: false });
+function tokenOf({ cluster }: AgentHost, signer = false): { address: string; token: string } {
+  return cluster.issueToken({ validForS: 600, signer });
 }
 
 test('what is written while a host joins is there afterwards', async () => {
@@ -143,7 +143,7 @@ for (const state of ['discard', 'merge'] as const)
       work();
       copy(after);
     });
-    await second.cluster.join({ ...tokenOf(first), state });
+    await second.cluster.join({ ...tokenOf(first, state === 'merge'), state });
     const port = portOf(second);
     await second.close();
 
@@ -157,7 +157,10 @@ for (const state of ['discard', 'merge'] as const)
     const expected = state === 'discard' ? ['theirs'] : ['mine', 'theirs'];
     for (const directory of [before, after]) {
       const again = new AgentHost(directory, port);
+      let has: string[] = [];
+      again.kernel.whileStarting = () => (has = names(again));
       await again.start();
+      assert.deepEqual(has, expected, 'it waits for the state of the cluster');
       assert.equal(again.cluster.status().member, true);
       await eventually('what the cluster has', () => names(again).join() === expected.join(), SLOW);
       assert.ok(!readdirSync(join(directory, 'cluster')).includes('joining'));
@@ -411,6 +414,57 @@ test('members that lost their state do not take each other for one that has it',
   await Promise.all([last, again].map((host) => host.close()));
 });
 
+test('one that has just joined, and has no state yet, is not taken for one that has it', async () => {
+  const first = await founded();
+  await put(first, 'web');
+  const second = await started();
+  await second.cluster.join(tokenOf(first, true));
+  await eventually('the service', () => names(second).includes('web'), SLOW);
+  const token = tokenOf(second);
+  const ports = [first, second].map((host) => portOf(host));
+  await Promise.all([first.close(), second.close()]);
+  State.setAside(second.directory);
+  const blank = new AgentHost(second.directory, ports[1]);
+  let isFilled = false;
+  blank.kernel.whileStarting = () => (isFilled = true);
+  const start = blank.start();
+  await eventually('a word of it', () => blank.log.some((line) => line.includes('it waits for')));
+
+  const joiner = await started();
+  await put(joiner, 'mine');
+  await joiner.cluster.join({ ...token, state: 'merge' });
+  await eventually('them to be equal', () => [blank, joiner].every(isLevel), SLOW);
+  // Some looks later.
+  await sleep(300);
+  assert.deepEqual([isFilled, isBlank(joiner.state.replica, joiner.state.node)], [false, true]);
+  assert.equal(joiner.cluster.rank, undefined);
+  // One that dies now still knows that it has only its own.
+  const copy = `${joiner.directory}-dead`;
+  execFileSync('cp', ['-a', joiner.directory, copy]);
+
+  const full = new AgentHost(first.directory, ports[0]);
+  await full.start();
+  await start;
+  for (const host of [full, blank, joiner])
+    await eventually('both services', () => names(host).join() === 'mine,web', SLOW);
+  const { node } = joiner.state;
+  await eventually('its word of it', () => !isBlank(full.state.replica, node), SLOW);
+  await eventually('a turn', () => joiner.cluster.rank !== undefined, SLOW);
+  const port = portOf(joiner);
+  await Promise.all([full, blank, joiner].map((host) => host.close()));
+
+  const again = new AgentHost(copy, port);
+  let had: string[] = [];
+  again.kernel.whileStarting = () => (had = names(again));
+  const startAgain = again.start();
+  await eventually('a word of it', () => again.log.some((line) => line.includes('it waits for')));
+  const last = new AgentHost(first.directory, ports[0]);
+  await last.start();
+  await startAgain;
+  assert.deepEqual(had, ['mine', 'web']);
+  await Promise.all([last, again].map((host) => host.close()));
+});
+
 test('a cluster in which nobody has a state starts without one, once all are there', async () => {
   const members = await closedMembers(3);
   for (const { directory } of members) State.setAside(directory);
@@ -464,6 +518,8 @@ test('a member that comes back drops no history before it has what another one h
   const second = await started();
   await second.cluster.join(tokenOf(first));
   await eventually('the service', () => names(second).includes('web'), SLOW);
+  const isFull = (): boolean => !isBlank(second.state.replica, second.state.node);
+  await eventually('its word of it', isFull, SLOW);
   const ports = [first, second].map((host) => portOf(host));
   await Promise.all([first.close(), second.close()]);
   const again = new AgentHost(second.directory, ports[1]);
