@@ -135,12 +135,12 @@ export function membersOf(sources: Sources): MemberView[] {
   return [memberOf(self, sources), ...others.toSorted(byName)];
 }
 
-/** Whether no member that is alive has a smaller id than this node. */
-export function isFirstOf(sources: Sources): boolean {
+/** How many members that are alive have a smaller id than this node: they are before it in what one does for all. */
+export function rankOf(sources: Sources): number {
   const { node, liveness, isGone } = sources;
   const isBefore = (id: string): boolean =>
     id < node.self.id && !isGone(id) && stateOf(id, sources) === 'alive';
-  return !liveness.ids().some(isBefore);
+  return liveness.ids().filter(isBefore).length;
 }
 
 function memberOf(id: string, sources: Sources): MemberView {

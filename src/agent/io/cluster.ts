@@ -331,10 +331,7 @@ export class Cluster implements ClusterEngine {
     const { replica } = this.#pipeline.state;
     this.#isBehind &&= !this.#levelWith().some((id) => !isBlank(replica, id));
     if (this.#isBehind) return undefined;
-    const member = this.#member;
-    if (member === undefined || member.isFirst) return 0;
-    return member.members().filter(({ id, state }) => id < member.nodeId && state === 'alive')
-      .length;
+    return this.#member?.rank ?? 0;
   }
 
   /** What is counted, for the metrics; undefined in no cluster. */

@@ -9,6 +9,7 @@ import { buildCatalog, type Catalog } from '../../catalog/catalog.ts';
 import { servicesBetween, type CatalogContext } from '../../catalog/context.ts';
 import type { Outcome, SubmitOptions } from '../../api/engine.ts';
 import { readdressed } from '../../cluster/departures.ts';
+import { Turn } from '../../cluster/turn.ts';
 import type { Config } from '../../config/schema.ts';
 import { applyChanges } from '../../state/changes.ts';
 import { decide, type Command } from '../../state/commands.ts';
@@ -25,7 +26,6 @@ import { ALL_REACHABLE, contextOf, type Reachability } from '../context.ts';
 import { isOvertaken, isSame, placesOf, takesAway, vipsToSettle } from '../decided.ts';
 import { Dirty } from '../dirty.ts';
 import { isLimit, NOT_APPLIED, refusedByKernel } from '../refusals.ts';
-import { Turn } from '../turn.ts';
 import { applyWhatFits, unfitText } from './fitting.ts';
 import type { HostKernel, NextState, PreparedState } from './host-kernel.ts';
 

@@ -24,8 +24,8 @@ import { Roll, type Followed } from '../roll.ts';
 import { PoolWatch, POOLS_HINT } from '../pools.ts';
 import { PEERS_MAX } from '../sign-wire.ts';
 import {
-  isFirstOf,
   membersOf,
+  rankOf,
   routesOf,
   statusOf,
   type MemberStatus,
@@ -287,9 +287,9 @@ export class Member {
     return membersOf(this.#sources());
   }
 
-  /** Of the members that are alive it has the smallest id. */
-  get isFirst(): boolean {
-    return isFirstOf(this.#sources());
+  /** How many members are before it in what one does for all. */
+  get rank(): number {
+    return rankOf(this.#sources());
   }
 
   routes(): RouteView[] {
@@ -531,7 +531,7 @@ export class Member {
     this.#signer.look();
     this.#tellOfSelf();
     this.#lookAtPools();
-    if (this.isFirst && this.#presence.aloneSinceMs === undefined) this.#aging.look();
+    if (this.#presence.aloneSinceMs === undefined) this.#aging.look(() => this.rank);
     this.#cancelLook = this.#clock.after(LOOK_MS, () => this.#look());
   }
 

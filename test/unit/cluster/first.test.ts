@@ -2,10 +2,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Liveness } from '../../../src/cluster/liveness.ts';
-import { isFirstOf, type Sources } from '../../../src/cluster/standing.ts';
+import { rankOf, type Sources } from '../../../src/cluster/standing.ts';
 import { Node, sfc32 } from '../../../src/hyparview-ts/index.ts';
 
-function isFirst(others: Readonly<Record<string, 'alive' | 'dead' | 'left'>>, gone = ''): boolean {
+function rank(others: Readonly<Record<string, 'alive' | 'dead' | 'left'>>, gone = ''): number {
   const liveness = new Liveness({ self: 'm', remembered: [] });
   for (const [id, standing] of Object.entries(others)) liveness.heard(id, standing, 0);
   liveness.known('a-document', 0);
@@ -18,14 +18,14 @@ function isFirst(others: Readonly<Record<string, 'alive' | 'dead' | 'left'>>, go
     startedAtMs: 0,
     iso: String,
   };
-  return isFirstOf(sources);
+  return rankOf(sources);
 }
 
-test('of the members that are alive the one with the smallest id is the first', () => {
-  assert.equal(isFirst({}), true);
-  assert.equal(isFirst({ n: 'alive' }), true);
-  assert.equal(isFirst({ l: 'alive' }), false);
-  assert.equal(isFirst({ l: 'dead', k: 'left' }), true);
-  assert.equal(isFirst({ l: 'dead', k: 'alive' }), false);
-  assert.equal(isFirst({ l: 'alive' }, 'l'), true);
+test('members that are alive are before each other in the order of their ids', () => {
+  assert.equal(rank({}), 0);
+  assert.equal(rank({ n: 'alive' }), 0);
+  assert.equal(rank({ l: 'alive' }), 1);
+  assert.equal(rank({ l: 'dead', k: 'left' }), 0);
+  assert.equal(rank({ l: 'dead', k: 'alive', j: 'alive' }), 2);
+  assert.equal(rank({ l: 'alive' }, 'l'), 0);
 });
