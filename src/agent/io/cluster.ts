@@ -70,6 +70,8 @@ export class Cluster implements ClusterEngine {
   #isBehind = false;
   /** Its state was lost, or it has joined and has none yet. */
   #isBlank = false;
+  /** Ids of the members that were known before this run. */
+  #remembered: readonly string[] = [];
   /** One joining, founding or leaving at a time. */
   #busy: string | undefined;
   #isStopping = false;
@@ -91,8 +93,9 @@ export class Cluster implements ClusterEngine {
     if (this.#pipeline.state.node !== node) this.#rebase(node, shared);
     if (identity === undefined && joining !== undefined) this.#forgetJoin();
     this.#isBehind = hasOthers(this.#config, this.#log);
+    this.#remembered = rememberedNodes(this.#config, this.#log);
     this.#isBlank = this.#isBehind && this.#hasNothing(joining !== undefined);
-    if (this.#isBlank) this.#sayBlank(rememberedNodes(this.#config, this.#log));
+    if (this.#isBlank) this.#sayBlank(this.#remembered);
     if (identity !== undefined) await this.#return(identity);
     if (this.#member?.hasLeft === true) await this.leave();
   }
@@ -122,6 +125,14 @@ export class Cluster implements ClusterEngine {
     if (level.some((id) => !isBlank(replica, id))) return true;
     const known = this.#member?.members().map(({ id }) => id) ?? [];
     return level.length > 0 && isEverybodyBlank(replica, known);
+  }
+
+  /** All others that were ever known here are gone for good. */
+  #isLast(): boolean {
+    const gone = this.#member?.gone() ?? new Map<string, unknown>();
+    const others = this.#member?.members().filter(({ self }) => !self) ?? [];
+    const isGone = (id: string): boolean => gone.has(id);
+    return gone.size > 0 && others.length === 0 && this.#remembered.every(isGone);
   }
 
   /** Neighbours that have what this host has, and no more. */
@@ -324,12 +335,12 @@ export class Cluster implements ClusterEngine {
 
   /**
    * How many members that are alive have a smaller id, and are before this host in what one does for
-   * all. undefined until it has what another one has: one that was set back may begin an epoch anew
-   * that others have.
+   * all. undefined until it has what another one has, if there is any left: one that was set back may
+   * begin an epoch anew that others have.
    */
   get rank(): number | undefined {
     const { replica } = this.#pipeline.state;
-    this.#isBehind &&= !this.#levelWith().some((id) => !isBlank(replica, id));
+    this.#isBehind &&= !this.#levelWith().some((id) => !isBlank(replica, id)) && !this.#isLast();
     if (this.#isBehind) return undefined;
     return this.#member?.rank ?? 0;
   }
@@ -407,7 +418,8 @@ export class Cluster implements ClusterEngine {
         if (caKeyPem !== undefined) vault.saveAuthorityKey(caKeyPem);
         vault.saveIdentity(identity);
         this.#rebase(identity.nodeId, how);
-        if (isJoin) this.#sayBlank(seeds.map(({ id }) => id));
+        this.#remembered = seeds.map(({ id }) => id);
+        if (isJoin) this.#sayBlank(this.#remembered);
         await this.#run(identity, seeds, revocations);
       } catch (error) {
         // Also what was to be dropped; before the identity goes, as that is the word for it.

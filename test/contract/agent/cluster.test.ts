@@ -533,6 +533,29 @@ test('a member that comes back drops no history before it has what another one h
   assert.equal(whileAlone, undefined);
 });
 
+test('a member that is left alone drops history again, once all others are gone for good', async () => {
+  const first = await founded();
+  await put(first, 'web');
+  const second = await started();
+  await second.cluster.join(tokenOf(first));
+  const isFull = (): boolean => !isBlank(second.state.replica, second.state.node);
+  await eventually('the state', isFull, SLOW);
+  const port = portOf(second);
+  const { node } = first.state;
+  await Promise.all([first.close(), second.close()]);
+  const again = new AgentHost(second.directory, port);
+  await again.start();
+  assert.equal(again.cluster.rank, undefined, 'the other one may come back');
+  await again.cluster.revoke({ node, reason: 'burnt' });
+  assert.equal(again.cluster.rank, 0);
+  await again.close();
+  // Also where it was so before.
+  const last = new AgentHost(second.directory, port);
+  await last.start();
+  assert.equal(last.cluster.rank, 0);
+  await last.close();
+});
+
 test('a member that nobody ever joined has nobody to get a state from', async () => {
   const alone = await founded();
   await put(alone, 'web');
