@@ -5,7 +5,10 @@ import { jitter } from './random.ts';
 import type { MessageOf, NodeId, Peer } from './types.ts';
 
 export class Shuffle {
+  /** Whom the last shuffle gave away: they make room for what comes for them. */
   #sent: NodeId[] = [];
+  /** So many may still come for it, from wherever its walk ended. */
+  #wanted = 0;
   #intervalMs: number;
 
   readonly #views: HyParView;
@@ -30,6 +33,7 @@ export class Shuffle {
     const fromPassive = passive.sample(random, config.shufflePassiveCount, to.id);
     this.#sent = fromPassive.map(({ id }) => id);
     peers.push(...fromPassive);
+    this.#wanted = peers.length;
     effects.send(
       to,
       { type: 'shuffle', origin: self, ttl: config.activeWalkLength, peers },
@@ -60,11 +64,11 @@ export class Shuffle {
     }
   }
 
+  /** What nobody asked for is not taken. */
   onReply(peers: readonly Peer[]): void {
-    if (this.#sent.length === 0 && this.#views.passive.size >= this.#views.config.passiveMax)
-      return; // not asked for
-    this.#integrate(peers, this.#sent);
-    this.#sent = [];
+    const wanted = peers.slice(0, this.#wanted);
+    this.#wanted -= wanted.length;
+    this.#integrate(wanted, this.#sent);
   }
 
   #integrate(peers: readonly Peer[], sent: readonly NodeId[]): void {
