@@ -17,6 +17,9 @@ export interface Config {
   joinTimeoutMs: number;
   repairMs: number;
   joinsPerSecondMax: number;
+  /** So many peers that others tell of unasked, and that are new here, are taken into the passive view. */
+  toldPeersPerSecond: number;
+  toldPeersBurst: number;
   // Connections to peers that others told of: dials.ts
   toldDialsPerSecond: number;
   toldDialsBurst: number;
@@ -34,8 +37,10 @@ export interface Config {
   /** With more nodes than this, Plumtree's tree serves all origins. */
   multicastNodesMax: number;
   payloadBytesMax: number;
+  /** Until a payload that others have is asked for. */
   graftFirstMs: number;
   graftNextMs: number;
+  /** An announcement is late by so much at most. */
   lazyMs: number;
   /** A lazy path must be this many hops shorter before the tree is changed for it. */
   hopGainMin: number;
@@ -83,6 +88,8 @@ export const DEFAULTS: Config = {
   joinTimeoutMs: 1000, // Lashup: join_interval
   repairMs: 10_000, // Lashup: neighbor_interval
   joinsPerSecondMax: 50, // a guess: more are sent on to other peers
+  toldPeersPerSecond: 1, // a guess: 8 a minute come by shuffles at rest; well below ownDialsPerSecond, for each may cost one
+  toldPeersBurst: 150, // measured: 91 are needed at that rate where 1,000 join in a second, 20 where nobody joins
   toldDialsPerSecond: 1, // measured in the simulator: 36 in a node's worst minute (300 join at 20 a second)
   toldDialsBurst: 100, // measured: three times what a join of 1,000 in a second needs
   ownDialsPerSecond: 10, // measured: 386 in the worst minute (overloaded nodes and 5 % loss)
@@ -95,7 +102,7 @@ export const DEFAULTS: Config = {
   payloadBytesMax: 1_048_576, // a guess
   graftFirstMs: 200, // a guess: PT p. 8 wants the overlay's diameter in time; iroh-gossip has 80
   graftNextMs: 100, // a guess: PT p. 9 wants a round trip; iroh-gossip has 40
-  lazyMs: 20, // a guess; iroh-gossip has 5
+  lazyMs: 100, // measured with 25 hosts on two cores: at 20 the announcements hold the payload up; iroh-gossip has 5
   hopGainMin: 3, // a guess, see test/sim/README.md; PT p. 12 has 7
   announcementsMax: 512, // a guess: about 16 KiB a message
   cacheMs: 30_000, // iroh-gossip

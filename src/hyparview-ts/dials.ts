@@ -20,7 +20,7 @@ const DIAL_MS = 3000; // as src/cluster waits
 /** The part of the own bucket that is left to repair. */
 const REPAIR_PART = 0.5; // a guess
 
-class Bucket {
+export class Bucket {
   readonly #perSecond: number;
   readonly #burst: number;
   #tokens: number;

@@ -8,6 +8,7 @@
 // - joins beyond `joinsPerSecondMax` are refused with other peers to try, so that one seed carries a join storm.
 import { LIMITS } from './config.ts';
 import type { Config } from './config.ts';
+import { Bucket } from './dials.ts';
 import type { Need } from './dials.ts';
 import type { Effects } from './effects.ts';
 import { below, jitter, sample } from './random.ts';
@@ -40,8 +41,11 @@ export class HyParView {
   #seeds: Peer[] = [];
   #untriedSeeds: Peer[] = [];
   #joining = false;
-  #joinTokens: number;
-  #joinTokensAt = 0;
+  readonly #joins: Bucket;
+  /** For peers that others tell of unasked. */
+  readonly #hearsay: Bucket;
+  /** How many of them were not taken. */
+  unheard = 0;
 
   readonly self: Peer;
   readonly config: Config;
@@ -62,7 +66,8 @@ export class HyParView {
     this.effects = effects;
     this.active = effects.active;
     this.#hooks = hooks;
-    this.#joinTokens = config.joinsPerSecondMax;
+    this.#joins = new Bucket(config.joinsPerSecondMax, config.joinsPerSecondMax);
+    this.#hearsay = new Bucket(config.toldPeersPerSecond, config.toldPeersBurst);
   }
 
   get seeds(): readonly Peer[] {
@@ -126,7 +131,7 @@ export class HyParView {
   }
 
   onJoin(from: Peer, now: number): void {
-    if (!this.#takeJoinToken(now)) {
+    if (!this.#joins.take(now, 0)) {
       if (this.active.has(from.id)) {
         this.link(from, now);
         this.effects.send(from, { type: 'neighbor-reply', accepted: true, peers: [] });
@@ -146,20 +151,10 @@ export class HyParView {
     }
   }
 
-  #takeJoinToken(now: number): boolean {
-    const rate = this.config.joinsPerSecondMax;
-    const gained = ((now - this.#joinTokensAt) * rate) / 1000;
-    this.#joinTokens = Math.min(rate, this.#joinTokens + Math.max(0, gained));
-    this.#joinTokensAt = now;
-    if (this.#joinTokens < 1) return false;
-    this.#joinTokens -= 1;
-    return true;
-  }
-
   onForwardJoin(from: Peer, { peer, ttl }: MessageOf<'forward-join'>, now: number): void {
     if (peer.id === this.self.id || !this.active.has(from.id)) return;
     const left = Math.min(ttl, this.config.activeWalkLength);
-    if (left === this.config.passiveWalkLength) this.addPassive(peer);
+    if (left === this.config.passiveWalkLength) this.hear([peer], now);
     const next = left > 0 ? this.active.choose(this.random, from.id, peer.id) : undefined;
     if (next === undefined) {
       if (!this.active.has(peer.id)) this.#ask(peer, 'high', 'told', now);
@@ -180,7 +175,7 @@ export class HyParView {
     const asked = this.#pending.get(from.id);
     this.#pending.delete(from.id);
     // an unasked one would fill the passive view for the repair of the link that its sender gives up next
-    if (asked !== undefined) for (const peer of peers) this.addPassive(peer);
+    if (asked !== undefined) this.hear(peers, now);
     if (accepted) {
       this.#accepted(from, asked, now);
     } else if (asked !== undefined) {
@@ -296,6 +291,17 @@ export class HyParView {
       }
     }
     this.passive.add(peer);
+  }
+
+  /** What others tell of unasked, at a rate: each peer, or address, that is new may cost a dial of repair some day. */
+  hear(peers: readonly Peer[], now: number, expendable: NodeId[] = []): void {
+    for (const peer of peers) {
+      const { id, address } = peer;
+      if (id === this.self.id || this.active.has(id)) continue;
+      const isKnown = this.passive.get(id)?.address === address;
+      if (isKnown || this.#hearsay.take(now, 0)) this.addPassive(peer, expendable);
+      else this.unheard += 1;
+    }
   }
 
   /** Asks passive peers to become neighbours, as many as links are missing; each once in `repairMs`. */

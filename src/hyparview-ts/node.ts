@@ -257,7 +257,7 @@ export class Node {
       case 'disconnect':
         return this.views.onDisconnect(from, message.leaving, now);
       case 'shuffle':
-        return this.#shuffle.onShuffle(from, message);
+        return this.#shuffle.onShuffle(from, message, now);
       case 'shuffle-reply':
         return this.#shuffle.onReply(message.peers);
       case 'optimise':

@@ -6,7 +6,7 @@ import type { MessageOf, NodeId, Peer } from './types.ts';
 
 export class Shuffle {
   /** Whom the last shuffle gave away: they make room for what comes for them. */
-  #sent: NodeId[] = [];
+  #sent: readonly Peer[] = [];
   /** So many may still come for it, from wherever its walk ended. */
   #wanted = 0;
   #intervalMs: number;
@@ -30,9 +30,8 @@ export class Shuffle {
     const to = active.choose(random);
     if (to === undefined) return;
     const peers = active.sample(random, config.shuffleActiveCount, to.id);
-    const fromPassive = passive.sample(random, config.shufflePassiveCount, to.id);
-    this.#sent = fromPassive.map(({ id }) => id);
-    peers.push(...fromPassive);
+    this.#sent = passive.sample(random, config.shufflePassiveCount, to.id);
+    peers.push(...this.#sent);
     this.#wanted = peers.length;
     effects.send(
       to,
@@ -41,7 +40,7 @@ export class Shuffle {
     );
   }
 
-  onShuffle(from: Peer, { origin, ttl, peers }: MessageOf<'shuffle'>): void {
+  onShuffle(from: Peer, { origin, ttl, peers }: MessageOf<'shuffle'>, now: number): void {
     const { active, passive, config, random, effects, self } = this.#views;
     if (!active.has(from.id) || origin.id === self.id) return;
     const left = Math.min(ttl, config.activeWalkLength) - 1;
@@ -51,28 +50,24 @@ export class Shuffle {
       return;
     }
     const answer = passive.sample(random, peers.length, origin.id);
+    const heard = [origin, ...peers];
     if (effects.send(origin, { type: 'shuffle-reply', peers: answer }, 'bulk')) {
-      this.#integrate(
-        [origin, ...peers],
-        answer.map(({ id }) => id),
-      );
+      this.#views.hear(heard, now, this.#held(answer));
       return;
     }
     // what the origin does not get told is not given up
-    for (const peer of [origin, ...peers]) {
-      if (passive.size < config.passiveMax) this.#views.addPassive(peer);
-    }
+    for (const peer of heard) if (passive.size < config.passiveMax) this.#views.hear([peer], now);
   }
 
   /** What nobody asked for is not taken. */
   onReply(peers: readonly Peer[]): void {
     const wanted = peers.slice(0, this.#wanted);
     this.#wanted -= wanted.length;
-    this.#integrate(wanted, this.#sent);
+    const expendable = this.#held(this.#sent);
+    for (const peer of wanted) this.#views.addPassive(peer, expendable);
   }
 
-  #integrate(peers: readonly Peer[], sent: readonly NodeId[]): void {
-    const expendable = sent.filter((id) => this.#views.passive.has(id));
-    for (const peer of peers) this.#views.addPassive(peer, expendable);
+  #held(peers: readonly Peer[]): NodeId[] {
+    return peers.map(({ id }) => id).filter((id) => this.#views.passive.has(id));
   }
 }

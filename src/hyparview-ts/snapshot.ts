@@ -16,8 +16,8 @@ export interface Snapshot {
   readonly deadCount: number;
   readonly localHealth: number;
   readonly timers: readonly { readonly key: TimerKey; readonly atMs: number }[];
-  /** Messages that were not sent, as a connection would have had to be made for them: dials.ts. */
-  readonly withheld: Readonly<Record<Need, number>>;
+  /** Messages that were not sent, as a connection would have had to be made for them: dials.ts. `heard`: peers not taken. */
+  readonly withheld: Readonly<Record<Need | 'heard', number>>;
   readonly sizes: {
     readonly states: number;
     readonly pending: number;
@@ -39,7 +39,7 @@ const KNOWN_MAX = 256; // a guess: enough for one of them to be alive after year
 export function snapshotOf(
   node: Node,
   timers: ReadonlyMap<TimerKey, number>,
-  withheld: Snapshot['withheld'],
+  withheld: Readonly<Record<Need, number>>,
 ): Snapshot {
   const { views, members, tree, detector } = node;
   return {
@@ -56,7 +56,7 @@ export function snapshotOf(
     deadCount: [...members.gone.values()].filter(({ left }) => !left).length,
     localHealth: detector.localHealth,
     timers: [...timers].map(([key, atMs]) => ({ key, atMs })),
-    withheld,
+    withheld: { ...withheld, heard: views.unheard },
     sizes: {
       states: members.states.size,
       pending: views.pendingCount,

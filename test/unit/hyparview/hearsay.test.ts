@@ -1,7 +1,8 @@
 /** What peers say of others unasked fills no view, and costs this node nothing that it needs. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Peer } from '../../../src/hyparview-ts/index.ts';
+import { DEFAULTS } from '../../../src/hyparview-ts/index.ts';
+import type { Message, Output, Peer } from '../../../src/hyparview-ts/index.ts';
 import { peer, sent, Subject } from './subject.ts';
 
 const ghosts = (what: string, count: number): Peer[] =>
@@ -26,4 +27,62 @@ test('of replies to a shuffle as many peers are taken as it named, and none that
     passive.peers.map(({ id }) => id),
     ['late-0', 'more-0'],
   );
+});
+
+/** With itself as its origin nobody has to be dialled for it. */
+const listOf = (origin: string, peers: Peer[]): Message => ({
+  type: 'shuffle',
+  origin: peer(origin),
+  ttl: 0,
+  peers,
+});
+
+test('a neighbour that comes and goes with ever new peers takes no dial from what this node needs', () => {
+  const subject = new Subject({ optimiseMs: 0 });
+  const { active, passive } = subject.node.views;
+  subject.link('good');
+  const asked: string[] = [];
+  const refuseAll = (outputs: Output[]): void => {
+    const open = [...outputs];
+    for (let next = open.shift(); next !== undefined; next = open.shift()) {
+      for (const { to } of sent([next], 'neighbor')) {
+        asked.push(to);
+        open.push(...subject.node.handle({ type: 'unreachable', peer: to }, subject.now));
+      }
+    }
+  };
+  const seconds = 60;
+  const tells: ((peers: Peer[]) => void)[] = [
+    (peers) => subject.receive('bad', listOf('bad', peers)),
+    (peers) => {
+      for (const told of peers)
+        subject.receive('bad', { type: 'forward-join', peer: told, ttl: 5 });
+    },
+  ];
+  for (let i = 0; i < 10 * seconds; i++) {
+    refuseAll(subject.run(100 * i, 'good'));
+    subject.link('bad');
+    tells[i % tells.length]?.(ghosts(`ghost-${i}`, 40));
+    refuseAll(subject.receive('bad', { type: 'disconnect', leaving: false }));
+  }
+  const isGhost = (id: string): boolean => id.startsWith('ghost');
+  const dials = asked.filter(isGhost).length;
+  const { toldPeersBurst, toldPeersPerSecond } = DEFAULTS;
+  assert.ok(dials > seconds * toldPeersPerSecond);
+  assert.ok(dials <= toldPeersBurst + seconds * toldPeersPerSecond, `${dials} dials`);
+  const { look, repair, heard } = subject.node.snapshot().withheld;
+  assert.deepEqual({ look, repair }, { look: 0, repair: 0 });
+  assert.ok(heard > 0);
+  assert.ok(active.has('good') && !passive.peers.some(({ id }) => isGhost(id)));
+});
+
+test('where a peer is, a neighbour changes no sooner than it tells of new ones', () => {
+  const subject = new Subject({ toldPeersBurst: 12, toldPeersPerSecond: 0 });
+  subject.link('bad');
+  const known = ghosts('p', 10);
+  subject.receive('bad', listOf('bad', known));
+  const elsewhere = known.map((one) => ({ ...one, address: '198.51.100.1:443' }));
+  for (let i = 0; i < 3; i++) subject.receive('bad', listOf('bad', elsewhere));
+  const { peers } = subject.node.views.passive;
+  assert.equal(peers.filter(({ address }) => address.startsWith('198')).length, 2);
 });
