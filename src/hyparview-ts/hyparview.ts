@@ -37,7 +37,11 @@ export class HyParView {
   readonly active: View;
   readonly passive = new View();
   readonly #pending = new Map<NodeId, Pending>();
+  /** Whom repair asked since the beginning of this period. */
   readonly #tried = new Set<NodeId>();
+  #periodEndsAt = -Infinity;
+  /** A dial was withheld: the repair timer may fire for that before the period ends. */
+  #isHeldUp = false;
   #seeds: Peer[] = [];
   #untriedSeeds: Peer[] = [];
   #joining = false;
@@ -87,7 +91,7 @@ export class HyParView {
 
   start(known: readonly Peer[], now: number): void {
     for (const peer of known) this.addPassive(peer);
-    this.effects.wakeBy('repair', now + jitter(this.random, this.config.repairMs, 0.5));
+    this.#beginPeriod(now);
     this.repair(now);
   }
 
@@ -313,8 +317,12 @@ export class HyParView {
       );
       const kind = this.active.size === 0 ? 'high' : 'low';
       for (const peer of sample(this.random, fresh, missing)) {
-        if (this.#ask(peer, kind, 'repair', now)) this.#tried.add(peer.id);
-        else this.effects.wakeBy('repair', now + this.config.joinTimeoutMs);
+        if (this.#ask(peer, kind, 'repair', now)) {
+          this.#tried.add(peer.id);
+        } else {
+          this.#isHeldUp = true;
+          this.effects.wakeBy('repair', now + this.config.joinTimeoutMs);
+        }
         missing -= 1;
       }
     }
@@ -327,9 +335,18 @@ export class HyParView {
     this.effects.wakeBy('repair', now + this.config.joinTimeoutMs);
   }
 
-  onRepairTimer(now: number): void {
+  #beginPeriod(now: number): void {
     this.#tried.clear();
-    this.effects.wakeBy('repair', now + jitter(this.random, this.config.repairMs, 0.5));
+    this.#periodEndsAt = now + jitter(this.random, this.config.repairMs, 0.5);
+    this.effects.wakeBy('repair', this.#periodEndsAt);
+  }
+
+  onRepairTimer(now: number): void {
+    // who was tried waits until those were whose dials are withheld; but one that refused takes a node without neighbours
+    const goesOn = this.#isHeldUp && now < this.#periodEndsAt && this.active.size > 0;
+    this.#isHeldUp = false;
+    if (goesOn) this.effects.wakeBy('repair', this.#periodEndsAt);
+    else this.#beginPeriod(now);
     if (this.active.size === 0) this.#joinAnew(now);
     else this.#joining = false;
     this.repair(now);

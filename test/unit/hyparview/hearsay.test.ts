@@ -86,3 +86,28 @@ test('where a peer is, a neighbour changes no sooner than it tells of new ones',
   const { peers } = subject.node.views.passive;
   assert.equal(peers.filter(({ address }) => address.startsWith('198')).length, 2);
 });
+
+test('while dials are withheld, who was tried waits until the others were', () => {
+  const subject = new Subject({
+    optimiseMs: 0,
+    repairMs: 60_000,
+    ownDialsBurst: 2,
+    ownDialsPerSecond: 1,
+  });
+  subject.link('a');
+  const count = 12;
+  subject.receive('a', listOf('a', ghosts('p', count)));
+  const asked: string[] = [];
+  const refuse = (outputs: Output[]): void => {
+    for (const { to } of sent(outputs, 'neighbor')) {
+      asked.push(to);
+      refuse(subject.receive(to, { type: 'neighbor-reply', accepted: false, peers: [] }));
+    }
+  };
+  refuse(subject.receive('b', { type: 'neighbor', high: true }));
+  refuse(subject.node.handle({ type: 'unreachable', peer: 'b' }, subject.now));
+  for (let at = 100; at < 25_000; at += 100) refuse(subject.run(at, 'a'));
+  assert.ok(subject.node.snapshot().withheld.repair > 0);
+  assert.equal(asked.length, count);
+  assert.equal(new Set(asked).size, count);
+});
