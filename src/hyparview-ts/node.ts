@@ -263,7 +263,7 @@ export class Node {
       case 'optimise':
         return this.#optimise.onOptimise(from, message, now);
       case 'optimise-replace':
-        return this.#optimise.onReplace(from, message);
+        return this.#optimise.onReplace(from, message, now);
       case 'optimise-switch':
         return this.#optimise.onSwitch(from, message, now);
       case 'optimise-reply':

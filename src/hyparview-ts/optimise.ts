@@ -3,7 +3,8 @@
 // SRDS 2009. The initiator gives up `old` for a candidate; the candidate gives up its own dearest link, and the two
 // given up link to each other. Departures: the cost is the zone first, then the round trip without what busy hosts
 // add, and a nearer one has half of it at most, so that noise swaps nothing; the dearest `randomLinks` links are never
-// given up.
+// given up; `old` asks the initiator whether it is given up, by an `optimise-switch` of its own. A node is in one
+// exchange at a time, and only the one reply that it waits for there, from whom it waits for it, changes a link.
 import type { Config } from './config.ts';
 import type { Effects } from './effects.ts';
 import type { HyParView } from './hyparview.ts';
@@ -18,15 +19,25 @@ const CANDIDATES = 2; // X-BOT: passive scan length
 /** An exchange not done by then is off; the paper leaves it to the implementer. */
 const EXCHANGE_MS = 2000; // a guess
 
+type Reply = MessageOf<'optimise-reply'>;
+
+interface Exchange {
+  /** The reply that this node waits for: from whom, and whom it names. */
+  readonly stage: Reply['stage'];
+  readonly from: NodeId;
+  readonly initiator: NodeId;
+  readonly old: NodeId;
+  readonly until: number;
+  end(isAccepted: boolean, from: Peer, now: number): void;
+}
+
 export interface OptimiseHooks {
   wayMs(id: NodeId): number | undefined;
   measure(peer: Peer, now: number): void;
 }
 
 export class Optimise {
-  #until = -Infinity;
-  /** Who asks for a link in the exchange under way, as its own handshake says. */
-  #initiator: Peer | undefined;
+  #exchange: Exchange | undefined;
 
   readonly #views: HyParView;
   readonly #config: Config;
@@ -76,7 +87,7 @@ export class Optimise {
   onTimer(now: number): void {
     this.start(now);
     const { active, passive } = this.#views;
-    if (active.size < this.#config.activeMax || now < this.#until) return;
+    if (active.size < this.#config.activeMax || this.#isBusy(now)) return;
     const near = passive.peers.filter((peer) => this.#zoneCost(peer) === 0);
     const pool = near.length > 0 ? near : passive.peers;
     for (let i = 0; i < CANDIDATES && pool.length > 0; i++) {
@@ -85,16 +96,38 @@ export class Optimise {
     }
   }
 
+  #isBusy(now: number): boolean {
+    return this.#exchange !== undefined && now < this.#exchange.until;
+  }
+
+  #begin(
+    stage: Exchange['stage'],
+    from: Peer,
+    initiator: Peer,
+    old: Peer,
+    now: number,
+    end: Exchange['end'],
+  ): void {
+    const until = now + EXCHANGE_MS;
+    this.#exchange = { stage, from: from.id, initiator: initiator.id, old: old.id, until, end };
+  }
+
   /** A candidate answered: is it nearer than what we have? */
   onMeasured(candidate: Peer, now: number): void {
+    const { active } = this.#views;
     const old = this.#dearest();
-    if (old === undefined || now < this.#until || this.#views.active.has(candidate.id)) return;
+    if (old === undefined || this.#isBusy(now) || active.has(candidate.id)) return;
     const cost = this.#cost(candidate);
     const oldCost = this.#cost(old);
     if (cost === undefined || oldCost === undefined || cost > oldCost - 1) return;
-    this.#until = now + EXCHANGE_MS;
-    this.#initiator = undefined;
     this.#effects.send(candidate, { type: 'optimise', old });
+    const end: Exchange['end'] = (isAccepted, from, at) => {
+      if (!isAccepted) return;
+      // it knows already when it switched, and not when the candidate had room
+      if (active.has(old.id)) this.#effects.send(old, { type: 'disconnect', leaving: false });
+      this.#views.exchange(old.id, from, at);
+    };
+    this.#begin('optimise', candidate, this.#views.self, old, now, end);
   }
 
   onOptimise(initiator: Peer, { old }: MessageOf<'optimise'>, now: number): void {
@@ -105,75 +138,79 @@ export class Optimise {
       return;
     }
     const mine = this.#dearest();
-    const useless = mine === undefined || mine.id === old.id || now < this.#until;
+    const useless = mine === undefined || mine.id === old.id || this.#isBusy(now);
     if (useless || this.#zoneCost(initiator) > this.#zoneCost(mine)) {
       this.#reply(initiator, 'optimise', false, initiator, old);
       return;
     }
-    this.#until = now + EXCHANGE_MS;
-    this.#initiator = initiator;
     this.#effects.send(mine, { type: 'optimise-replace', initiator, old });
+    const end: Exchange['end'] = (isAccepted, from, at) => {
+      if (isAccepted && active.has(from.id)) this.#views.exchange(from.id, initiator, at);
+      this.#reply(initiator, 'optimise', isAccepted, initiator, old);
+    };
+    this.#begin('replace', mine, initiator, old, now, end);
   }
 
   /** The candidate would give me up: is its initiator's old neighbour as near to me? */
-  onReplace(candidate: Peer, { initiator, old }: MessageOf<'optimise-replace'>): void {
+  onReplace(candidate: Peer, { initiator, old }: MessageOf<'optimise-replace'>, now: number): void {
     const { active, self } = this.#views;
     const fits = active.has(candidate.id) && !active.has(old.id) && old.id !== self.id;
-    if (!fits || this.#zoneCost(old) > this.#zoneCost(candidate)) {
+    if (!fits || this.#isBusy(now) || this.#zoneCost(old) > this.#zoneCost(candidate)) {
       this.#reply(candidate, 'replace', false, initiator, old);
       return;
     }
     this.#effects.send(old, { type: 'optimise-switch', initiator, candidate });
-  }
-
-  onSwitch(from: Peer, { initiator, candidate }: MessageOf<'optimise-switch'>, now: number): void {
-    const { active } = this.#views;
-    const accepted = active.has(initiator.id) && !active.has(from.id);
-    if (accepted) this.#views.exchange(initiator.id, from, now);
-    this.#effects.send(from, {
-      type: 'optimise-reply',
-      stage: 'switch',
-      accepted,
-      initiator,
-      old: candidate, // the one that waits for the answer
-    });
-  }
-
-  onReply(from: Peer, message: MessageOf<'optimise-reply'>, now: number): void {
-    const { stage, accepted, initiator, old } = message;
-    const { active } = this.#views;
-    if (stage === 'switch') {
-      const candidate = active.get(old.id);
-      if (candidate === undefined) return;
+    const end: Exchange['end'] = (isAccepted, from, at) => {
+      if (!active.has(candidate.id)) return;
       // the answer first: afterwards the connection is given up
-      this.#reply(candidate, 'replace', accepted, initiator, from);
-      if (accepted) this.#views.exchange(candidate.id, from, now);
-      return;
-    }
-    if (now >= this.#until) return; // too late, or never asked
-    if (stage === 'replace') {
-      const asking = this.#initiator;
-      if (asking?.id !== initiator.id) return; // a link to somebody who did not ask for it
-      this.#until = now;
-      if (accepted && active.has(from.id)) this.#views.exchange(from.id, asking, now);
-      this.#reply(asking, 'optimise', accepted, asking, old);
-      return;
-    }
-    this.#until = now;
-    if (accepted && old.id !== from.id) {
-      // it knows already when it switched, and not when the candidate had room
-      if (active.has(old.id)) this.#effects.send(old, { type: 'disconnect', leaving: false });
-      this.#views.exchange(old.id, from, now);
-    }
+      this.#reply(candidate, 'replace', isAccepted, initiator, from);
+      if (isAccepted) this.#views.exchange(candidate.id, from, at);
+    };
+    this.#begin('switch', old, initiator, candidate, now, end);
   }
 
-  #reply(
-    to: Peer,
-    stage: MessageOf<'optimise-reply'>['stage'],
-    accepted: boolean,
-    initiator: Peer,
-    old: Peer,
-  ): void {
+  /** The candidate's neighbour would have the initiator's place here, if that gives me up: only it knows. */
+  onSwitch(from: Peer, message: MessageOf<'optimise-switch'>, now: number): void {
+    const { initiator, candidate } = message;
+    const { active, self } = this.#views;
+    // the answer is for the one that waits for the candidate
+    const answer = (isAccepted: boolean): void =>
+      this.#reply(from, 'switch', isAccepted, initiator, candidate);
+    if (initiator.id === self.id) {
+      answer(this.#givesUp(from.id, candidate.id, now));
+      return;
+    }
+    const giver = active.get(initiator.id);
+    if (giver === undefined || active.has(from.id) || this.#isBusy(now)) {
+      answer(false);
+      return;
+    }
+    this.#effects.send(giver, message);
+    const end: Exchange['end'] = (isAccepted, _, at) => {
+      const isDone = isAccepted && active.has(giver.id) && !active.has(from.id);
+      if (isDone) this.#views.exchange(giver.id, from, at);
+      answer(isDone);
+    };
+    this.#begin('switch', giver, initiator, candidate, now, end);
+  }
+
+  /** Whether this node asked that candidate to be its neighbour in that one's place. */
+  #givesUp(old: NodeId, candidate: NodeId, now: number): boolean {
+    const own = this.#exchange;
+    const isOwn = own?.stage === 'optimise' && own.from === candidate && own.old === old;
+    return isOwn && this.#isBusy(now);
+  }
+
+  onReply(from: Peer, { stage, accepted, initiator, old }: Reply, now: number): void {
+    const own = this.#exchange;
+    if (own === undefined || !this.#isBusy(now)) return; // too late, or never asked
+    if (stage !== own.stage || from.id !== own.from) return;
+    if (initiator.id !== own.initiator || old.id !== own.old) return;
+    this.#exchange = undefined;
+    own.end(accepted, from, now);
+  }
+
+  #reply(to: Peer, stage: Reply['stage'], accepted: boolean, initiator: Peer, old: Peer): void {
     this.#effects.send(to, { type: 'optimise-reply', stage, accepted, initiator, old });
   }
 }

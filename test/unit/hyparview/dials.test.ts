@@ -49,7 +49,6 @@ const listOf = (origin: Peer, peers: Peer[]): Message => ({
 const ASKING: Readonly<Record<string, (told: Peer) => Message>> = {
   ForwardJoin: (told) => ({ type: 'forward-join', peer: told, ttl: 0 }),
   Shuffle: (told) => ({ type: 'shuffle', origin: told, ttl: 0, peers: [peer('x')] }),
-  'optimise-replace': (told) => ({ type: 'optimise-replace', initiator: told, old: told }),
 };
 
 for (const [what, says] of Object.entries(ASKING)) {
