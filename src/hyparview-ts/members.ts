@@ -41,6 +41,8 @@ const BURST = 4; // a guess
 const BURST_OF_ALL = 2000; // a guess
 /** From this part of statesMax on, the longest dead make room for the living. */
 const CROWDED = 15 / 16; // a guess
+/** Who was never reachable from here may be made up: it is knocked at for so many rejoinPeriodMs, and forgotten. */
+const STRANGER_PERIODS = 2; // a guess
 /** How often what is dead for long is looked for, to forget it. */
 const FORGET_CHECK_MS = 60_000;
 
@@ -53,6 +55,8 @@ export class Members {
   /** Found unreachable at that time, and not yet called dead. */
   readonly #doubtful = new Map<number, number>();
   readonly #gone = new Map<number, Gone>();
+  /** Those of the gone that were never reachable from here: they are the first to make room. */
+  readonly #strangers = new Set<number>();
   /** Since when others hold a node for gone that is not yet judged here. */
   readonly #goneElsewhere = new Map<number, number>();
   /** Records not yet in the paths, with what they were when the paths were last computed. */
@@ -67,6 +71,8 @@ export class Members {
   #refilledAt = 0;
   #publishAt = Infinity;
   #forgetAt = 0;
+  /** Since when this node has had neighbours. */
+  #hereSince = Infinity;
   #sweepAt = 1024;
   /** The time of the input under way. */
   now = 0;
@@ -159,6 +165,7 @@ export class Members {
   /** A link came or went: say so. A failure at once; a link given up only when a new one had time to come. */
   linksChanged(change: 'up' | 'down' | 'failed', now: number): void {
     if (!this.#config.linkState || this.#left) return;
+    if (change === 'up' && this.#active.size === 1) this.#hereSince = now;
     if (change === 'failed') {
       this.#publish(now, true);
       return;
@@ -290,16 +297,21 @@ export class Members {
 
   #store(state: LinkState, now: number, goneMs = 0): boolean {
     const known = this.states.get(state.origin.id);
-    if (known === undefined ? !this.#makeRoom(goneMs) : !isNewer(state, known.state)) return false;
+    if (known === undefined ? !this.#isRoom(goneMs) : !isNewer(state, known.state)) return false;
     const stored = this.states.put(state, known);
     if (stored === undefined) return false;
     const { old, record } = stored;
     // of a node known here, this node's own word counts
-    if (goneMs > 0 && old === undefined) this.#goneElsewhere.set(record.index, now - goneMs);
+    if (goneMs > 0 && old === undefined)
+      this.#goneElsewhere.set(record.index, this.#toldSince(goneMs, now));
     if (this.#names.size > this.#sweepAt) this.#sweep();
     if (!this.#pending.has(record.index)) this.#pending.set(record.index, old);
-    this.#effects.wakeBy('routes', Math.max(now + this.#config.flushMs, this.#nextRoutesAt));
+    this.#wakeRoutes(now);
     return true;
+  }
+
+  #wakeRoutes(now: number): void {
+    this.#effects.wakeBy('routes', Math.max(now + this.#config.flushMs, this.#nextRoutesAt));
   }
 
   /** Brings paths up to date. Many changes together cost little more than one. */
@@ -323,20 +335,24 @@ export class Members {
       const changed = this.states.at(index);
       if (changed !== undefined && index !== this.#index) this.#judge(changed, now);
     }
+    this.#trim(now);
   }
 
   #judge({ index, state }: LinkRecord, now: number): void {
     if (state.left) {
       this.#doubtful.delete(index);
       const before = this.#gone.get(index);
-      const known = this.#alive.delete(index) || before?.left === false;
-      if (before?.left !== true) this.#goes(index, true, now);
-      if (known) this.#effects.event({ type: 'member-left', id: state.origin.id });
+      const wasAlive = this.#alive.delete(index);
+      const isStranger = before === undefined ? !wasAlive : this.#strangers.has(index);
+      if (before?.left !== true) this.#goes(index, true, isStranger, now);
+      if (wasAlive || before?.left === false)
+        this.#effects.event({ type: 'member-left', id: state.origin.id });
     } else if (!this.routes.isReachable(index)) {
       if (!this.#gone.has(index)) this.#doubt(index, now);
     } else {
       this.#doubtful.delete(index);
       this.#gone.delete(index);
+      this.#strangers.delete(index);
       this.#goneElsewhere.delete(index);
       if (this.#alive.has(index)) return;
       this.#alive.add(index);
@@ -369,25 +385,47 @@ export class Members {
       }
       this.#doubtful.delete(index);
       const known = this.#alive.delete(index);
-      this.#goes(index, false, now);
+      this.#goes(index, false, !known, now);
       if (known) this.#effects.event({ type: 'member-dead', id: this.#names.id(index) });
     }
+    this.#trim(now);
     if (next < Infinity) this.#effects.wakeBy('hold', next);
   }
 
-  #goes(index: number, left: boolean, now: number): void {
-    this.#gone.set(index, { since: this.#goneElsewhere.get(index) ?? now, left });
+  #goes(index: number, left: boolean, isStranger: boolean, now: number): void {
+    const since = isStranger ? this.#strangerSince(now) : now;
+    this.#gone.set(index, { since: this.#goneElsewhere.get(index) ?? since, left });
     this.#goneElsewhere.delete(index);
+    if (isStranger) this.#strangers.add(index);
   }
 
-  /** Whether to take the record of a node not known before. Where the living need the room, the long dead make it. */
-  #makeRoom(goneMs: number): boolean {
+  /** As if it were dead for so long that it is forgotten soon: and so it is everywhere, as others are told of that time. */
+  #strangerSince(now: number): number {
+    const { forgetMs, rejoinPeriodMs } = this.#config;
+    return now - Math.max(0, forgetMs - STRANGER_PERIODS * rejoinPeriodMs);
+  }
+
+  /** Who is said to have gone while this node was here, and was not seen from here, is one of those. */
+  #toldSince(goneMs: number, now: number): number {
+    const since = now - goneMs;
+    const isKnownBetter = since > this.#hereSince + STRANGER_PERIODS * this.#config.rejoinPeriodMs;
+    return isKnownBetter ? Math.min(since, this.#strangerSince(now)) : since;
+  }
+
+  /** Whether to take the record of a node not known before. The last room is for those that may turn out to live. */
+  #isRoom(goneMs: number): boolean {
     if (goneMs >= this.#config.forgetMs) return false;
-    if (this.states.size < this.#config.statesMax * CROWDED) return true;
-    const oldest = this.#gone.keys().next().value;
-    if (goneMs > 0 || oldest === undefined) return goneMs === 0;
-    this.#forgetOne(oldest);
-    return true;
+    return goneMs === 0 || this.states.size < this.#config.statesMax * CROWDED;
+  }
+
+  /** Where the living need the room, the dead make it: strangers first. */
+  #trim(now: number): void {
+    while (this.states.size > this.#config.statesMax * CROWDED) {
+      const next = this.#strangers.values().next().value ?? this.#gone.keys().next().value;
+      if (next === undefined) return;
+      this.#forgetOne(next);
+      this.#wakeRoutes(now);
+    }
   }
 
   /** Old dead nodes go. Others may hold them a little longer, but say so when they tell of them. */
@@ -405,6 +443,7 @@ export class Members {
   #forgetOne(index: number): void {
     const record = this.states.at(index);
     this.#gone.delete(index);
+    this.#strangers.delete(index);
     this.#goneElsewhere.delete(index);
     if (record === undefined) return;
     this.states.delete(record);

@@ -240,7 +240,8 @@ function knocksAt(dead: readonly Peer[], untilMs: number): Map<string, number[]>
   subject.link('a');
   for (let at = 0; at < dead.length; at += 200) {
     const states = dead.slice(at, at + 200).map(toDead);
-    subject.receive('a', { type: 'states', purpose: 'sync', states });
+    const gone = states.map(() => 1);
+    subject.receive('a', { type: 'states', purpose: 'sync', states, gone });
   }
   subject.node.handle({ type: 'unreachable', peer: 'a' }, 0);
   const knocks = new Map<string, number[]>();

@@ -153,7 +153,7 @@ test('where the dead take the room, the longest dead makes it for a newcomer', (
   const dead = Array.from({ length: 40 }, (_, i) => state(`d${i}`));
   subject.receive('a', states(state('a', 1, 'self'), ...dead));
   subject.run(1000, 'a');
-  assert.equal(subject.node.members.states.size, 32);
+  assert.equal(subject.node.members.states.size, 30);
   subject.receive('a', states(state('a', 2, 'self', 'new'), state('new', 1, 'a')));
   subject.run(2000, 'a');
   assert.equal(subject.node.members.standing('new'), 'alive');
@@ -162,6 +162,82 @@ test('where the dead take the room, the longest dead makes it for a newcomer', (
   subject.receive('a', gone);
   subject.run(3000, 'a');
   assert.equal(subject.node.members.standing('d0'), 'unknown');
+});
+
+const HOUR_MS = 3_600_000;
+const gone = (seconds: number, ...list: LinkState[]): Message => ({
+  type: 'states',
+  purpose: 'sync',
+  states: list,
+  gone: list.map(() => seconds),
+});
+
+/** A member of a cluster of three for an hour; `d` has died in it. */
+function longHere(config: Partial<Config> = {}): Subject {
+  const subject = new Subject({ optimiseMs: 0, ...config });
+  subject.link('a');
+  subject.receive('a', states(state('a', 1, 'self', 'd'), state('d', 1, 'a')));
+  subject.run(1000, 'a');
+  assert.equal(subject.node.members.standing('d'), 'alive');
+  subject.receive('a', states(state('a', 2, 'self')));
+  subject.run(HOUR_MS, 'a');
+  return subject;
+}
+
+test('nodes that never were are forgotten soon, however they are told of, and who lived here is not', () => {
+  const made: Record<string, (...list: LinkState[]) => Message> = {
+    'as alive': states,
+    'as gone just now': (...list) => gone(1, ...list),
+    'as gone for half an hour': (...list) => gone(1800, ...list),
+    'as having left': (...list) => states(...list.map((one) => ({ ...one, left: true }))),
+  };
+  for (const [how, tell] of Object.entries(made)) {
+    const subject = longHere();
+    const { members } = subject.node;
+    const count = 100;
+    subject.receive('a', tell(...Array.from({ length: count }, (_, i) => state(`ghost-${i}`))));
+    subject.run(HOUR_MS + 2000, 'a');
+    assert.equal(members.states.size, 3 + count, how);
+    const want = { type: 'want', graft: false, ids: ['ghost-1', 'd'] } as const;
+    const [told] = sent(subject.receive('a', want), 'states');
+    subject.run(HOUR_MS + 2 * DEFAULTS.rejoinPeriodMs + 70_000, 'a');
+    assert.equal(members.states.size, 3, how);
+    assert.equal(members.standing('d'), 'dead');
+
+    const young = new Subject({ optimiseMs: 0 });
+    young.link('a');
+    if (told !== undefined) young.receive('a', told.message);
+    young.run(2 * DEFAULTS.rejoinPeriodMs + 70_000, 'a');
+    assert.equal(young.node.members.standing('ghost-1'), 'unknown', 'by whom it is told, too');
+    assert.equal(young.node.members.standing('d'), 'dead');
+  }
+});
+
+test('who died before this node came, or while it had no neighbours, is remembered for as long as others do', () => {
+  const subject = new Subject({ optimiseMs: 0 });
+  subject.run(HOUR_MS);
+  subject.link('a');
+  subject.run(HOUR_MS + 1000, 'a');
+  subject.receive('a', gone(1800, state('x')));
+  subject.run(3 * HOUR_MS, 'a');
+  assert.equal(subject.node.members.standing('x'), 'dead');
+});
+
+test('nodes that never were take no room from the dead, nor from who comes', () => {
+  const subject = longHere({ statesMax: 32 });
+  const { members } = subject.node;
+  for (let i = 0; i < 20; i++) {
+    const ghosts = Array.from({ length: 20 }, (_, k) => state(`ghost-${i}-${k}`));
+    subject.receive('a', i % 2 === 0 ? states(...ghosts) : gone(10_000, ...ghosts));
+    subject.run(subject.now + 1000, 'a');
+  }
+  assert.equal(members.states.size, 30);
+  assert.equal(members.standing('d'), 'dead');
+  subject.receive('a', states(state('a', 3, 'self', 'new'), state('new', 1, 'a')));
+  subject.run(subject.now + 1000, 'a');
+  assert.equal(members.standing('new'), 'alive');
+  assert.equal(members.standing('d'), 'dead');
+  assert.equal(members.states.size, 30);
 });
 
 test('two nodes with one id contradict each other at a bounded pace', () => {
