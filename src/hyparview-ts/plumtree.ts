@@ -1,6 +1,6 @@
 // Plumtree: payloads along the eager links, which form a tree; announcements along all others, which mend it.
 // Leitão, Pereira, Rodrigues, "Epidemic Broadcast Trees", SRDS 2007. Departures:
-// - announcements are gathered for `lazyMs` per link;
+// - announcements are gathered per link for `lazyMs` at most, and left out where the peer announces the same first;
 // - a new neighbour, and now and then a random one, is told what is in the cache, so that a message lost on every link
 //   at once, or sent before a partition healed, still arrives;
 // - a message older than what is remembered of its origin is refused: a replay is never delivered twice. So that nobody
@@ -9,7 +9,7 @@ import { LIMITS } from './config.ts';
 import type { Config } from './config.ts';
 import type { Effects } from './effects.ts';
 import { Floors, parseBroadcastId } from './floors.ts';
-import { below } from './random.ts';
+import { below, unit } from './random.ts';
 import type { Random } from './random.ts';
 import type { Announcement, BroadcastId, MessageOf, NodeId, Peer, Priority } from './types.ts';
 import type { View } from './view.ts';
@@ -51,7 +51,7 @@ export class Plumtree {
   readonly #cache = new Map<BroadcastId, Cached>();
   readonly #missing = new Map<BroadcastId, Missing>();
   readonly #missingOf = new Map<NodeId, number>();
-  readonly #queues = new Map<NodeId, Announcement[]>();
+  readonly #queues = new Map<NodeId, Map<BroadcastId, Announcement>>();
   readonly #floors = new Floors();
   #cacheBytes = 0;
   /** What the ids of this node's broadcasts begin with. */
@@ -196,6 +196,7 @@ export class Plumtree {
   onIHave(from: Peer, announcements: readonly Announcement[], now: number): void {
     for (const { id, hop } of announcements) {
       if (this.#seen.has(id)) {
+        this.#queues.get(from.id)?.delete(id);
         this.#compare(from, hop, this.#cache.get(id));
         continue;
       }
@@ -205,7 +206,12 @@ export class Plumtree {
       if (missing === undefined) {
         const others = this.#missingOf.get(from.id) ?? 0;
         if (this.#missing.size >= MISSING_MAX || others >= MISSING_OF_ONE_MAX) return;
-        missing = { announcers: [], first: from.id, deadline: now + this.#config.graftFirstMs };
+        const { graftFirstMs, lazyMs } = this.#config;
+        missing = {
+          announcers: [],
+          first: from.id,
+          deadline: now + Math.max(0, graftFirstMs - lazyMs),
+        };
         this.#missing.set(id, missing);
         this.#missingOf.set(from.id, others + 1);
         this.#effects.wakeBy('graft', missing.deadline);
@@ -305,20 +311,23 @@ export class Plumtree {
   settle(now: number): void {
     if (!this.#wakeLazy) return;
     this.#wakeLazy = false;
-    this.#effects.wakeBy('lazy', now + this.#config.lazyMs);
+    // at another time than the other end of the link: one of the two is enough
+    const lazyMs = this.#config.lazyMs * (0.5 + unit(this.#random) / 2);
+    this.#effects.wakeBy('lazy', now + lazyMs);
   }
 
   #announce(to: NodeId, announcement: Announcement): void {
     this.#wakeLazy = true;
     const queue = this.#queues.get(to);
-    if (queue === undefined) this.#queues.set(to, [announcement]);
-    else if (queue.length < this.#config.cacheMessagesMax) queue.push(announcement);
+    if (queue === undefined) this.#queues.set(to, new Map([[announcement.id, announcement]]));
+    else if (queue.size < this.#config.cacheMessagesMax) queue.set(announcement.id, announcement);
   }
 
   onLazyTimer(): void {
-    for (const [id, announcements] of this.#queues) {
+    for (const [id, queue] of this.#queues) {
       const peer = this.#active.get(id);
       if (peer === undefined) continue;
+      const announcements = [...queue.values()];
       const { announcementsMax } = this.#config;
       for (let at = 0; at < announcements.length; at += announcementsMax) {
         const part = announcements.slice(at, at + announcementsMax);
