@@ -19,16 +19,17 @@ export function isBlank(replica: Replica, node: string): boolean {
   return replica.get(documentOf(node), BLANK_KEY) !== undefined;
 }
 
-/** Nobody has a state: all that are known here are blank, and so are all whom those knew. */
-export function isEverybodyBlank(replica: Replica, known: Iterable<string>): boolean {
+/** Who may have a state: of all that are known here, and of all whom those knew that are blank. */
+export function mayHaveState(replica: Replica, known: Iterable<string>): readonly string[] {
   const all = new Set(known);
+  const full: string[] = [];
   // Those that are added are visited as well.
   for (const node of all) {
     const value = replica.get(documentOf(node), BLANK_KEY);
-    if (value === undefined) return false;
-    for (const other of idsOf(value)) all.add(other);
+    if (value === undefined) full.push(node);
+    else for (const other of idsOf(value)) all.add(other);
   }
-  return true;
+  return full;
 }
 
 /** Others wrote it. */

@@ -36,7 +36,7 @@ import type { Rebase } from '../../state/replica/rebase.ts';
 import { SHARED, type Replica, type Write } from '../../state/replica/replica.ts';
 import type { Logger } from '../../telemetry/io/log.ts';
 import { version } from '../../version.ts';
-import { blankWrite, FULL_WRITE, isBlank, isEverybodyBlank } from '../blank.ts';
+import { blankWrite, FULL_WRITE, isBlank, mayHaveState } from '../blank.ts';
 import {
   failOpenOf,
   memberAnswerOf,
@@ -44,7 +44,14 @@ import {
   routeAnswerOf,
   tokenAnswerOf,
 } from './cluster-answers.ts';
-import { enrolledAs, hasOthers, rememberedNodes, unfinishedJoin } from './enrolment.ts';
+import {
+  enrolledAs,
+  hasOthers,
+  isWaitEnded,
+  rememberedNodes,
+  unfinishedJoin,
+  withoutState,
+} from './enrolment.ts';
 import { ALL_REACHABLE, type Reachability } from '../context.ts';
 import type { Pipeline } from './pipeline.ts';
 
@@ -52,7 +59,10 @@ const BLANK_LOOK_MS = 50;
 const BLANK_LOOKS_TOLD = 200;
 const BLANK =
   'this host has no state of its cluster: it waits for another member to get it from, and the kernel ' +
-  'goes on as it is; if no other member will come back, move the directory `cluster` in dataDir away';
+  'goes on as it is; if none that has it will come back, make the file `unless` (touch): this host begins ' +
+  'without a state then, and so do others that wait as it does; one that comes back later brings its own';
+const WAIT_ENDED =
+  'somebody said that nobody has the state of this cluster any more: it begins without';
 const STOPPING = 'the agent is stopping: this host did not join';
 const STOPPING_HINT = 'start it and join with a new token; this one may be used up';
 const NO_ADDRESS = 'this host has no address yet that other members could dial';
@@ -105,8 +115,15 @@ export class Cluster implements ClusterEngine {
    * member has it, or nobody has any. Until then the kernel goes on with what it was told last.
    */
   async caughtUp(): Promise<void> {
+    const unless = withoutState(this.#config);
+    const sinceMs = Date.now();
     for (let look = 0; this.#isBlank && !this.#hasAll(); look++) {
-      if (look % BLANK_LOOKS_TOLD === 0) this.#log.warn({ dataDir: this.#config.dataDir }, BLANK);
+      if (isWaitEnded(this.#config, sinceMs)) {
+        this.#log.warn({ unless }, WAIT_ENDED);
+        break;
+      }
+      if (look % BLANK_LOOKS_TOLD === 0)
+        this.#log.warn({ waitsFor: this.#awaited(), unless }, BLANK);
       await sleep(BLANK_LOOK_MS);
       await this.refresh();
     }
@@ -123,8 +140,14 @@ export class Cluster implements ClusterEngine {
     const level = this.#levelWith();
     const { replica } = this.#pipeline.state;
     if (level.some((id) => !isBlank(replica, id))) return true;
+    return level.length > 0 && this.#awaited().length === 0;
+  }
+
+  /** Members that may have a state. */
+  #awaited(): readonly string[] {
+    const { replica } = this.#pipeline.state;
     const known = this.#member?.members().map(({ id }) => id) ?? [];
-    return level.length > 0 && isEverybodyBlank(replica, known);
+    return mayHaveState(replica, [replica.node, ...known]);
   }
 
   /** All others that were ever known here are gone for good. */

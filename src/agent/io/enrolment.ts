@@ -1,5 +1,5 @@
 /** What DATA/cluster says of this host. Never makes the directory where there is none. */
-import { existsSync } from 'node:fs';
+import { existsSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { systemClock } from '../../cluster/io/clock.ts';
 import type { Identity } from '../../cluster/io/identity.ts';
@@ -32,6 +32,24 @@ export function hasOthers(place: Place, log: Logger): boolean {
   if (vault.authority() === undefined) return true; // somebody else founded it
   if ((vault.joining()?.seeds ?? []).length > 0) return true;
   return new Memory(place.dataDir, clusterId, systemClock, log).found.known.length > 0;
+}
+
+/** Made by hand, it ends the wait for a state that nobody will bring back. */
+export function withoutState({ dataDir }: Place): string {
+  return join(dataDir, 'cluster', 'without-state');
+}
+
+/** Whether somebody has made that file since then; one from an earlier wait does not count. */
+export function isWaitEnded(place: Place, sinceMs: number): boolean {
+  const file = withoutState(place);
+  const made = statSync(file, { throwIfNoEntry: false });
+  if (made === undefined || made.mtimeMs < sinceMs) return false;
+  try {
+    rmSync(file);
+  } catch {
+    // It is older than the next wait.
+  }
+  return true;
 }
 
 /** Ids of the other members that this one remembers, there or not. */

@@ -447,8 +447,8 @@ test('one that has just joined, and has no state yet, is not taken for one that 
   await start;
   for (const host of [full, blank, joiner])
     await eventually('both services', () => names(host).join() === 'mine,web', SLOW);
-  const { node } = joiner.state;
-  await eventually('its word of it', () => !isBlank(full.state.replica, node), SLOW);
+  const isFull = (): boolean => !isBlank(full.state.replica, joiner.state.node);
+  await eventually('its word of it', isFull, SLOW);
   await eventually('a turn', () => joiner.cluster.rank !== undefined, SLOW);
   const port = portOf(joiner);
   await Promise.all([full, blank, joiner].map((host) => host.close()));
@@ -481,6 +481,36 @@ test('a cluster in which nobody has a state starts without one, once all are the
   for (const host of others.slice(1)) await put(host, 'new');
   await eventually('all to have it', () => hosts.every((host) => names(host)[0] === 'new'), SLOW);
   await Promise.all(hosts.map((host) => host.close()));
+});
+
+test('the wait for one that will not come back ends by hand, for all; who comes back all the same brings its state', async () => {
+  const [third, ...lost] = await closedMembers(3);
+  for (const { directory } of lost) {
+    State.setAside(directory);
+    fs.writeFileSync(join(directory, 'cluster', 'without-state'), 'of an earlier wait');
+    fs.utimesSync(join(directory, 'cluster', 'without-state'), 1, 1);
+  }
+  const hosts = lost.map(({ directory, port }) => new AgentHost(directory, port));
+  let filled = 0;
+  for (const { kernel } of hosts) kernel.whileStarting = () => (filled += 1);
+  const starts = hosts.map((host) => host.start());
+  await eventually('them to be equal', () => hosts.every(isLevel), SLOW);
+  await sleep(300);
+  assert.equal(filled, 0);
+  const [one, other] = hosts as [AgentHost, AgentHost];
+  const file = join(one.directory, 'cluster', 'without-state');
+  assert.ok(one.log.some((line) => line.includes('it waits for') && line.includes(file)));
+  fs.writeFileSync(file, '');
+  await Promise.all(starts);
+  assert.equal(filled, 2);
+  assert.equal(fs.existsSync(file), false);
+  await put(other, 'new');
+  await eventually('both to have it', () => names(one).join() === 'new', SLOW);
+  const back = new AgentHost(third?.directory ?? '', third?.port);
+  await back.start();
+  const all = [back, ...hosts];
+  await eventually('both', () => all.every((host) => names(host).join() === 'new,web'), SLOW);
+  await Promise.all(all.map((host) => host.close()));
 });
 
 test('a state from before the join that is put back overwrites nothing of the cluster', async () => {
@@ -549,7 +579,6 @@ test('a member that is left alone drops history again, once all others are gone 
   await again.cluster.revoke({ node, reason: 'burnt' });
   assert.equal(again.cluster.rank, 0);
   await again.close();
-  // Also where it was so before.
   const last = new AgentHost(second.directory, port);
   await last.start();
   assert.equal(last.cluster.rank, 0);
