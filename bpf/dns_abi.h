@@ -60,7 +60,7 @@ struct zh_dns_config {
   __u16 pad;
 };
 
-/* Per CPU. Each packet on the link is counted once. */
+/* Per CPU. Each packet on the link is counted once, but for what is refused: that is unknown, unfit, … too. */
 struct zh_dns_counts {
   __u64 answered4;
   __u64 answered6;
@@ -70,6 +70,8 @@ struct zh_dns_counts {
   __u64 others;    /* user space's answers, TCP, ICMP: sent on to the other end */
   __u64 torn;      /* answers that were being replaced: to user space */
   __u64 strangers; /* not between the link's two addresses: dropped */
+  __u64 refused4;  /* queries that user space would have had, but nobody was there */
+  __u64 refused6;
 };
 
 #endif

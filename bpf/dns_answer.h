@@ -9,7 +9,6 @@
 
 #define ZH_DNS_HEADER_BYTES 12
 #define ZH_DNS_OPT_BYTES 11
-#define ZH_DNS_LABELS_MAX 64 /* the most that ZH_DNS_NAME_BYTES have */
 #define ZH_DNS_UDP_MIN 512
 #define ZH_DNS_OPT 41
 
@@ -67,12 +66,12 @@ static __always_inline __u64 zh_dns_lower(__u64 word)
   return word | (upper >> 2);
 }
 
-/* Bytes of the name in raw, or 0. Every length is below ZH_DNS_NAME_BYTES + 1. */
-static __always_inline __u32 zh_dns_name(const struct zh_dns_scratch *s, __u32 loaded)
+/* Bytes of the name in raw, or 0. Every label begins below `max`, so there are max / 2 at most. */
+static __always_inline __u32 zh_dns_name(const struct zh_dns_scratch *s, __u32 loaded, __u32 max)
 {
   __u32 at = 0;
-  for (int i = 0; i < ZH_DNS_LABELS_MAX; i++) {
-    if (at >= ZH_DNS_NAME_BYTES || at >= loaded)
+  for (__u32 i = 0; i < max / 2; i++) {
+    if (at >= max || at >= loaded)
       return 0;
     __u8 length = s->raw[at];
     if (length > 63)
@@ -126,7 +125,7 @@ static __always_inline int zh_dns_read(struct __sk_buff *skb, __u32 at, __u32 le
     return -1;
   if (bpf_skb_load_bytes(skb, at + ZH_DNS_HEADER_BYTES, s->raw, loaded))
     return -1;
-  __u32 name = zh_dns_name(s, loaded);
+  __u32 name = zh_dns_name(s, loaded, ZH_DNS_NAME_BYTES);
   barrier_var(name);
   if (name == 0 || name > ZH_DNS_NAME_BYTES || name + 4 > loaded)
     return -1;
@@ -215,6 +214,16 @@ static __always_inline int zh_dns_take(struct zh_dns_scratch *s, const struct zh
   return hash == check ? 0 : -1;
 }
 
+/* Of 12 bytes, so that it can be summed. */
+static __always_inline void zh_dns_make_opt(__u8 opt[12], const struct zh_dns_query *query)
+{
+  __builtin_memset(opt, 0, 12);
+  opt[2] = ZH_DNS_OPT;
+  opt[3] = ZH_DNS_SIZE_TAKEN >> 8;
+  opt[4] = ZH_DNS_SIZE_TAKEN & 0xff;
+  opt[7] = query->is_dnssec_ok << 7;
+}
+
 /* The sum of all that is in the answer, as if the message were at an even offset. */
 static __always_inline __u32 zh_dns_sum(struct zh_dns_scratch *s, const struct zh_dns_query *query,
                                         __u32 length, const __u8 opt[12])
@@ -283,7 +292,8 @@ static __always_inline int zh_dns_write(struct __sk_buff *skb, __u32 at, __u32 *
   h->code = 0x80 | (h->code & 0x10); /* RA: who comes over the link is of this host; CD as asked */
   h->answers = bpf_htons(s->answer.count);
   h->additionals = bpf_htons(query->has_opt);
-  __u8 opt[12] = {0, 0, ZH_DNS_OPT, ZH_DNS_SIZE_TAKEN >> 8, ZH_DNS_SIZE_TAKEN & 0xff, 0, 0, query->is_dnssec_ok << 7};
+  __u8 opt[12];
+  zh_dns_make_opt(opt, query);
   if (bpf_skb_change_tail(skb, at + size, 0))
     return -1;
   if (bpf_skb_store_bytes(skb, at, h, sizeof(*h), 0))

@@ -17,6 +17,7 @@
 #include "dns_maps.h"
 #include "dns_link.h"
 #include "dns_answer.h"
+#include "dns_refuse.h"
 #include "dns_hooks.h"
 
 /* What is counted, when the packet goes on to user space. */
@@ -47,9 +48,22 @@ static __always_inline int zh_dns_answer(struct __sk_buff *skb, __u32 at, __u32 
   return verdict < 0 ? -2 : 0;
 }
 
+/* As zh_dns_answer(), but that nothing is counted. */
+static __always_inline int zh_dns_refused(struct __sk_buff *skb, __u32 at, __u32 *length, __u32 *sum)
+{
+  __s64 refusal = zh_dns_refuse(skb, at, *length);
+  if (refusal <= 0)
+    return refusal == 0 ? -1 : -2;
+  *length = (__u32)refusal;
+  if (sum)
+    *sum = (__u32)(refusal >> 32);
+  return 0;
+}
+
 static __always_inline int zh_dns_packet4(struct __sk_buff *skb, const struct zh_dns_config *config,
                                           struct zh_dns_counts *counts)
 {
+  __u64 *counted = &counts->answered4;
   struct {
     struct zh_ip4 ip;
     struct zh_udp udp;
@@ -64,10 +78,15 @@ static __always_inline int zh_dns_packet4(struct __sk_buff *skb, const struct zh
   if (h.ip.protocol == IPPROTO_UDP && !(h.ip.fragment & bpf_htons(ZH_IP_FRAGMENT)) &&
       !bpf_skb_load_bytes(skb, ZH_ETH_BYTES + ZH_IP_BYTES, &h.udp, sizeof(h.udp)) &&
       h.udp.target == bpf_htons(ZH_DNS_PORT)) {
-    if (bpf_ntohs(h.udp.length) == length + ZH_UDP_BYTES && !skb->gso_segs)
-      verdict = zh_dns_answer(skb, at, &length, config, counts, 0);
-    else
+    if (bpf_ntohs(h.udp.length) != length + ZH_UDP_BYTES || skb->gso_segs) {
       counts->unfit++;
+    } else {
+      verdict = zh_dns_answer(skb, at, &length, config, counts, 0);
+      if (verdict == -1 && !zh_dns_is_served4(skb, h.udp.source)) {
+        verdict = zh_dns_refused(skb, at, &length, 0);
+        counted = &counts->refused4;
+      }
+    }
   } else {
     counts->others++;
   }
@@ -89,13 +108,14 @@ static __always_inline int zh_dns_packet4(struct __sk_buff *skb, const struct zh
   h.udp.check = 0; /* IPv4 does without */
   if (bpf_skb_store_bytes(skb, ZH_ETH_BYTES, &h, sizeof(h), 0))
     return TC_ACT_SHOT;
-  counts->answered4++;
+  ++*counted;
   return zh_dns_turn(skb, config, 1);
 }
 
 static __always_inline int zh_dns_packet6(struct __sk_buff *skb, const struct zh_dns_config *config,
                                           struct zh_dns_counts *counts)
 {
+  __u64 *counted = &counts->answered6;
   struct {
     struct zh_ip6 ip;
     struct zh_udp udp;
@@ -110,10 +130,15 @@ static __always_inline int zh_dns_packet6(struct __sk_buff *skb, const struct zh
   if (h.ip.next == IPPROTO_UDP &&
       !bpf_skb_load_bytes(skb, ZH_ETH_BYTES + ZH_IPV6_BYTES, &h.udp, sizeof(h.udp)) &&
       h.udp.target == bpf_htons(ZH_DNS_PORT)) {
-    if (bpf_ntohs(h.udp.length) == length + ZH_UDP_BYTES && !skb->gso_segs)
-      verdict = zh_dns_answer(skb, at, &length, config, counts, &sum);
-    else
+    if (bpf_ntohs(h.udp.length) != length + ZH_UDP_BYTES || skb->gso_segs) {
       counts->unfit++;
+    } else {
+      verdict = zh_dns_answer(skb, at, &length, config, counts, &sum);
+      if (verdict == -1 && !zh_dns_is_served6(skb, h.udp.source)) {
+        verdict = zh_dns_refused(skb, at, &length, &sum);
+        counted = &counts->refused6;
+      }
+    }
   } else {
     counts->others++;
   }
@@ -139,7 +164,7 @@ static __always_inline int zh_dns_packet6(struct __sk_buff *skb, const struct zh
     h.udp.check = 0xffff;
   if (bpf_skb_store_bytes(skb, ZH_ETH_BYTES, &h, sizeof(h), 0))
     return TC_ACT_SHOT;
-  counts->answered6++;
+  ++*counted;
   return zh_dns_turn(skb, config, 0);
 }
 

@@ -71,9 +71,9 @@ export async function installedText(): Promise<string> {
 const INSTALL_HELP = `
 With systemd-resolved only names of the zone are asked of the agent, with --all every name;
 otherwise the agent goes first in what /etc/resolv.conf names. The servers that are there
-stay: if the agent is down, they answer, some lookups a second or, beside systemd-resolved,
-five seconds later. Doing it again changes nothing. What of this host's own settings stands
-in the way (DNSSEC=, DNSOverTLS=, nsswitch.conf, later drop-ins) is told.
+stay: if the agent is down, they answer at once. Doing it again changes nothing. What of this
+host's own settings stands in the way (DNSSEC=, DNSOverTLS=, nsswitch.conf, later drop-ins)
+is told.
 
 Examples:
   zerohop dns install --dry-run

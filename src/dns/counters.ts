@@ -4,6 +4,8 @@
  */
 import type { Asker } from './asker.ts';
 import type { UpstreamStats } from './forward/types.ts';
+import type { KernelCounts } from './kernel-abi.ts';
+import { RCODE } from './numbers.ts';
 
 /** Who had the answer; `kernel` is counted by its own program. */
 const SOURCES = ['zone', 'cache', 'stale', 'upstream', 'refused', 'failure'] as const;
@@ -152,17 +154,18 @@ function withUdp(
   });
 }
 
-/** With what the kernel answered by itself: queries over UDP, all of them NOERROR. */
+/** With what the kernel said by itself, over UDP: names of ours, and REFUSED where nobody else was there. */
 export function withKernel(
   counts: DnsCounts,
-  { answered4, answered6 }: { readonly answered4: number; readonly answered6: number },
+  { answered4, answered6, refused4, refused6 }: KernelCounts,
 ): DnsCounts {
-  const requests = withUdp(counts.requests, answered4, answered6);
-  const count = answered4 + answered6;
-  const own = { rcode: rcodeName(0), from: 'kernel', count } as const;
+  const own = [
+    { rcode: rcodeName(RCODE.NOERROR), from: 'kernel', count: answered4 + answered6 },
+    { rcode: rcodeName(RCODE.REFUSED), from: 'kernel', count: refused4 + refused6 },
+  ] as const;
   return {
     ...counts,
-    requests,
-    responses: count > 0 ? [...counts.responses, own] : counts.responses,
+    requests: withUdp(counts.requests, answered4 + refused4, answered6 + refused6),
+    responses: [...counts.responses, ...own.filter(({ count }) => count > 0)],
   };
 }

@@ -51,7 +51,7 @@ export const dnsLayouts = {
   },
   counts: {
     struct: 'zh_dns_counts',
-    bytes: 64,
+    bytes: 80,
     fields: {
       answered4: [0, 8],
       answered6: [8, 8],
@@ -61,6 +61,8 @@ export const dnsLayouts = {
       others: [40, 8],
       torn: [48, 8],
       strangers: [56, 8],
+      refused4: [64, 8],
+      refused6: [72, 8],
     },
   },
 } as const satisfies Record<string, Layout>;
@@ -213,6 +215,9 @@ export interface KernelCounts {
   readonly torn: number;
   /** Dropped: not between the link's two addresses. */
   readonly strangers: number;
+  /** Queries for user space when nobody was there; counted as unknown, unfit, … too. */
+  readonly refused4: number;
+  readonly refused6: number;
 }
 
 /** The values of all CPUs, one behind the other. */
@@ -235,5 +240,7 @@ export function decodeDnsCounts(value: Uint8Array): KernelCounts {
     others: sum(fields.others),
     torn: sum(fields.torn),
     strangers: sum(fields.strangers),
+    refused4: sum(fields.refused4),
+    refused6: sum(fields.refused6),
   };
 }

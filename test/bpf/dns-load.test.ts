@@ -49,3 +49,19 @@ test('this kernel answers a name over both families, leaves others to the server
   assert.equal((await server.status()).asked, asked + 1, 'the server answered');
   assert.doesNotMatch(await host.ip('-o', 'link'), /zerohop/);
 });
+
+test('without its server this kernel refuses what it does not answer, all of it', async () => {
+  await using host = await TestHost.create();
+  const { server } = await KernelServer.start(host);
+  await server.zone(web);
+  server.child.kill();
+  await server.child.result();
+  for (const at of LOOPBACKS) {
+    // More than Linux lets its own refusals through.
+    const others = Array.from({ length: 10 }, (): [string, string] => [at, `x.${WEB}`]);
+    const [known, ...refused] = await answers(host, [at, WEB], ...others);
+    says({ answer: known ?? '' }, webIs);
+    assert.equal(refused.length, others.length);
+    for (const answer of refused) says({ answer }, { answers: [], rcode: 'REFUSED' });
+  }
+});

@@ -25,6 +25,8 @@ export interface Seen {
   readonly others: number;
   readonly torn: number;
   readonly strangers: number;
+  readonly refused4: number;
+  readonly refused6: number;
   /** Of the table, by `churn`. */
   readonly changes: number;
   /** By the server, over any path. */
@@ -123,6 +125,17 @@ export const webIs = { answers: [`${WEB} 5 A 240.0.0.1`], rcode: 'NOERROR' };
 export function says(heard: Heard, expected: { answers: readonly string[]; rcode: string }): void {
   const { answers, rcode } = toldOf(heard);
   assert.deepEqual({ answers, rcode }, expected);
+}
+
+/** Turns off that checksums are left to hardware: what the programs write is then read. */
+export async function checksumsCount(host: TestHost): Promise<void> {
+  const script = `
+import array, fcntl, socket, struct
+ETHTOOL_STXCSUM, SIOCETHTOOL = 0x17, 0x8946
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+off = array.array('B', struct.pack('II', ETHTOOL_STXCSUM, 0))
+fcntl.ioctl(s, SIOCETHTOOL, struct.pack('16sP', b'zerohop0', off.buffer_info()[0]))`;
+  await host.output(['python3', '-c', script]);
 }
 
 /** A firewall that drops what comes in over IPv4 and matches, in the words of nft(8). */

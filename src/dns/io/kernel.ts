@@ -2,7 +2,7 @@
  * DNS answered in the kernel (bpf/zerohop_dns.bpf.c): makes the link, loads the programs, keeps the
  * table of names, and leads local clients there, but only while a question of its own comes all
  * the way to the server and back: a firewall, or somebody who took the link away, costs speed and
- * no answer. A killed agent leaves all of it: known names are answered, others refused at once.
+ * no answer. A killed agent leaves all of it: known names are answered, others REFUSED at once.
  */
 import { randomBytes, randomInt } from 'node:crypto';
 import { createSocket } from 'node:dgram';
