@@ -62,6 +62,8 @@ export interface DetectorHooks {
   linkFailed(id: NodeId, now: number): void;
   /** Whom to ask about that node. */
   helpersFor(id: NodeId): Helpers;
+  /** All its other neighbours have ended their links to it. */
+  isLeft(id: NodeId): boolean;
   digest(): number;
   measured(peer: Peer, rttMs: number, now: number): void;
 }
@@ -205,7 +207,9 @@ export class Detector {
     const end = suspicion.since + this.#suspicionMs(link, suspicion, now);
     const { suspicionMinMs, suspicionConfirmations } = this.#config;
     if (suspicion.confirmed.size < suspicionConfirmations) return end;
-    const least = Math.max(suspicionMinMs, 2 * this.#retransmitMs(link));
+    // who was slow to answer here, perhaps because this end was busy, was so for others too: they have waited long enough
+    const waitMs = this.#hooks.isLeft(link.peer.id) ? 0 : 2 * this.#retransmitMs(link);
+    const least = Math.max(suspicionMinMs, waitMs);
     return Math.min(end, this.#clock.own(suspicion.sinceReal + 2 * least));
   }
 

@@ -154,6 +154,16 @@ export class Members {
     return peers;
   }
 
+  /** None of those that it named names it still, but for this node. */
+  isLeft(id: NodeId): boolean {
+    const named = this.states.get(id)?.state.neighbours ?? [];
+    const isOther = (neighbour: NodeId): boolean => neighbour !== this.#self.id;
+    if (!named.some(isOther)) return false;
+    return !named.some(
+      (other) => isOther(other) && this.states.get(other)?.state.neighbours.includes(id) === true,
+    );
+  }
+
   /** A state of its own that says nothing yet: there is room for it, whatever others fill the table with. */
   start(now: number): void {
     if (!this.#config.linkState || this.states.get(this.#self.id) !== undefined) return;

@@ -110,6 +110,7 @@ export class Node {
       {
         linkFailed: (id, now) => this.views.unlink(id, 'failed', now),
         helpersFor: (id) => this.#helpersFor(id),
+        isLeft: (id) => this.members.isLeft(id),
         digest: () => this.members.states.digest,
         measured: (peer, _, now) => this.#optimise.onMeasured(peer, now),
       },

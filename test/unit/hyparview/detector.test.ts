@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { DEFAULTS, PAPER } from '../../../src/hyparview-ts/index.ts';
 import type { Output } from '../../../src/hyparview-ts/index.ts';
-import { sent, Subject } from './subject.ts';
+import { peer, sent, Subject } from './subject.ts';
 
 const STEP_MS = 20;
 const { pingMaxMs, pingTimeoutMinMs, suspicionMinMs, suspicionMaxMs } = DEFAULTS;
@@ -161,4 +161,48 @@ test('one that hardly ever runs lets go of the dead when enough others say so, a
   };
   assertBetween(slowly(3), SLOW_MS, 4 * SLOW_MS);
   assert.ok(!(slowly(2) < 4 * SLOW_MS), `${slowly(2)}`);
+});
+
+const SLOWEST_MS = 700;
+
+/** How long after the last answer of a neighbour, which took ever longer to give them, its link ends: three more suspect it. */
+function endOfTheSlow(theirLinksEnd: boolean): number {
+  const subject = new Subject({ shuffleMs: 1e9, optimiseMs: 0 });
+  const ids = ['a', 'b', 'c', 'slow'];
+  subject.link(...ids);
+  const say = (id: string, sequence: number, ...neighbours: string[]): void => {
+    const states = [{ origin: peer(id), incarnation: 1, sequence, left: false, neighbours }];
+    subject.receive(id, { type: 'states', purpose: 'urgent', states });
+  };
+  const others = ids.slice(0, 3);
+  say('slow', 1, ...others, 'self');
+  for (const id of others) say(id, 1, 'slow', 'self');
+  const late: { atMs: number; nonce: number }[] = [];
+  const silentAt = 30_000;
+  let answerMs = 0;
+  for (let ms = 1; ms <= silentAt; ms++) {
+    for (const { to, message } of sent(subject.run(ms, ...others), 'ping'))
+      if (to === 'slow') {
+        answerMs = Math.min(SLOWEST_MS, answerMs + 40); // so that no answer is too late
+        late.push({ atMs: ms + answerMs, nonce: message.nonce });
+      }
+    if (late[0]?.atMs === ms) subject.receive('slow', pong(late.shift()?.nonce ?? 0));
+  }
+  for (let ms = silentAt + 1; ms <= silentAt + 10_000; ms++) {
+    subject.run(ms, ...others);
+    const sinceMs = ms - silentAt;
+    if (sinceMs === 400)
+      for (const id of others)
+        subject.receive(id, { type: 'suspect', target: 'slow', incarnation: 1 });
+    if (sinceMs === 1000 && theirLinksEnd) for (const id of others) say(id, 2, 'self');
+    if (!subject.node.views.active.has('slow')) return sinceMs;
+  }
+  return Infinity;
+}
+
+test('who is slow to answer is waited for longer, but not when all its other neighbours have ended their links', () => {
+  const alone = endOfTheSlow(false);
+  const withThem = endOfTheSlow(true);
+  assert.ok(alone > 3 * SLOWEST_MS, `${alone} ms`);
+  assert.ok(withThem >= 400 + 2 * suspicionMinMs && withThem < 1500, `${withThem} ms`);
 });
