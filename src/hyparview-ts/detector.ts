@@ -63,7 +63,7 @@ export interface DetectorHooks {
   /** Whom to ask about that node. */
   helpersFor(id: NodeId): Helpers;
   /** All its other neighbours have ended their links to it. */
-  isLeft(id: NodeId): boolean;
+  isAbandoned(id: NodeId): boolean;
   digest(): number;
   measured(peer: Peer, rttMs: number, now: number): void;
 }
@@ -208,7 +208,7 @@ export class Detector {
     const { suspicionMinMs, suspicionConfirmations } = this.#config;
     if (suspicion.confirmed.size < suspicionConfirmations) return end;
     // who was slow to answer here, perhaps because this end was busy, was so for others too: they have waited long enough
-    const waitMs = this.#hooks.isLeft(link.peer.id) ? 0 : 2 * this.#retransmitMs(link);
+    const waitMs = this.#hooks.isAbandoned(link.peer.id) ? 0 : 2 * this.#retransmitMs(link);
     const least = Math.max(suspicionMinMs, waitMs);
     return Math.min(end, this.#clock.own(suspicion.sinceReal + 2 * least));
   }

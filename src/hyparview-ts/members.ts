@@ -155,7 +155,7 @@ export class Members {
   }
 
   /** None of those that it named names it still, but for this node. */
-  isLeft(id: NodeId): boolean {
+  isAbandoned(id: NodeId): boolean {
     const named = this.states.get(id)?.state.neighbours ?? [];
     const isOther = (neighbour: NodeId): boolean => neighbour !== this.#self.id;
     if (!named.some(isOther)) return false;

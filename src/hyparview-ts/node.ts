@@ -110,7 +110,7 @@ export class Node {
       {
         linkFailed: (id, now) => this.views.unlink(id, 'failed', now),
         helpersFor: (id) => this.#helpersFor(id),
-        isLeft: (id) => this.members.isLeft(id),
+        isAbandoned: (id) => this.members.isAbandoned(id),
         digest: () => this.members.states.digest,
         measured: (peer, _, now) => this.#optimise.onMeasured(peer, now),
       },

@@ -29,9 +29,8 @@ const STUB = '127.0.0.53';
 /** systemd-resolved gives up being root for this user. */
 const USER = 'systemd-resolve';
 
-const [PROGRAM = ''] = globSync('{,usr/}lib/systemd/systemd-resolved', { cwd: UNPACKED }).map(
-  (path) => join(UNPACKED, path),
-);
+/** What the servers of others say of every name. */
+const OTHERS = '192.0.2.1';
 
 /** A host whose programs ask systemd-resolved, which has a server of others at eth0. */
 class ResolvedHost {
@@ -41,7 +40,9 @@ class ResolvedHost {
   readonly #wrapper: readonly string[];
   readonly #forever: string;
 
-  constructor(host: TestHost, program: string) {
+  constructor(host: TestHost) {
+    const [program] = globSync('{,usr/}lib/systemd/systemd-resolved', { cwd: UNPACKED });
+    assert.ok(program, 'systemd-resolved is not unpacked: `scripts/setup --test` does it');
     this.host = host;
     this.etc = new Etc(host, '');
     this.etc.write('nsswitch.conf', 'hosts: files resolve [!UNAVAIL=return] dns\n');
@@ -66,7 +67,7 @@ class ResolvedHost {
     const script = `mount --bind '${this.etc.dir}' /etc && mount --bind '${this.#run}' /run &&
       PATH='${bin}:'$PATH LD_LIBRARY_PATH='${[...folders].join(':')}' exec "$@"`;
     this.#wrapper = ['unshare', '-m', 'sh', '-c', script, 'sh'];
-    this.#forever = `while :; do '${program}' & echo $! >/run/resolved.pid; wait; done`;
+    this.#forever = `while :; do '${join(UNPACKED, program)}' & echo $! >/run/resolved.pid; wait; done`;
   }
 
   /** As systemd-networkd tells it. */
@@ -80,9 +81,7 @@ class ResolvedHost {
 
   async start(): Promise<void> {
     this.host.spawn([...this.#wrapper, 'sh', '-c', this.#forever]);
-    await eventually('systemd-resolved', async () =>
-      (await this.asked('localhost')).includes('127.0.0.1'),
-    );
+    await eventually('systemd-resolved', async () => (await this.asked('up.example')) === OTHERS);
   }
 
   async startAgent(): Promise<void> {
@@ -115,15 +114,15 @@ echo "systemctl $*" >>/run/systemctl.log
 before=$(cat /run/resolved.pid)
 kill "$before"
 while [ "$(cat /run/resolved.pid)" = "$before" ]; do sleep 0.05; done
-until dig +short +tries=1 +time=1 @${STUB} localhost | grep -q 127; do sleep 0.05; done
+until dig +short +tries=1 +time=1 @${STUB} up.example | grep -q ${OTHERS}; do sleep 0.05; done
 `;
 
-async function resolvedHost(cluster: TestCluster, program: string): Promise<ResolvedHost> {
+async function resolvedHost(cluster: TestCluster): Promise<ResolvedHost> {
   const [host, other] = [cluster.host(0), cluster.host(1)];
   const server = cluster.addressOf(1);
   const upstream = other.spawn([process.execPath, '--no-warnings', UPSTREAM, server]);
   await upstream.says(/^listening$/m);
-  const resolved = new ResolvedHost(host, program);
+  const resolved = new ResolvedHost(host);
   const links = JSON.parse(await host.ip('-j', 'link')) as readonly {
     ifindex: number;
     ifname: string;
@@ -134,65 +133,51 @@ async function resolvedHost(cluster: TestCluster, program: string): Promise<Reso
   return resolved;
 }
 
-const skip = PROGRAM === '' ? 'setup --test could not unpack systemd-resolved' : false;
+test('beside the real systemd-resolved: our names are asked of us and no others need us, dead or alive, and all is back', async () => {
+  await using cluster = await TestCluster.create(2);
+  const resolved = await resolvedHost(cluster);
+  const { host, etc } = resolved;
+  assert.equal(await resolved.found('web.zerohop.internal'), OTHERS, 'as others have it');
+  await resolved.startAgent();
+  await host.must('service', 'add', 'web', '--port', '80', '--vip', '240.0.0.9');
+  await resolved.zerohop('dns', 'install');
+  assert.equal(await resolved.found('web.zerohop.internal'), '240.0.0.9');
+  assert.equal(await resolved.asked('web.zerohop.internal'), '240.0.0.9');
+  assert.equal(await resolved.asked('-x', '240.0.0.9'), 'web.zerohop.internal.');
+  assert.equal(await resolved.found('a.example'), OTHERS);
+  const installed = etc.read('systemd/resolved.conf.d/zerohop.conf');
+  assert.equal(await resolved.zerohop('dns', 'install'), 'nothing to change\n');
 
-test(
-  'beside the real systemd-resolved: our names are asked of us and no others need us, dead or alive, and all is back',
-  { skip },
-  async () => {
-    await using cluster = await TestCluster.create(2);
-    const resolved = await resolvedHost(cluster, PROGRAM);
-    const { host, etc } = resolved;
-    assert.equal(await resolved.found('web.zerohop.internal'), '192.0.2.1', 'as others have it');
-    await resolved.startAgent();
-    await host.must('service', 'add', 'web', '--port', '80', '--vip', '240.0.0.9');
-    await resolved.zerohop('dns', 'install');
-    assert.equal(await resolved.found('web.zerohop.internal'), '240.0.0.9');
-    assert.equal(await resolved.asked('web.zerohop.internal'), '240.0.0.9');
-    assert.equal(await resolved.asked('-x', '240.0.0.9'), 'web.zerohop.internal.');
-    assert.equal(await resolved.found('a.example'), '192.0.2.1');
-    const installed = etc.read('systemd/resolved.conf.d/zerohop.conf');
-    assert.equal(await resolved.zerohop('dns', 'install'), 'nothing to change\n');
+  await host.agent.kill('SIGKILL');
+  assert.equal(await resolved.found('b.example'), OTHERS, 'while it is dead');
+  assert.equal(await resolved.asked('c.example'), OTHERS);
+  await resolved.output('systemctl', 'restart', 'systemd-resolved');
+  assert.equal(await resolved.found('d.example'), OTHERS, 'as resolved has never seen it');
+  await resolved.startAgent();
+  assert.equal(await resolved.found('web.zerohop.internal'), '240.0.0.9');
 
-    await host.agent.kill('SIGKILL');
-    assert.equal(await resolved.found('b.example'), '192.0.2.1', 'while it is dead');
-    assert.equal(await resolved.asked('c.example'), '192.0.2.1');
-    await resolved.output('systemctl', 'restart', 'systemd-resolved');
-    assert.equal(await resolved.found('d.example'), '192.0.2.1', 'as resolved has never seen it');
-    await resolved.startAgent();
-    assert.equal(await resolved.found('web.zerohop.internal'), '240.0.0.9');
+  etc.write('systemd/resolved.conf.d/zz-late.conf', '[Resolve]\nDomains=\nDNS=\n');
+  await resolved.output('systemctl', 'restart', 'systemd-resolved');
+  assert.equal(await resolved.found('web.zerohop.internal'), OTHERS);
+  assert.match(await resolved.zerohop('dns', 'status'), /zz-late\.conf empties DNS=/);
+  rmSync(join(etc.dir, 'systemd/resolved.conf.d/zz-late.conf'));
+  assert.equal(etc.read('systemd/resolved.conf.d/zerohop.conf'), installed);
 
-    etc.write('systemd/resolved.conf.d/zz-late.conf', '[Resolve]\nDomains=\nDNS=\n');
-    await resolved.output('systemctl', 'restart', 'systemd-resolved');
-    assert.equal(await resolved.found('web.zerohop.internal'), '192.0.2.1');
-    assert.match(await resolved.zerohop('dns', 'status'), /zz-late\.conf empties DNS=/);
-    rmSync(join(etc.dir, 'systemd/resolved.conf.d/zz-late.conf'));
-    assert.equal(etc.read('systemd/resolved.conf.d/zerohop.conf'), installed);
+  await resolved.zerohop('dns', 'uninstall');
+  assert.equal(existsSync(join(etc.dir, 'systemd/resolved.conf.d')), false);
+  assert.equal(await resolved.found('web.zerohop.internal'), OTHERS, 'as others have it again');
+});
 
-    await resolved.zerohop('dns', 'uninstall');
-    assert.equal(existsSync(join(etc.dir, 'systemd/resolved.conf.d')), false);
-    assert.equal(
-      await resolved.found('web.zerohop.internal'),
-      '192.0.2.1',
-      'as others have it again',
-    );
-  },
-);
-
-test(
-  'beside the real systemd-resolved: a domain in which the host searches goes on being searched',
-  { skip },
-  async () => {
-    await using cluster = await TestCluster.create(2);
-    const resolved = await resolvedHost(cluster, PROGRAM);
-    mkdirSync(join(resolved.etc.dir, 'systemd/resolved.conf.d'));
-    resolved.etc.write(
-      'systemd/resolved.conf.d/50-own.conf',
-      '[Resolve]\nDomains=zerohop.internal\n',
-    );
-    await resolved.startAgent();
-    await resolved.host.must('service', 'add', 'web', '--port', '80', '--vip', '240.0.0.9');
-    await resolved.zerohop('dns', 'install');
-    assert.equal(await resolved.found('web'), '240.0.0.9');
-  },
-);
+test('beside the real systemd-resolved: a domain in which the host searches goes on being searched', async () => {
+  await using cluster = await TestCluster.create(2);
+  const resolved = await resolvedHost(cluster);
+  mkdirSync(join(resolved.etc.dir, 'systemd/resolved.conf.d'));
+  resolved.etc.write(
+    'systemd/resolved.conf.d/50-own.conf',
+    '[Resolve]\nDomains=zerohop.internal\n',
+  );
+  await resolved.startAgent();
+  await resolved.host.must('service', 'add', 'web', '--port', '80', '--vip', '240.0.0.9');
+  await resolved.zerohop('dns', 'install');
+  assert.equal(await resolved.found('web'), '240.0.0.9');
+});
