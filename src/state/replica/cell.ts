@@ -29,16 +29,21 @@ export interface Cell extends Identity, Stamp {
   readonly text: string;
 }
 
-const natural = /^(?:0|[1-9a-z][0-9a-z]{0,10})$/;
+const DIGITS_MAX = 11;
+const [NONE, ZERO, NINE, A, Z] = [-1, 48, 57, 97, 122];
 
-function pair(text: string, max1: number, max2: number): [number, number] | undefined {
-  const dot = text.indexOf('.');
-  const first = text.slice(0, dot);
-  const second = text.slice(dot + 1);
-  if (dot < 0 || !natural.test(first) || !natural.test(second)) return undefined;
-  const a = Number.parseInt(first, 36);
-  const b = Number.parseInt(second, 36);
-  return a < max1 && b < max2 ? [a, b] : undefined;
+/** The natural number below `max` that is written there in base 36, or NONE. Makes no strings: a start reads 200,000. */
+function naturalAt(text: string, from: number, to: number, max: number): number {
+  const hasLeadingZero = to > from + 1 && text.charCodeAt(from) === ZERO;
+  if (to <= from || to > from + DIGITS_MAX || hasLeadingZero) return NONE;
+  let value = 0;
+  for (let at = from; at < to; at++) {
+    const code = text.charCodeAt(at);
+    if (code >= ZERO && code <= NINE) value = 36 * value + code - ZERO;
+    else if (code >= A && code <= Z) value = 36 * value + code - A + 10;
+    else return NONE;
+  }
+  return value < max ? value : NONE;
 }
 
 export function isKey(key: string, charsMax: number): boolean {
@@ -53,22 +58,46 @@ export function formatSeedCell({ writer, clock, text }: Cell): string {
   return `@${writer.toString(36)}.${clock.toString(36)}\n${text}`;
 }
 
-/** The cell at `clock` of the log of `client`, or undefined if `raw` is none. */
-export function parseCell(raw: string, client: number, clock: number): Cell | undefined {
+/** Where the parts of a cell are, and its numbers. */
+interface Parts extends Identity, Stamp {
+  /** Of its key: what comes before is the line of a seed. */
+  readonly start: number;
+  readonly keyEnd: number;
+}
+
+function partsOf(raw: string, client: number, clock: number): Parts | undefined {
+  let [writer, place, start] = [client, clock, 0];
   if (client === SEED) {
     const end = raw.indexOf('\n');
-    if (!raw.startsWith('@') || end < 0) return undefined;
-    const identity = pair(raw.slice(1, end), WRITER_MAX + 1, CLOCK_MAX);
-    if (identity === undefined || identity[0] === 0) return undefined;
-    return parseCell(raw.slice(end + 1), ...identity);
+    const dot = raw.indexOf('.');
+    if (!raw.startsWith('@') || end < 0 || dot < 0 || dot > end) return undefined;
+    writer = naturalAt(raw, 1, dot, WRITER_MAX + 1);
+    place = naturalAt(raw, dot + 1, end, CLOCK_MAX);
+    if (writer <= 0 || place < 0) return undefined;
+    start = end + 1;
   }
-  const keyEnd = raw.indexOf('\n');
+  const keyEnd = raw.indexOf('\n', start);
   const stampEnd = raw.indexOf('\n', keyEnd + 1);
-  if (keyEnd <= 0 || stampEnd < 0 || raw.startsWith('@')) return undefined;
-  const stamp = pair(raw.slice(keyEnd + 1, stampEnd), STAMP_MS_MAX, 2 ** 31);
-  if (stamp === undefined) return undefined;
-  const [ms, counter] = stamp;
-  return { key: raw.slice(0, keyEnd), text: raw, writer: client, clock, ms, counter };
+  const dot = raw.indexOf('.', keyEnd + 1);
+  if (keyEnd <= start || stampEnd < 0 || dot < 0 || raw.startsWith('@', start)) return undefined;
+  const ms = naturalAt(raw, keyEnd + 1, dot, STAMP_MS_MAX);
+  const counter = naturalAt(raw, dot + 1, stampEnd, 2 ** 31);
+  return ms < 0 || counter < 0 ? undefined : { writer, clock: place, start, keyEnd, ms, counter };
+}
+
+/** The cell at `clock` of the log of `client`, or undefined if `raw` is none. */
+export function parseCell(raw: string, client: number, clock: number): Cell | undefined {
+  const parts = partsOf(raw, client, clock);
+  if (parts === undefined) return undefined;
+  const { start, keyEnd, writer, clock: place, ms, counter } = parts;
+  const text = start === 0 ? raw : raw.slice(start);
+  return { key: raw.slice(start, keyEnd), text, writer, clock: place, ms, counter };
+}
+
+/** Whether parseCell() gives a cell, with such a key at most. */
+export function isCell(raw: string, client: number, keyCharsMax: number): boolean {
+  const parts = partsOf(raw, client, 0);
+  return parts !== undefined && parts.keyEnd - parts.start <= keyCharsMax;
 }
 
 /** Of the text of a cell. */

@@ -9,7 +9,7 @@
  */
 import * as encoding from 'lib0/encoding';
 import * as Y from 'yjs';
-import { CLOCK_MAX, isKey, parseCell, SEED } from './cell.ts';
+import { CLOCK_MAX, isCell, SEED } from './cell.ts';
 import type { ReplicaLimits } from './limits.ts';
 
 export class UpdateError extends Error {
@@ -139,11 +139,8 @@ function runOf(struct: Y.Item | Y.GC | Y.Skip, limits: ReplicaLimits): Run {
 }
 
 function checkCell(raw: unknown, client: number, clock: number, limits: ReplicaLimits): void {
-  const cell =
-    typeof raw === 'string' && raw.length <= limits.cellCharsMax
-      ? parseCell(raw, client, clock)
-      : undefined;
-  if (cell === undefined || !isKey(cell.key, limits.keyCharsMax))
+  const { cellCharsMax, keyCharsMax } = limits;
+  if (typeof raw !== 'string' || raw.length > cellCharsMax || !isCell(raw, client, keyCharsMax))
     throw new UpdateError(`cell ${clock} of ${client} is not KEY, STAMP, VALUE`);
 }
 
