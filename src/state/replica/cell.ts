@@ -29,13 +29,12 @@ export interface Cell extends Identity, Stamp {
   readonly text: string;
 }
 
-const DIGITS_MAX = 11;
 const [NONE, ZERO, NINE, A, Z] = [-1, 48, 57, 97, 122];
 
 /** The natural number below `max` that is written there in base 36, or NONE. Makes no strings: a start reads 200,000. */
 function naturalAt(text: string, from: number, to: number, max: number): number {
   const hasLeadingZero = to > from + 1 && text.charCodeAt(from) === ZERO;
-  if (to <= from || to > from + DIGITS_MAX || hasLeadingZero) return NONE;
+  if (to <= from || hasLeadingZero) return NONE;
   let value = 0;
   for (let at = from; at < to; at++) {
     const code = text.charCodeAt(at);
