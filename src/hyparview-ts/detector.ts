@@ -41,6 +41,8 @@ interface Link {
   leastMs: number;
   answers: number;
   intervalMs: number;
+  /** Pings that it may still send at the least interval to unlearn what it learned of busy hosts. */
+  proofs: number;
   nextPing: number;
   nonce: number;
   sentAt: number;
@@ -74,6 +76,8 @@ const RTT_CACHE_MAX = 256;
 const ANSWERS_MIN = 8; // a guess: some five seconds
 /** With each answer: a longer way shows after a minute or so. */
 const LEAST_GROWTH = 1.02; // a guess
+/** So many pings at the least interval, one more with each other answer, find that hosts are no longer busy. */
+const PROOFS_MAX = 16; // measured: eight to ten good answers
 /** All links are looked at for the sake of one so often at most. */
 const SWEEP_MS = 1000; // a guess
 
@@ -151,6 +155,7 @@ export class Detector {
       leastMs: Infinity,
       answers: 0,
       intervalMs: this.#config.pingMinMs,
+      proofs: PROOFS_MAX,
       nextPing: now + jitter(this.#random, this.#config.pingMinMs / 2, 1),
       nonce: 0,
       sentAt: now,
@@ -421,8 +426,9 @@ export class Detector {
   onPing(from: Peer, nonce: number, at: number): void {
     const now = this.#clock.own(at);
     const link = this.#links.get(from.id);
-    // its ping is as good as mine
-    if (link !== undefined) link.nextPing = now + jitter(this.#random, link.intervalMs, 0.1);
+    // its ping is as good as mine, but for what an answer would tell
+    if (link !== undefined && !this.#isUnsure(link))
+      link.nextPing = now + jitter(this.#random, link.intervalMs, 0.1);
     const digest = this.#hooks.digest();
     this.#effects.send(
       from,
@@ -445,10 +451,27 @@ export class Detector {
     if (link.nonce !== nonce) return; // late or replayed: shows life (heard), measures nothing
     link.nonce = 0;
     link.incarnation = incarnation; // its own word: lower than before when it began anew
+    const isProof = this.#isProof(link, now - link.sentAt);
     this.#sampleRtt(link, now - link.sentAt);
+    link.proofs = Math.min(PROOFS_MAX, link.proofs + (isProof ? -1 : 1));
     link.intervalMs = Math.min(this.#config.pingMaxMs, link.intervalMs * this.#config.pingGrowth);
-    link.nextPing = now + jitter(this.#random, link.intervalMs, 0.1);
+    const intervalMs = isProof ? this.#config.pingMinMs : link.intervalMs;
+    link.nextPing = now + jitter(this.#random, intervalMs, 0.1);
+    this.#wakeBy(link.nextPing);
     this.#adjustHealth(-1);
+  }
+
+  /** It waits long before it takes silence for silence, as answers were now quick, now slow. */
+  #isUnsure({ varianceMs }: Link): boolean {
+    return 4 * varianceMs > this.#config.pingTimeoutMinMs;
+  }
+
+  /**
+   * What a link learned while a host was busy it forgets with answers, not with time: so where they have become better it
+   * asks again soon, until it is sure, as far as it may.
+   */
+  #isProof(link: Link, rttMs: number): boolean {
+    return this.#isUnsure(link) && rttMs < link.smoothMs && link.proofs > 0;
   }
 
   #sampleRtt(link: Link, rttMs: number): void {

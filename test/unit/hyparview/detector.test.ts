@@ -206,3 +206,41 @@ test('who is slow to answer is waited for longer, but not when all its other nei
   assert.ok(alone > 3 * SLOWEST_MS, `${alone} ms`);
   assert.ok(withThem >= 400 + 2 * suspicionMinMs && withThem < 1500, `${withThem} ms`);
 });
+
+const BUSY_UNTIL = 120_000;
+
+/**
+ * A node with a neighbour that pings now and then itself, and answers: every fourth time late, by more and more up to
+ * 400 ms, so that none is too late; from `quickAt` on at once. And when it was pinged.
+ */
+function besideBusy(until: number, quickAt = Infinity): { subject: Subject; pings: number[] } {
+  const subject = new Subject(PAPER, 5);
+  subject.link('a');
+  const due: { readonly at: number; readonly nonce: number }[] = [];
+  const pings: number[] = [];
+  for (let at = STEP_MS; at <= until; at += STEP_MS) {
+    for (const { message } of sent(subject.run(at), 'ping')) {
+      pings.push(at);
+      const isLate = pings.length % 4 === 0 && at < quickAt;
+      due.push({ at: isLate ? at + Math.min(400, 5 * pings.length) : at, nonce: message.nonce });
+    }
+    while ((due[0]?.at ?? Infinity) <= at) subject.receive('a', pong(due.shift()?.nonce ?? 0));
+    if (at % 1500 === 0)
+      subject.receive('a', { type: 'ping', nonce: at, measure: false, digest: 0 });
+  }
+  return { subject, pings };
+}
+
+test('what a link learned while a host was busy is forgotten within four seconds after it', () => {
+  const { subject } = besideBusy(BUSY_UNTIL + 4000, BUSY_UNTIL);
+  while (subject.node.views.active.has('a') && subject.now < BUSY_UNTIL + 10_000)
+    subject.run(subject.now + STEP_MS);
+  // nobody to ask: as if one agreed
+  const most = PING_MS + 2 * pingTimeoutMinMs + suspicionMaxMs;
+  assertBetween(subject.now - BUSY_UNTIL - 4000, suspicionMinMs, most);
+});
+
+test('a neighbour that is slow now and again, for long, is asked twice as often as others at most', () => {
+  const { pings } = besideBusy(BUSY_UNTIL + 600_000);
+  assertBetween(pings.filter((at) => at > BUSY_UNTIL).length, 600, 1200);
+});
