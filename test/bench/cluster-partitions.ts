@@ -50,6 +50,7 @@ class Storm {
   #groups: readonly (readonly Place[])[];
   readonly #diallers = new Map<Place, Dialler>();
   readonly #failures: (readonly [Place, Failure])[] = [];
+  #longestCutMs = 0;
   attempts = 0;
   skipped = 0;
 
@@ -113,7 +114,9 @@ class Storm {
   async #rewire(groups: readonly (readonly Place[])[]): Promise<void> {
     this.#note(`groups ${groups.map((group) => group.map((at) => at + 1).join(' ')).join(' | ')}`);
     await this.#changing(async () => {
+      const before = process.hrtime.bigint();
       await this.#cluster.partition(groups);
+      this.#longestCutMs = Math.max(this.#longestCutMs, sinceMs(before, process.hrtime.bigint()));
       this.#groups = groups;
     });
   }
@@ -166,6 +169,11 @@ class Storm {
       for (const failure of failures) this.#failures.push([at, failure]);
     }
     return this.#failures;
+  }
+
+  /** Until the network was cut: what is measured includes it. */
+  get longestCutMs(): number {
+    return this.#longestCutMs;
   }
 
   sinceStart(ns: bigint): number {
@@ -269,7 +277,7 @@ export async function partitions(effort: PartitionsEffort, dice: Dice): Promise<
     notes: [
       `${storm.attempts} connects of the clients that lived to the end, ${failures.length} failed; ${storm.skipped} not tried.`,
       `Each host writes every ${effort.writeEveryMs} ms. All CPUs of this machine were ${Math.round(100 * busy)} % busy meanwhile.`,
-      `Looked at every ${LOOK_EVERY_MS} ms. Equal everywhere ${ms(convergedMs)} after the end.`,
+      `Looked at every ${LOOK_EVERY_MS} ms, from before the network was cut, which took ${ms(storm.longestCutMs)} at most. Equal everywhere ${ms(convergedMs)} after the end.`,
       `${writers.acknowledged} writes acknowledged, ${lost.length} lost.${lost
         .slice(0, 5)
         .map((one) => ` ${one}.`)
