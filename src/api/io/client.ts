@@ -2,10 +2,10 @@
  * The command line's side of the API: HTTP over the agent's Unix socket with
  * nothing but node:http, so that commands start quickly.
  */
-import { request } from 'node:http';
 import { ProblemError, type Problem } from '../../state/problem.ts';
 import type { ErrorAnswer } from '../schemas.ts';
 import type { Method } from '../route.ts';
+import { http } from './http.ts';
 
 /** The agent cannot be reached: exit code 3. */
 export class UnreachableError extends ProblemError {
@@ -72,14 +72,17 @@ function exchange(
       );
       return;
     }
-    const outgoing = request({ socketPath, method, path, headers, agent: false }, (answer) => {
-      const chunks: Buffer[] = [];
-      answer.on('data', (chunk: Buffer) => chunks.push(chunk));
-      answer.on('end', () =>
-        resolve({ status: answer.statusCode ?? 0, text: Buffer.concat(chunks).toString('utf8') }),
-      );
-      answer.on('error', reject);
-    });
+    const outgoing = http().request(
+      { socketPath, method, path, headers, agent: false },
+      (answer) => {
+        const chunks: Buffer[] = [];
+        answer.on('data', (chunk: Buffer) => chunks.push(chunk));
+        answer.on('end', () =>
+          resolve({ status: answer.statusCode ?? 0, text: Buffer.concat(chunks).toString('utf8') }),
+        );
+        answer.on('error', reject);
+      },
+    );
     outgoing.setTimeout(ANSWER_TIMEOUT_MS, () => {
       outgoing.destroy(new Error(`no answer within ${ANSWER_TIMEOUT_MS / 1000} s`));
     });
@@ -95,7 +98,7 @@ function readLines(
   visit: (line: string) => void,
 ): Promise<Reply> {
   return new Promise((resolve, reject) => {
-    const outgoing = request({ socketPath, method: 'GET', path, agent: false }, (answer) => {
+    const outgoing = http().request({ socketPath, method: 'GET', path, agent: false }, (answer) => {
       const status = answer.statusCode ?? 0;
       const streams = status === 200;
       let text = '';

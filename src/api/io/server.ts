@@ -2,7 +2,7 @@
  * Serves the routes over HTTP/1.1 on a Unix socket. Every limit that keeps a
  * slow, large or broken client from harming anybody is here.
  */
-import { createServer, type Server } from 'node:http';
+import type { RequestListener, Server } from 'node:http';
 import { fastify, type FastifyError, type FastifyInstance, type FastifyReply } from 'fastify';
 import { ProblemError } from '../../state/problem.ts';
 import type { Engine } from '../engine.ts';
@@ -10,6 +10,7 @@ import { replyOfHttp, replyOfProblems, type ErrorReply } from '../errors.ts';
 import { openApi } from '../openapi.ts';
 import type { Route } from '../route.ts';
 import { ROUTES } from '../routes.ts';
+import { http } from './http.ts';
 import { listenOn } from './socket.ts';
 import { Streams } from './stream.ts';
 
@@ -57,8 +58,8 @@ export interface ApiServer {
   close(): Promise<void>;
 }
 
-function createHttpServer(handler: Parameters<typeof createServer>[1], limits: ApiLimits): Server {
-  const server = createServer(
+function createHttpServer(handler: RequestListener, limits: ApiLimits): Server {
+  const server = http().createServer(
     {
       headersTimeout: limits.headersTimeoutMs,
       requestTimeout: limits.requestTimeoutMs,
@@ -137,6 +138,10 @@ function addRoute(app: FastifyInstance, engine: Engine, route: Route, streams: S
   });
 }
 
+const notUsed = (): never => {
+  throw new Error('bug: a route with a schema of fastify');
+};
+
 function createApp(
   engine: Engine,
   options: ApiOptions,
@@ -147,6 +152,8 @@ function createApp(
     serverFactory: (handler) => createHttpServer(handler, limits),
     routerOptions: { maxParamLength: 300, ignoreTrailingSlash: true },
     exposeHeadRoutes: false,
+    // No route has a schema for fastify to compile: its compilers (ajv) are not even loaded.
+    schemaController: { compilersFactory: { buildValidator: notUsed, buildSerializer: notUsed } },
     // What the router itself refuses: undecodable or overlong parameters.
     frameworkErrors: (error, _request, reply) => void send(reply, replyOfError(error, options.log)),
     clientErrorHandler: (error, socket) => {

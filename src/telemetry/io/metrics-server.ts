@@ -3,7 +3,8 @@
  * asks for it. Serves nothing else, and answers everybody who can connect. A port that cannot be had
  * does not keep the agent from its work: it is said, and tried again.
  */
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import { http } from '../../api/io/http.ts';
 import { METRICS_TYPE } from '../metrics.ts';
 
 export interface MetricsServerOptions {
@@ -81,7 +82,7 @@ export function startMetrics(
       answer(response, 200, await text());
     }
   };
-  const server = createServer(
+  const server = http().createServer(
     {
       headersTimeout: limits.headersTimeoutMs,
       requestTimeout: limits.headersTimeoutMs,
