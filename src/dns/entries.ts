@@ -8,6 +8,7 @@ import { nameToWire } from './names.ts';
 import { TYPE, ZONE_TYPES, type ZoneType } from './numbers.ts';
 import { HEADER_BYTES, OPT_BYTES, UDP_BYTES_PLAIN } from './packet.ts';
 import type { Row } from './rows.ts';
+import type { Rrset } from './rrset.ts';
 import type { Zone } from './zone.ts';
 
 export interface ZoneEntry extends Row {
@@ -46,12 +47,16 @@ export interface PlainAnswer {
 
 const PLAIN_TYPES = [TYPE.A, TYPE.AAAA] as const;
 
-function* entriesOf(entry: Entry, types: readonly number[] = PLAIN_TYPES): Iterable<PlainAnswer> {
+function* entriesOf(
+  entry: Entry,
+  types: readonly number[] = PLAIN_TYPES,
+  rrset = (type: number): Rrset | undefined => entry.rrsetOnce(type),
+): Iterable<PlainAnswer> {
   // What `ready` and `ns` say hangs on more than the name.
   if (entry.own === 'ready' || entry.own === 'ns') return;
   const question = (nameToWire(entry.name)?.length ?? 0) + 4;
   for (const type of types) {
-    const set = entry.rrset(type);
+    const set = rrset(type);
     if (set === undefined) continue;
     const { count, bytes } = set;
     // So that nobody's answer needs to be truncated.
@@ -80,6 +85,6 @@ export function* plainAnswers(zone: Zone, names?: Iterable<string>): Iterable<Pl
 export function plainAnswer(zone: Zone, name: string, type: number): PlainAnswer | undefined {
   const entry = PLAIN_TYPES.some((one) => one === type) ? zone.names.get(name) : undefined;
   if (entry === undefined) return undefined;
-  const [found] = entriesOf(entry, [type]);
+  const [found] = entriesOf(entry, [type], (one) => entry.rrset(one));
   return found;
 }

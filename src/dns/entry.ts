@@ -133,6 +133,16 @@ export class Entry implements Facts {
     return set ?? undefined;
   }
 
+  /** The same; what is made for it is not kept: of who has it made of all names at once. */
+  rrsetOnce(type: number): Rrset | undefined {
+    const made = this.#made;
+    const kept =
+      type === TYPE.A ? made?.a : type === TYPE.AAAA ? made?.aaaa : made?.others?.get(type);
+    if (kept !== undefined) return kept ?? undefined;
+    const zoneType = zoneTypeOf(type);
+    return zoneType === undefined ? undefined : (this.#make(zoneType) ?? undefined);
+  }
+
   get cname(): Rrset | undefined {
     return this.records === undefined ? undefined : this.rrset(TYPE.CNAME);
   }

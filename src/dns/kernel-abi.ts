@@ -67,13 +67,20 @@ export const dnsLayouts = {
   },
 } as const satisfies Record<string, Layout>;
 
-/** Undefined where the name is too long for the kernel's table. */
-export function encodeDnsKey(name: string, type: number): Uint8Array | undefined {
+const viewOf = (bytes: Uint8Array): DataView =>
+  new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+
+/** Undefined where the name is too long for the kernel's table. `into`: zeros. */
+export function encodeDnsKey(
+  name: string,
+  type: number,
+  into?: Uint8Array,
+): Uint8Array | undefined {
   const wire = nameToWire(name);
   if (wire === undefined || wire.length > kernelNameBytesMax) return undefined;
   const { bytes, fields } = dnsLayouts.key;
-  const key = new Uint8Array(bytes);
-  const view = new DataView(key.buffer);
+  const key = into ?? new Uint8Array(bytes);
+  const view = viewOf(key);
   view.setUint16(fields.type[0], type, true);
   view.setUint16(fields.length[0], wire.length, true);
   key.set(wire, fields.name[0]);
@@ -134,13 +141,18 @@ export function isForKernel(entry: PlainAnswer): boolean {
   return (nameToWire(name)?.length ?? Infinity) <= kernelNameBytesMax;
 }
 
-/** Of what isForKernel(). */
-export function encodeDnsAnswer(entry: PlainAnswer, key: Uint8Array, seed: number): Uint8Array {
+/** Of what isForKernel(). `into`: zeros. */
+export function encodeDnsAnswer(
+  entry: PlainAnswer,
+  key: Uint8Array,
+  seed: number,
+  into?: Uint8Array,
+): Uint8Array {
   const { count, tail } = entry;
   const rotate = rotateOf(entry);
   const { bytes, fields } = dnsLayouts.answer;
-  const value = new Uint8Array(bytes);
-  const view = new DataView(value.buffer);
+  const value = into ?? new Uint8Array(bytes);
+  const view = viewOf(value);
   view.setUint16(fields.count[0], count, true);
   view.setUint16(fields.length[0], tail.length, true);
   view.setUint16(fields.rotate[0], rotate, true);

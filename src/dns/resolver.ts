@@ -43,7 +43,7 @@ const CNAMES_MAX = 8;
 function anyAnswer(ttl: number): Rrset {
   const data = Uint8Array.of(...(encodeData('TXT', 'RFC8482') ?? []), 0);
   const bytes = recordBytes(TYPE.HINFO, ttl, data);
-  const offsets = Uint32Array.of(0, bytes.length);
+  const offsets = [0, bytes.length];
   const common = { isShuffled: false, glue: undefined, target: undefined };
   return { type: TYPE.HINFO, ttl, count: 1, bytes, offsets, ...common };
 }

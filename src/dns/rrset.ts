@@ -25,7 +25,7 @@ export interface Rrset {
   readonly count: number;
   readonly bytes: Uint8Array;
   /** Where each record starts, and where the last one ends. */
-  readonly offsets: Uint32Array;
+  readonly offsets: readonly number[];
   /** Given in a new order each time. */
   readonly isShuffled: boolean;
   readonly glue: Glue | undefined;
@@ -99,9 +99,8 @@ export function makeRrset(
   const datas = rows.map((row) => encodeData(type, row.data)).filter((data) => data !== undefined);
   if (datas.length === 0) return undefined;
   const ttl = Math.min(...rows.map((row) => row.ttl));
-  const offsets = new Uint32Array(datas.length + 1);
-  for (const [i, data] of datas.entries())
-    offsets[i + 1] = (offsets[i] ?? 0) + RECORD_HEADER_BYTES + data.length;
+  const offsets = [0];
+  for (const data of datas) offsets.push((offsets.at(-1) ?? 0) + RECORD_HEADER_BYTES + data.length);
   const bytes = new Uint8Array(offsets.at(-1) ?? 0);
   for (const [i, data] of datas.entries()) {
     const at = offsets[i] ?? 0;

@@ -75,6 +75,20 @@ test('what has no room is left, and comes in when something goes', () => {
   assert.deepEqual([table.used, table.left], [2, 0]);
 });
 
+test('of one name, one type may have room and another come in later', () => {
+  const table = new KernelTable(2, SEED);
+  const both = [entry('b.x', A, 2), entry('b.x', TXT, 3)];
+  assert.deepEqual(shown(table.plan(undefined, [entry('a.x', A, 1), ...both])).set, [
+    'a.x/1=1',
+    'b.x/1=2',
+  ]);
+  assert.deepEqual([table.used, table.left], [2, 1]);
+  assert.deepEqual(shown(table.plan(['a.x'], [])), { deleted: ['a.x/1'], set: ['b.x/16=3'] });
+  assert.deepEqual([table.used, table.left], [2, 0]);
+  assert.deepEqual(shown(table.plan(['b.x'], both)), { deleted: [], set: [] });
+  assert.deepEqual(shown(table.plan(['b.x'], [])).deleted, ['b.x/1', 'b.x/16']);
+});
+
 test('a full table takes changes of what it has', () => {
   const table = new KernelTable(1, SEED);
   table.plan(undefined, [entry('a.x', A, 1)]);
