@@ -14,7 +14,7 @@ import { keyOf, parseCell, SEED, stampOf, WRITER_MAX, type Cell } from './cell.t
 import { compareStamps } from './hlc.ts';
 import type { ReplicaLimits } from './limits.ts';
 import { Waiting } from './waiting.ts';
-import { buildUpdate, parseUpdate, UpdateError, type LogUpdate } from './wire.ts';
+import { buildUpdate, integrateParsed, parseUpdate, UpdateError, type LogUpdate } from './wire.ts';
 
 /** Which rewriting of a document; the higher number wins, then the higher proposer. */
 export interface Epoch {
@@ -227,12 +227,16 @@ export class LogDocument {
    * UpdateError, with nothing changed, on a limit.
    */
   apply(update: LogUpdate, bytes: Uint8Array): Delta {
+    return this.#take(update, () => integrateParsed(this.#doc, update, bytes));
+  }
+
+  #take(update: LogUpdate, integrate: () => void): Delta {
     this.check(update);
     this.#newest = undefined;
     this.#digest = undefined;
     const admitted = this.#waiting.admit(update, (client) => this.known(client));
     const fits = admitted.update;
-    if (fits === update) Y.applyUpdate(this.#doc, bytes);
+    if (fits === update) integrate();
     else if (fits.runs.length + fits.removals.size > 0) Y.applyUpdate(this.#doc, buildUpdate(fits));
     const before = this.#before;
     this.#before = new Map();
@@ -261,7 +265,7 @@ export class LogDocument {
   /** The same for an update made here. */
   applyOwn(update: LogUpdate): { readonly delta: Delta; readonly bytes: Uint8Array } {
     const bytes = buildUpdate(update);
-    return { delta: this.apply(update, bytes), bytes };
+    return { delta: this.#take(update, () => Y.applyUpdate(this.#doc, bytes)), bytes };
   }
 
   /** Throws UpdateError if the document would go over a limit with this. */
@@ -323,15 +327,15 @@ export class LogDocument {
     }
   }
 
-  #touch(key: string): void {
-    if (this.#tellsChanges && !this.#before.has(key)) this.#before.set(key, this.winner(key));
+  #touch(key: string, there: Entry | Entry[] | undefined): void {
+    if (this.#tellsChanges && !this.#before.has(key)) this.#before.set(key, winnerOf(there));
   }
 
   #add(cell: Cell, at: number, seeded: boolean): void {
-    this.#touch(cell.key);
     const { key } = cell;
     const entry = new Entry(cell, at, seeded);
     const there = this.#byKey.get(key);
+    this.#touch(key, there);
     if (there === undefined) this.#byKey.set(key, entry);
     else if (isList(there)) there.push(entry);
     else this.#byKey.set(key, [there, entry]);
@@ -346,7 +350,7 @@ export class LogDocument {
       entry.at === at && entry.writer === cell.writer && entry.clock === cell.clock;
     const gone = isList(there) ? there.find(is) : is(there) ? there : undefined;
     if (gone === undefined) return; // it came removed, in this same update
-    this.#touch(cell.key);
+    this.#touch(cell.key, there);
     const left = isList(there) ? there.filter((entry) => entry !== gone) : [];
     const [first] = left;
     if (first === undefined) this.#byKey.delete(cell.key);

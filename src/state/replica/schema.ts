@@ -70,6 +70,8 @@ const LEVELS_MAX = 256;
 
 type Fields = Readonly<Record<string, unknown>>;
 
+const NO_FIELDS: Fields = {};
+
 export const serviceKey = (name: string): string => `service/${name}`;
 export const aclKey = (name: string): string => `acl/${name}`;
 export const dnsKey = ({ name, type }: Pick<DnsRecord, 'name' | 'type'>): string =>
@@ -178,7 +180,7 @@ export function readBackend(
   node: string | undefined,
 ): BackendRecord | undefined {
   const [, service = '', portName = '', address = '', portText = '', ...rest] = key.split('/');
-  const fields = json === '{}' ? {} : fieldsOf(json);
+  const fields = json === '{}' ? NO_FIELDS : fieldsOf(json);
   const port = Number(portText);
   if (fields === undefined || rest.length > 0 || String(port) !== portText) return undefined;
   if (whyNoServiceName(service) !== undefined || whyNoPortName(portName) !== undefined)
@@ -189,13 +191,10 @@ export function readBackend(
   if (state !== 'active' && state !== 'draining') return undefined;
   const process = owner === undefined ? undefined : backendOwner.safeParse(owner);
   if (process?.success === false) return undefined;
+  const record = { service, portName, address, port, weight, state } as const;
+  if (process === undefined && node === undefined) return record;
   return {
-    service,
-    portName,
-    address,
-    port,
-    weight,
-    state,
+    ...record,
     ...(process === undefined ? {} : { owner: process.data }),
     ...(node === undefined ? {} : { node }),
   };

@@ -107,21 +107,23 @@ export class StateView {
     const nodes: string[] = [];
     for (const id of this.#replica.documents()) {
       for (const entry of this.#replica.winners(id)) {
-        const { kind, name } = subjectOf(entry.key);
+        const { key } = entry;
+        const { kind, name } = subjectOf(key);
         if (kind === 'backend') {
           const best = claims.get(name) ?? new Map<string, Claim>();
           claims.set(name, best);
-          this.#contend(best, id, entry);
+          const claim = this.#better(best.get(key), id, key, entry);
+          if (claim !== undefined) best.set(key, claim);
         } else if (id === SHARED && kind === 'service') {
-          const service = this.#read(entry.key, readService);
+          const service = this.#read(key, readService);
           if (service !== undefined) services.set(service.name, service);
         } else if (id === SHARED && kind === 'acl') {
-          const acl = this.#read(entry.key, readAcl);
+          const acl = this.#read(key, readAcl);
           if (acl !== undefined) acls.set(acl.name, acl);
         } else if (id === SHARED && kind === 'dns') {
-          const record = this.#read(entry.key, readDns);
+          const record = this.#read(key, readDns);
           if (record !== undefined) names.set(recordKey(record), record);
-        } else if (id !== SHARED && entry.key === NODE_KEY) nodes.push(id);
+        } else if (id !== SHARED && key === NODE_KEY) nodes.push(id);
       }
     }
     const there = services.build();
@@ -166,10 +168,11 @@ export class StateView {
       ({ document, key }) => document === SHARED || key.startsWith('backend/'),
     );
     // A document may be gone as a whole.
-    for (const { document, key } of keys) this.#unreadable.delete(`${document} ${key}`);
+    for (const { document, key } of keys) this.#readable(document, key);
     const nodes = changed.filter(({ document, key }) => document !== SHARED && key === NODE_KEY);
+    const documents = this.#replica.documents();
     return {
-      ...this.#update(new Set(keys.map(({ key }) => key)), (key) => this.#claim(key)),
+      ...this.#update(new Set(keys.map(({ key }) => key)), (key) => this.#claim(key, documents)),
       touchedNodes: this.#readNodes(nodes.map(({ document }) => document)),
     };
   }
@@ -182,7 +185,7 @@ export class StateView {
       const json = this.#replica.get(id, NODE_KEY);
       const record = json === undefined ? undefined : readNode(json);
       if (json !== undefined && record === undefined) this.#unreadable.add(`${id} ${NODE_KEY}`);
-      else this.#unreadable.delete(`${id} ${NODE_KEY}`);
+      else this.#readable(id, NODE_KEY);
       const node = nodeOf(id);
       if (JSON.stringify(nodes.get(node)) === JSON.stringify(record)) continue;
       touched.add(node);
@@ -194,27 +197,27 @@ export class StateView {
   }
 
   /** Two nodes, or a node and an operator, may have registered the same backend: one counts. */
-  #claim(key: string): Claim | undefined {
-    const best = new Map<string, Claim>();
-    for (const id of this.#replica.documents()) {
+  #claim(key: string, documents: readonly string[]): Claim | undefined {
+    let best: Claim | undefined;
+    for (const id of documents) {
       const entry = this.#replica.entry(id, key);
-      this.#unreadable.delete(`${id} ${key}`);
-      if (entry !== undefined) this.#contend(best, id, entry);
+      this.#readable(id, key);
+      if (entry !== undefined) best = this.#better(best, id, key, entry);
     }
-    return best.get(key);
+    return best;
   }
 
-  #contend(best: Map<string, Claim>, id: string, entry: Entry): void {
-    const backend = readBackend(entry.key, valueOf(entry), id === SHARED ? undefined : nodeOf(id));
+  #better(best: Claim | undefined, id: string, key: string, entry: Entry): Claim | undefined {
+    const json = valueOf({ key, text: entry.text });
+    const backend = readBackend(key, json, id === SHARED ? undefined : nodeOf(id));
     if (backend === undefined) {
-      this.#unreadable.add(`${id} ${entry.key}`);
-      return;
+      this.#unreadable.add(`${id} ${key}`);
+      return best;
     }
     const rank = this.#rankOf(id, backend.address);
-    const other = best.get(entry.key);
     const isBetter =
-      other === undefined || (rank - other.rank || compareStamps(entry, other.entry)) > 0;
-    if (isBetter) best.set(entry.key, { entry, backend, rank });
+      best === undefined || (rank - best.rank || compareStamps(entry, best.entry)) > 0;
+    return isBetter ? { entry, backend, rank } : best;
   }
 
   /** The newest counts; but of a loopback address, which is another server on each host, one's own. */
@@ -260,8 +263,12 @@ export class StateView {
     const json = this.#replica.get(SHARED, key);
     const record = json === undefined ? undefined : reader(key, json);
     if (json !== undefined && record === undefined) this.#unreadable.add(`${SHARED} ${key}`);
-    else this.#unreadable.delete(`${SHARED} ${key}`);
+    else this.#readable(SHARED, key);
     return record;
+  }
+
+  #readable(document: string, key: string): void {
+    if (this.#unreadable.size > 0) this.#unreadable.delete(`${document} ${key}`);
   }
 
   #aclChanges(name: string, acl: ReturnType<typeof readAcl>): readonly Change[] {
@@ -287,15 +294,15 @@ export class StateView {
     const seen = new Map<string, BackendRecord>();
     for (const backend of this.#snapshot.backends.get(name) ?? [])
       seen.set(backendKeyOf(backend), backend);
-    const all = new Map([...seen, ...(this.#unseen.get(name) ?? [])]);
-    for (const [key, backend] of touched) {
-      if (backend === undefined) all.delete(key);
-      else all.set(key, backend);
-    }
+    const waiting = this.#unseen.get(name);
+    // Of a new service all are new: there may be 10,000 such at once.
+    const isNew = seen.size === 0 && waiting === undefined;
+    const all = isNew ? touched : new Map([...seen, ...(waiting ?? []), ...touched]);
     const ports = new Map(service?.ports.map((port) => [port.name, port.name]));
     const unseen = new Map<string, BackendRecord>();
     const changes: Change[] = [];
     for (const [key, backend] of all) {
+      if (backend === undefined) continue;
       const portName = ports.get(backend.portName);
       if (service === undefined || portName === undefined) {
         unseen.set(key, backend);
@@ -308,7 +315,7 @@ export class StateView {
     }
     changes.sort((a, b) => compareBackends(backendIn(a), backendIn(b)));
     for (const [key, backend] of seen)
-      if (service !== undefined && (!all.has(key) || unseen.has(key)))
+      if (service !== undefined && (all.get(key) === undefined || unseen.has(key)))
         changes.push(removalOf(backend));
     if (unseen.size > 0) this.#unseen.set(name, unseen);
     else this.#unseen.delete(name);

@@ -7,6 +7,7 @@
  *
  * The format is update format 1 of yjs 13 (src/utils/encoding.js, src/structs/Item.js there).
  */
+import * as decoding from 'lib0/decoding';
 import * as encoding from 'lib0/encoding';
 import * as Y from 'yjs';
 import { CLOCK_MAX, isCell, SEED } from './cell.ts';
@@ -142,6 +143,38 @@ function checkCell(raw: unknown, client: number, clock: number, limits: ReplicaL
   const { cellCharsMax, keyCharsMax } = limits;
   if (typeof raw !== 'string' || raw.length > cellCharsMax || !isCell(raw, client, keyCharsMax))
     throw new UpdateError(`cell ${clock} of ${client} is not KEY, STAMP, VALUE`);
+}
+
+/** Gives the cells that were read once already: texts are what costs most of an update. */
+class ParsedCells extends Y.UpdateDecoderV1 {
+  readonly #runs: readonly Run[];
+  #run = 0;
+  #cell = 0;
+
+  constructor(decoder: decoding.Decoder, runs: readonly Run[]) {
+    super(decoder);
+    this.#runs = runs;
+  }
+
+  override readAny(): unknown {
+    const { restDecoder: rest } = this;
+    decoding.readUint8(rest); // a text, as each cell is
+    const length = decoding.readVarUint(rest);
+    rest.pos += length;
+    let run = this.#runs[this.#run];
+    while (this.#cell >= (run?.cells?.length ?? 0)) {
+      if (run === undefined) throw new Error('bug: more cells than were read before');
+      run = this.#runs[++this.#run];
+      this.#cell = 0;
+    }
+    return run?.cells?.[this.#cell++];
+  }
+}
+
+/** As Y.applyUpdate() of `bytes`, of which parseUpdate() made `update`: its runs are in the order of the bytes. */
+export function integrateParsed(doc: Y.Doc, update: LogUpdate, bytes: Uint8Array): void {
+  const decoder = decoding.createDecoder(bytes);
+  Y.readUpdateV2(decoder, doc, undefined, new ParsedCells(decoder, update.runs));
 }
 
 // Contents of an item: the low five bits of its first byte (readItemContent in src/structs/Item.js).
