@@ -135,8 +135,9 @@ export class Agent implements Engine {
       this.#resolver.look();
       await this.cluster.refresh();
     }
+    const areTablesRight = at === 'kernel' && (await this.#kernel.isAsApplied());
     return pipeline.exclusive(async () => {
-      if (at === 'kernel') this.#kernel.check();
+      if (at === 'kernel') this.#kernel.check(areTablesRight);
       else await this.#kernel.refreshAcls(at);
     });
   }

@@ -370,6 +370,6 @@ export function keyToBytes(key: string): Uint8Array {
   return bytes;
 }
 
-export function putKey(bytes: Uint8Array, key: string): void {
-  for (let i = 0; i < key.length; i++) bytes[i] = key.charCodeAt(i);
+export function putKey(bytes: Uint8Array, key: string, at = 0): void {
+  for (let i = 0; i < key.length; i++) bytes[at + i] = key.charCodeAt(i);
 }

@@ -72,6 +72,11 @@ export class ByteTable {
     return this.#bytes.subarray(at, at + this.valueBytes);
   }
 
+  /** What is at `at` in a value. */
+  u32(index: number, at: number): number {
+    return index < this.#high ? u32At(this.#bytes, index * this.valueBytes + at) : 0;
+  }
+
   /** The value is at `from` in `bytes`. */
   set(index: number, bytes: Uint8Array, from = 0): void {
     const end = (index + 1) * this.valueBytes;
@@ -98,6 +103,14 @@ export class ByteTable {
     const [these, those] = [short.#bytes, long.#bytes];
     for (let i = 0; i < short.end; i++) if (these[i] !== those[i]) return false;
     for (let i = short.end; i < long.end; i++) if (those[i] !== 0) return false;
+    return true;
+  }
+
+  /** Whether `values`, from `index` on, read the same here; of those beyond what was written nothing is said. */
+  holds(index: number, values: Uint8Array): boolean {
+    const start = index * this.valueBytes;
+    const end = Math.min(values.length, this.end - start);
+    for (let i = 0; i < end; i++) if (this.#bytes[start + i] !== values[i]) return false;
     return true;
   }
 
@@ -173,6 +186,11 @@ export class Tables {
     return decodeBackend(this.backends.get(id));
   }
 
+  /** Of a backend, without all the rest: each new one asks. */
+  incarnation(id: number): number {
+    return this.backends.u32(id, layouts.backend.fields.incarnation[0]);
+  }
+
   /** The members that a service's entry points at, whether or not they make sense. */
   members(entry: ServiceEntry): Member[] {
     const out: Member[] = [];
@@ -233,9 +251,8 @@ export class GroupBuilder {
       this.#values = grow(this.#values);
     }
     const at = this.#count++;
-    const keyRoom = this.#keys.subarray(at * keySize, (at + 1) * keySize);
-    if (typeof key === 'number') putU32(keyRoom, 0, key);
-    else putKey(keyRoom, key);
+    if (typeof key === 'number') putU32(this.#keys, at * keySize, key);
+    else putKey(this.#keys, key, at * keySize);
     return this.#values.subarray(at * valueSize, (at + 1) * valueSize);
   }
 

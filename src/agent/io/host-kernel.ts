@@ -4,7 +4,7 @@
  * written to all: rules first, so that nothing is reachable unguarded. Decides
  * nothing about services, and stores nothing.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 import { Access } from '../../acl/io/access.ts';
 import { aclMode, chooseEnforcement } from '../../acl/io/enforcement.ts';
 import type { AgentStatus, MapFill } from '../../api/engine.ts';
@@ -69,6 +69,7 @@ export class HostKernel {
   readonly #degraded: readonly string[];
   /** Whether it is filled: before that nothing is compared, or put right. */
   #isStarted = false;
+  #comparing: Promise<boolean> | undefined;
   /** How the kernel is kept while it cannot be filled, in words. */
   #kept: string | undefined;
   #problem: string | undefined;
@@ -232,11 +233,21 @@ export class HostKernel {
     }
   }
 
-  /** The periodic full comparison. */
-  check(): void {
+  /** The long part of check(), while everything else has its turn: whether the tables need no other look. */
+  isAsApplied(): Promise<boolean> {
+    if (!this.#isStarted) return Promise.resolve(false);
+    this.#comparing ??= this.#reconciler
+      .isAsApplied(() => nextTurn())
+      .catch(() => false) // check() says what it is
+      .finally(() => (this.#comparing = undefined));
+    return this.#comparing;
+  }
+
+  /** The periodic full comparison, but of tables that were found right just now. */
+  check(areTablesRight = false): void {
     if (!this.#isStarted) return;
     try {
-      const repair = this.#reconciler.check(this.#catalog());
+      const repair = areTablesRight ? undefined : this.#reconciler.check(this.#catalog());
       this.#lastCheck = new Date();
       this.#problem = undefined;
       if (repair !== undefined) {
@@ -339,6 +350,7 @@ export class HostKernel {
   }
 
   close(): void {
+    this.#isStarted = false;
     this.acls.close();
     this.#datapath.close();
   }

@@ -73,12 +73,43 @@ export class KernelTables {
     for (const name of ['services', 'slots', 'backends'] as const) {
       fill(tables[name], this.#maps[name], known?.[name].high);
     }
+    tables.revision = this.revision();
+    return tables;
+  }
+
+  /** The one that was applied last. */
+  revision(): number {
     const meta = decodeMeta(
       this.#maps.meta.get(encodeU32(0)) ?? new Uint8Array(layouts.meta.bytes),
     );
     const marked = meta.magic === layoutMagic && meta.layout === layoutVersion;
-    tables.revision = marked ? meta.revision : noRevision;
-    return tables;
+    return marked ? meta.revision : noRevision;
+  }
+
+  /**
+   * Whether the kernel holds `known`, and what is applied to both meanwhile, a chunk in each step.
+   * Of a hash map entries may be met twice, or not at all, when others come and go between two steps.
+   */
+  *compare(known: Tables): Generator<void, boolean, undefined> {
+    const { vips, names } = this.#maps;
+    const isVip = (key: Uint8Array, value: Uint8Array): boolean =>
+      known.vips.get(bytesToKey(key)) === decodeU32(value);
+    const isName = (key: Uint8Array, value: Uint8Array): boolean => {
+      const [there, name] = [known.names.get(decodeU32(key)), decodeName(value)];
+      return there?.service === name.service && there.port === name.port;
+    };
+    if ((yield* countEach(vips, 'vips', isVip)) !== known.vips.size) return false;
+    if ((yield* countEach(names, 'names', isName)) !== known.names.size) return false;
+    for (const name of ['services', 'slots', 'backends'] as const) {
+      let read = 0;
+      for (const { values, count } of this.#maps[name].chunks()) {
+        if (!known[name].holds(read, values)) return false;
+        read += count;
+        yield;
+        if (read >= known[name].high) break;
+      }
+    }
+    return true;
   }
 
   close(): void {
@@ -98,6 +129,25 @@ function each(
       values.subarray(at * valueBytes[table], (at + 1) * valueBytes[table]),
     );
   }
+}
+
+/** How many entries there are; none if one is not as it `is` to be. */
+function* countEach(
+  map: BpfMap,
+  table: TableName,
+  is: (key: Uint8Array, value: Uint8Array) => boolean,
+): Generator<void, number | undefined, undefined> {
+  const [keySize, valueSize] = [keyBytes[table], valueBytes[table]];
+  let seen = 0;
+  for (const { keys, values, count } of map.chunks()) {
+    for (let at = 0; at < count; at++) {
+      const key = keys.subarray(at * keySize, (at + 1) * keySize);
+      if (!is(key, values.subarray(at * valueSize, (at + 1) * valueSize))) return undefined;
+    }
+    seen += count;
+    yield;
+  }
+  return seen;
 }
 
 /** An ARRAY map's entries up to the last one that is not zero; chunks come in index order. */

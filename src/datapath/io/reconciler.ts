@@ -11,6 +11,9 @@ import { Planner } from '../plan.ts';
 import type { Plan, PlannerOptions } from '../plan.ts';
 import type { KernelTables } from './kernel.ts';
 
+/** How often tables that change all the time are compared before it is done at one go. A guess. */
+const COMPARE_TRIES = 3;
+
 /** A plan that fits; exactly one of apply and abandon must follow. */
 export interface Prepared {
   readonly writes: number;
@@ -35,6 +38,8 @@ export class Reconciler {
    * plan of everything, applied, clears it.
    */
   #lost = false;
+  /** Plans applied. */
+  #applied = 0;
 
   constructor(kernel: KernelTables, options: PlannerOptions, now: () => number) {
     this.#kernel = kernel;
@@ -72,6 +77,23 @@ export class Reconciler {
     return { ...this.#prepared(plan, true), reasons: plan.reasons };
   }
 
+  /**
+   * Whether the kernel holds what was applied: as check(), but changes nothing, and lets `turn` pass
+   * after each chunk. What is applied meanwhile may make it look wrong: it is looked at again then.
+   */
+  async isAsApplied(turn: () => Promise<unknown>): Promise<boolean> {
+    for (let tries = 0; tries < COMPARE_TRIES; tries++) {
+      const [planner, applied] = [this.#planner, this.#applied];
+      if (this.#lost || this.#kernel.revision() !== planner.tables.revision) return false;
+      const steps = this.#kernel.compare(planner.tables);
+      let step = steps.next();
+      for (; step.done !== true; step = steps.next()) await turn();
+      if (step.value && planner === this.#planner) return true;
+      if (applied === this.#applied) return false;
+    }
+    return false;
+  }
+
   /** Compares with what the kernel holds and puts it right; undefined when it was. */
   check(catalog: Catalog): Repair | undefined {
     const known = this.#planner.tables;
@@ -98,6 +120,7 @@ export class Reconciler {
     return {
       writes: plan.writes,
       apply: () => {
+        this.#applied += 1;
         try {
           this.#kernel.apply(plan.groups);
         } catch (error) {

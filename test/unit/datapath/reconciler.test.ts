@@ -33,6 +33,19 @@ class FakeKernel {
   read(): Tables {
     return new Tables(this.tables);
   }
+
+  revision(): number {
+    return this.tables.revision;
+  }
+
+  /** As of a hash map, entries are counted over several steps. */
+  *compare(known: Tables): Generator<void, boolean, undefined> {
+    const { size } = this.tables.vips;
+    yield;
+    if (size !== known.vips.size) return false;
+    yield;
+    return this.tables.equals(known);
+  }
 }
 
 const limits = { services: 16, slots: 64, backends: 64 };
@@ -93,6 +106,40 @@ test('a check that could not write is tried again by the next one', () => {
   kernel.refuses = undefined;
   assert.ok((reconciler.check(catalog)?.writes ?? 0) > 0);
   assertRight(kernel, catalog);
+});
+
+test('tables are compared in turns: what somebody else changed is seen, what is applied meanwhile is no change', async () => {
+  const kernel = new FakeKernel();
+  const reconciler = reconcilerOf(kernel);
+  const first = catalogOf(1, service('a', '240.0.0.1', '10.0.0.1'));
+  reconciler.prepareWhole(first).apply();
+  let turns = 0;
+  const turn = (): Promise<void> => Promise.resolve(void turns++);
+  assert.equal(await reconciler.isAsApplied(turn), true);
+  assert.equal(turns, 2);
+  const second = catalogOf(2, ...first.services.values(), service('b', '240.0.0.2'));
+  const applied = reconciler.isAsApplied(() => {
+    if (turns++ === 2) reconciler.prepare(second, ['b']).apply();
+    return Promise.resolve();
+  });
+  assert.equal(await applied, true);
+  assert.equal(turns, 5, 'looked at again');
+  kernel.tables.vips.clear();
+  assert.equal(await reconciler.isAsApplied(turn), false);
+  reconciler.check(second);
+  assert.equal(await reconciler.isAsApplied(turn), true);
+  kernel.tables.revision = noRevision;
+  assert.equal(await reconciler.isAsApplied(turn), false);
+});
+
+test('after a write that failed, tables are not as applied, whatever they hold', async () => {
+  const kernel = new FakeKernel();
+  const reconciler = reconcilerOf(kernel);
+  reconciler.prepareWhole(catalogOf(0)).apply();
+  kernel.refuses = 'names';
+  const catalog = catalogOf(0, service('a', '240.0.0.1', '10.0.0.1'));
+  assert.throws(() => reconciler.prepare(catalog, ['a']).apply(), KernelError);
+  assert.equal(await reconciler.isAsApplied(() => Promise.resolve()), false);
 });
 
 test('a start with nothing to say marks the maps as ours, and a damaged mark is repaired', () => {
