@@ -30,8 +30,11 @@ export interface Frontend {
   readonly targets: readonly Target[];
 }
 
-function ipOf(address: string): IpBytes {
-  const ip = parseIp(address);
+/** Of one address at a time. */
+const scratch = new Uint8Array(16);
+
+function ipOf(address: string, into?: IpBytes): IpBytes {
+  const ip = parseIp(address, into);
   if (ip === undefined) throw new Error(`bug: record with address ${address}`);
   return ip;
 }
@@ -42,7 +45,7 @@ function targetsOf(backends: readonly CatalogBackend[], family: 4 | 6): Target[]
     const { address, port, weight } = backend;
     if (familyOfText(address) !== family) continue;
     const state = backend.down === undefined ? backend.state : 'down';
-    targets.push({ address: bytesToKey(ipOf(address)), port, weight, state });
+    targets.push({ address: bytesToKey(ipOf(address, scratch)), port, weight, state });
   }
   return targets;
 }

@@ -20,6 +20,7 @@ import {
   layoutMagic,
   layoutVersion,
   noSuchPort,
+  putKey,
   putU32,
 } from './abi.ts';
 import type { ServiceEntry } from './abi.ts';
@@ -92,6 +93,8 @@ const phases = [
 ] as const satisfies readonly (readonly [string, TableName, 'set' | 'delete'])[];
 
 type Phase = (typeof phases)[number][0];
+
+const NO_ADDRESS = new Uint8Array(16);
 
 /** Undone when a plan is abandoned, carried out when it was applied. */
 interface Draft {
@@ -354,14 +357,18 @@ export class Planner {
     members: readonly Member[],
   ): void {
     if (frontend.targets.length > setBackendsMax) throw new SetSizeError(frontend);
-    const wanted = new Map(frontend.targets.map((t) => [endpointKey(t.address, t.port), t]));
+    // Of a new one, which may be one of 10,000 at once, there is nothing to look up.
+    const wanted =
+      members.length === 0
+        ? undefined
+        : new Map(frontend.targets.map((t) => [endpointKey(t.address, t.port), t]));
     const ids: number[] = [];
     const targets: Target[] = [];
     for (const { id, backend } of members) {
       const where = endpointKey(bytesToKey(backend.addr), backend.port);
-      const target = wanted.get(where);
+      const target = wanted?.get(where);
       if (target === undefined) continue;
-      wanted.delete(where);
+      wanted?.delete(where);
       if (backend.state !== stateNumber(target))
         this.#writeBackend(draft, id, index, target, backend.incarnation);
       ids.push(id);
@@ -370,7 +377,7 @@ export class Planner {
     // By index: a damaged table may show one address, or one index, twice.
     const kept = new Set(ids);
     for (const { id } of members) if (!kept.has(id)) this.#freeBackend(draft, id);
-    for (const target of wanted.values()) {
+    for (const target of wanted?.values() ?? frontend.targets) {
       ids.push(this.#newBackend(draft, index, target));
       targets.push(target);
     }
@@ -393,7 +400,8 @@ export class Planner {
     if (base === undefined) throw this.#full('slots', this.#blocks.resting);
     draft.takenBlocks.push(base);
     const columns = columnsOf(targets);
-    for (const [i, id] of ids.entries()) {
+    for (let i = 0; i < ids.length; i++) {
+      const id = ids[i] as number;
       const column = columns[i] ?? { threshold: 0, alias: i };
       const alias = ids[column.alias] ?? id;
       const weight = targets[i]?.weight ?? 0;
@@ -407,7 +415,7 @@ export class Planner {
     const id = this.#backendIds.take(draft.now);
     if (id === undefined) throw this.#full('backends', this.#backendIds.resting);
     draft.takenBackends.push(id);
-    const before = this.tables.backend(id).incarnation;
+    const before = this.tables.incarnation(id);
     if (before > 0) add(draft, 'backendStats', id); // zero
     this.#writeBackend(draft, id, index, target, (before + 1) >>> 0);
     return id;
@@ -420,10 +428,10 @@ export class Planner {
     target: Target,
     incarnation: number,
   ): void {
-    const addr = keyToBytes(target.address);
-    const { port } = target;
-    const entry = { addr, port, state: stateNumber(target), service, incarnation };
-    encodeBackend(entry, add(draft, 'backend', id));
+    const { address, port } = target;
+    const entry = { addr: NO_ADDRESS, port, state: stateNumber(target), service, incarnation };
+    // Not by way of bytes of its own: there are 100,000.
+    putKey(encodeBackend(entry, add(draft, 'backend', id)), address);
   }
 
   #freeBackend(draft: Draft, id: number): void {

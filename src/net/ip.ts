@@ -39,20 +39,35 @@ function parseV4(text: string): Uint8Array | undefined {
 function parseGroups(text: string): number[] | undefined {
   if (text === '') return [];
   const groups: number[] = [];
-  const parts = text.split(':');
-  for (const [index, part] of parts.entries()) {
-    if (part.includes('.')) {
-      const v4 = index === parts.length - 1 ? parseV4(part) : undefined;
+  let [from, value] = [0, 0];
+  for (let i = 0; i <= text.length; i++) {
+    const code = i < text.length ? text.charCodeAt(i) : COLON;
+    if (code === COLON) {
+      if (i === from || i - from > 4) return undefined;
+      groups.push(value);
+      [from, value] = [i + 1, 0];
+    } else if (code === DOT) {
+      const v4 = parseV4(text.slice(from)); // nothing comes after it
       if (v4 === undefined) return undefined;
       const [a = 0, b = 0, c = 0, d = 0] = v4;
       groups.push(a * 256 + b, c * 256 + d);
-    } else if (/^[0-9a-fA-F]{1,4}$/.test(part)) {
-      groups.push(Number.parseInt(part, 16));
+      return groups;
     } else {
-      return undefined;
+      const digit = hexDigit(code);
+      if (digit < 0) return undefined;
+      value = value * 16 + digit;
     }
   }
   return groups;
+}
+
+const COLON = 0x3a;
+const DOT = 0x2e;
+
+function hexDigit(code: number): number {
+  if (code >= 0x30 && code <= 0x39) return code - 0x30;
+  const letter = code | 0x20; // lower case
+  return letter >= 0x61 && letter <= 0x66 ? letter - 0x57 : -1;
 }
 
 function parseV6(text: string): number[] | undefined {
@@ -68,10 +83,10 @@ function parseV6(text: string): number[] | undefined {
   return [...head, ...Array.from({ length: 8 - head.length - tail.length }, () => 0), ...tail];
 }
 
-/** The 16 bytes of an IPv4 or IPv6 address, or undefined if `text` is none (zone ids included). */
-export function parseIp(text: string): IpBytes | undefined {
-  const bytes = new Uint8Array(16);
+/** The 16 bytes of an IPv4 or IPv6 address, or undefined if `text` is none (zone ids included); `bytes`, if given. */
+export function parseIp(text: string, bytes: IpBytes = new Uint8Array(16)): IpBytes | undefined {
   if (!text.includes(':')) {
+    bytes.fill(0, 0, 10);
     bytes[10] = 0xff;
     bytes[11] = 0xff;
     return readV4(text, bytes) ? bytes : undefined;
