@@ -192,6 +192,7 @@ export class Replication {
     const { document } = update;
     if (!this.#isWelcome(document)) return false;
     const before = this.#exchange.digest(document);
+    const isFirst = peer !== undefined && before === EMPTY_DIGEST && !this.#replica.waits(document);
     const received = this.#replica.receive(update, this.#wallMs, origin);
     const from = peer ?? origin ?? '';
     for (const notice of received.notices) this.#notice(notice, from);
@@ -207,7 +208,10 @@ export class Replication {
     const isNews = this.#exchange.digest(document) !== before;
     if (!isNews && peer !== undefined) return !is('gap');
     // After a new epoch nothing that was stored of the document before fits.
-    if (is('epoch')) this.#store([this.#replica.whole(document)], true);
+    if (is('epoch'))
+      this.#store([received.updates.length === 0 ? update : this.#replica.whole(document)], true);
+    else if (isFirst && !this.#replica.waits(document))
+      this.#store([{ ...update, whole: true }], true);
     else this.#store([update], false);
     this.#changed.push(received.changed);
     for (const carried of received.updates) this.#carry(carried);

@@ -518,6 +518,11 @@ export class Replica {
     return { entries: entryCount, items: itemCount, writers: writerCount, pendingBytes };
   }
 
+  /** Whether something of a document came before that on which it builds. */
+  waits(id: string): boolean {
+    return (this.#documents.get(id)?.pendingBytes ?? 0) > 0;
+  }
+
   #tell(changed: readonly Changed[]): void {
     for (const [listener, prefix] of this.#listeners) {
       const mine = changed.filter(({ key }) => key.startsWith(prefix));

@@ -220,6 +220,50 @@ test('whoever still knows more after an answer tells so', () => {
   ]);
 });
 
+/** What `one` stores of the answer of `other` for the shared document. */
+function storedOf(one: One, other: One): Extract<ReplicationOutput, { type: 'store' }> {
+  one.give({ type: 'up', peer: 'bb' }, 1);
+  const digest = other.replica.digest(SHARED) ?? '';
+  const digests = [{ document: SHARED, digest }];
+  const [ask] = sent(one.tell('bb', { type: 'digests', digests, range: undefined }, 2));
+  assert.ok(ask?.type === 'ask');
+  const update = other.replica.diff(ask.vector);
+  assert.ok(update);
+  const total = update.bytes.length;
+  const part = { type: 'part', request: ask.request, digest, total, offset: 0, ...update } as const;
+  const store = one.tell('bb', part, 2).find(({ type }) => type === 'store');
+  assert.ok(store?.type === 'store');
+  return store;
+}
+
+test('the first answer is stored as the whole of the document, as it came; one that builds on something is not', () => {
+  for (const isEpoch of [false, true]) {
+    const [one, other] = [new One('a'), new One('bb')];
+    other.write('theirs', 'x', 0);
+    if (isEpoch) other.replica.compact(SHARED);
+    const { whole, updates, clock } = storedOf(one, other);
+    assert.equal(whole, true);
+    assert.deepEqual(updates, [other.replica.whole(SHARED)]);
+    const again = Replica.open({ node: 'a', writer: 901 }, { clock, updates });
+    assert.equal(again.digest(SHARED), other.replica.digest(SHARED));
+  }
+  const [one, other] = [new One('a'), new One('bb')];
+  one.write('mine', 'x', 0);
+  other.write('theirs', 'x', 0);
+  assert.equal(storedOf(one, other).whole, false);
+});
+
+test('an answer to one of whose document something waits takes the place of nothing that was stored', () => {
+  const [one, other] = [new One('a'), new One('bb')];
+  const late = Replica.open({ node: 'ccc', writer: 77 });
+  late.transact([{ document: 'shared', key: 'first', value: '1' }], WALL);
+  const { updates } = late.transact([{ document: 'shared', key: 'second', value: '2' }], WALL);
+  const bytes = encodeReplication({ type: 'updates', updates });
+  one.give({ type: 'broadcast', origin: 'ccc', bytes }, 0);
+  other.write('theirs', 'x', 0);
+  assert.equal(storedOf(one, other).whole, false);
+});
+
 /** Services in the shared document, backends in those of 100 hosts. */
 function cluster(): Update[] {
   const updates: Update[] = [];
