@@ -14,6 +14,7 @@ import type { DnsConfig, ForwardZone } from '../../config/dns-schema.ts';
 import type { Cgroup } from '../../datapath/io/cgroup.ts';
 import type { Pins } from '../../datapath/io/pins.ts';
 import type { Logger } from '../../telemetry/io/log.ts';
+import { releaseMemorySoon } from '../../telemetry/io/memory.ts';
 import { Allowed } from '../allow.ts';
 import { answerText, questionOf, quoted, typeNumber } from '../answer-text.ts';
 import type { Asker } from '../asker.ts';
@@ -410,6 +411,7 @@ export class Dns implements DnsEngine {
       const names = [...take(this.#unfilled, NAMES_A_TURN)];
       for (const name of names) this.#unfilled.delete(name);
       kernel.apply(names, plainAnswers(this.#current(), names));
+      releaseMemorySoon(); // not before all is done
     }
   }
 
