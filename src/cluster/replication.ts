@@ -191,8 +191,8 @@ export class Replication {
   #take(update: Update, peer: string | undefined, origin: string | undefined): boolean {
     const { document } = update;
     if (!this.#isWelcome(document)) return false;
-    const before = this.#exchange.digest(document);
-    const isFirst = peer !== undefined && before === EMPTY_DIGEST && !this.#replica.waits(document);
+    const before = peer === undefined ? undefined : this.#exchange.digest(document);
+    const isFirst = before === EMPTY_DIGEST && !this.#replica.waits(document);
     const received = this.#replica.receive(update, this.#wallMs, origin);
     const from = peer ?? origin ?? '';
     for (const notice of received.notices) this.#notice(notice, from);
@@ -205,8 +205,7 @@ export class Replication {
     if (received.wants !== undefined || is('refused')) return false;
     // An answer builds on what is known here. A broadcast that changes nothing may wait for another,
     // and the disk needs both.
-    const isNews = this.#exchange.digest(document) !== before;
-    if (!isNews && peer !== undefined) return !is('gap');
+    if (peer !== undefined && this.#exchange.digest(document) === before) return !is('gap');
     // After a new epoch nothing that was stored of the document before fits.
     if (is('epoch'))
       this.#store([received.updates.length === 0 ? update : this.#replica.whole(document)], true);

@@ -198,11 +198,7 @@ export class Pipeline {
       const { changes } = decision;
       const reused = readdressed(placesOf(command, changes), this.#known.gone);
       const { warnings, ...done } = await this.#commit(changes, { ...options, reused });
-      return {
-        ...done,
-        changes: decision.actions,
-        warnings: [...decision.warnings, ...warnings],
-      };
+      return { ...done, changes: decision.actions, warnings: [...decision.warnings, ...warnings] };
     });
   }
 
@@ -427,11 +423,14 @@ export class Pipeline {
     }
   }
 
-  /** Everything that came meanwhile is one change. */
+  /** Everything that came meanwhile is one change, also what is yet to be read in this turn of the event loop. */
   #wake(): void {
     if (this.#isWoken || (this.#kernel ?? this.#waiting) === undefined) return;
     this.#isWoken = true;
-    void this.exclusive(() => this.#integrate());
+    void this.exclusive(async () => {
+      await nextTurn();
+      await this.#integrate();
+    });
   }
 
   #follow(): void {
@@ -453,13 +452,14 @@ export class Pipeline {
     this.#isWoken = false;
     if (this.#waiting !== undefined) return await this.#beginAgain(this.#waiting);
     if (this.#kernel === undefined) return;
+    let isTold = false;
     try {
       await this.#followInTurns();
       const context = this.#contextNow();
       this.#dirty.add(servicesBetween(this.state.snapshot(), this.#context, context));
       this.#context = context;
       try {
-        await this.#applyInTurns();
+        isTold = await this.#applyInTurns();
         if (this.#dirty.unfit.size === 0) this.#problem = undefined;
       } catch (error) {
         if (!(error instanceof ProblemError)) throw error;
@@ -470,7 +470,7 @@ export class Pipeline {
       this.#log.error({ error }, 'what other hosts wrote is not in the kernel; it is tried again');
       this.#checkSoon();
     } finally {
-      this.#applied([]);
+      if (!isTold) this.#applied([]);
     }
   }
 
@@ -486,14 +486,14 @@ export class Pipeline {
     }
   }
 
-  /** All that fits; rules before the services that they are for. */
-  async #applyInTurns(): Promise<void> {
+  /** All that fits; rules before the services that they are for. Whether there was any, and is told of. */
+  async #applyInTurns(): Promise<boolean> {
     for (;;) {
       const names = this.#dirty.fitting;
       const isLast = names.length <= servicesATurn;
-      if (names.length > 0 || this.#dirty.isAcl)
-        await this.#apply(names.slice(0, servicesATurn), this.#dirty.isAcl, isLast);
-      if (isLast) return;
+      const isAny = names.length > 0 || this.#dirty.isAcl;
+      if (isAny) await this.#apply(names.slice(0, servicesATurn), this.#dirty.isAcl, isLast);
+      if (isLast) return isAny;
       releaseMemorySoon();
       await nextTurn();
     }

@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { ALL_REACHABLE } from '../../../src/agent/context.ts';
 import { readDeparture, writeGone } from '../../../src/cluster/departures.ts';
 import { SHARED, type Write } from '../../../src/state/replica/replica.ts';
@@ -25,6 +26,24 @@ test('what comes while the tables are filled for the first time gets into them',
   host.kernel.whileStarting = () => tell(host, stranger.commit([put('web', 1)]));
   await host.start();
   await eventually('the service', () => host.kernel.services.has('web'));
+  await host.close();
+});
+
+test('what came in one turn of the event loop is one plan, and told of once', async () => {
+  const host = newHost();
+  await host.start();
+  const stranger = new Stranger();
+  await nextTurn(); // for what the start has woken
+  await host.pipeline.settled();
+  const told: string[] = [];
+  host.pipeline.whenApplied((touched) => told.push(Array.from(touched).toSorted().join()));
+  tell(host, stranger.commit([put('api', 1)]));
+  await Promise.resolve(); // as between the messages of two neighbours
+  tell(host, stranger.commit([put('web', 2)]));
+  await eventually('both', () => host.kernel.services.size === 2);
+  await host.pipeline.exclusive(() => Promise.resolve());
+  assert.deepEqual(told, ['api,web']);
+  assert.deepEqual(host.kernel.plans, [['api', 'web']]);
   await host.close();
 });
 
