@@ -28,7 +28,9 @@ function survives(victim: Replica, update: Update): void {
   if (notices.some(({ type }) => type === 'refused'))
     assert.deepEqual([valuesOf(victim, SHARED), victim.digests().get(SHARED)], before);
   victim.transact([{ document: 'shared', key: 'after', value: '1', always: true }], 2000);
-  assert.equal(victim.get(SHARED, 'after'), '1');
+  // Who was told of writes of its own that it does not have may see them end what it writes there.
+  if (!notices.some(({ type }) => type === 'own-history'))
+    assert.equal(victim.get(SHARED, 'after'), '1');
   // What it holds can be read back, and says the same.
   const again = Replica.open({ node: 'b', writer: 2 }, victim.save());
   assert.deepEqual(valuesOf(again, SHARED), valuesOf(victim, SHARED));
